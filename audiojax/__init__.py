@@ -1,0 +1,3 @@
+"""audiojax: spoken-digit recognition in JAX. Importing the package imports nothing heavy."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,71 @@
+"""Augmentation on the device, inside the training step: the same key and batch give the same sound."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+Augment = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+
+
+def make_augment(*, speed: float, offset: bool, gain_db: float, noise_snr_db: tuple[float, float]) -> Augment:
+    """A function of (key, audio, length) -> (audio, length).
+
+    Args:
+        speed: each clip is played at a factor drawn from [1 / (1 + speed), 1 + speed]: pitch and formants move too.
+        offset: moves each clip to a random place inside its padding.
+        gain_db: each clip is scaled by a gain drawn from [-gain_db, gain_db].
+        noise_snr_db: white noise at a signal-to-noise ratio drawn from this range; an empty range means none.
+    """
+    low_snr_db, high_snr_db = noise_snr_db
+    parts: list[Augment] = []
+    if speed or offset:
+        parts.append(functools.partial(_play, speed=speed, offset=offset))
+    if gain_db:
+        parts.append(functools.partial(_gain, gain_db=gain_db))
+    if high_snr_db > low_snr_db:
+        parts.append(functools.partial(_noise, low_db=low_snr_db, high_db=high_snr_db))
+
+    def augment(key: jax.Array, audio: jax.Array, length: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """f32[B, T] in 16-bit units and i32[B] of `audio` [B, T] in the same units and its `length` i32[B]."""
+        audio = audio.astype(jnp.float32)
+        for part, part_key in zip(parts, jax.random.split(key, max(len(parts), 1)), strict=False):
+            audio, length = part(part_key, audio, length)
+        return audio, length
+
+    return augment
+
+
+def _play(key: jax.Array, audio: jax.Array, length: jax.Array, *, speed: float, offset: bool):
+    """Reads each row at another speed and from another place, by linear interpolation; outside it is silence."""
+    num_rows, num_samples = audio.shape
+    speed_key, offset_key = jax.random.split(key)
+    bound = jnp.log1p(speed)
+    factor = jnp.exp(jax.random.uniform(speed_key, (num_rows,), minval=-bound, maxval=bound))
+    new_length = jnp.clip(jnp.round(length / factor).astype(jnp.int32), 1, num_samples)
+    room = (num_samples - new_length) * offset
+    start = jnp.floor(jax.random.uniform(offset_key, (num_rows,)) * (room + 1)).astype(jnp.int32)
+    position = (jnp.arange(num_samples)[None, :] - start[:, None]) * factor[:, None]
+    left = jnp.floor(position).astype(jnp.int32)
+    fraction = position - left
+
+    def sample(index: jax.Array) -> jax.Array:
+        inside = (index >= 0) & (index < length[:, None])
+        return jnp.where(inside, jnp.take_along_axis(audio, jnp.clip(index, 0, num_samples - 1), axis=1), 0.0)
+
+    # A shifted clip ends later: its length counts the silence before it.
+    return sample(left) * (1 - fraction) + sample(left + 1) * fraction, start + new_length
+
+
+def _gain(key: jax.Array, audio: jax.Array, length: jax.Array, *, gain_db: float):
+    gain = jax.random.uniform(key, (audio.shape[0], 1), minval=-gain_db, maxval=gain_db)
+    return audio * 10.0 ** (gain / 20.0), length
+
+
+def _noise(key: jax.Array, audio: jax.Array, length: jax.Array, *, low_db: float, high_db: float):
+    """White noise over the whole row, against the mean power of the clip's own samples."""
+    snr_key, noise_key = jax.random.split(key)
+    snr_db = jax.random.uniform(snr_key, (audio.shape[0], 1), minval=low_db, maxval=high_db)
+    power = jnp.sum(audio**2, axis=1, keepdims=True) / length[:, None]
+    return audio + jax.random.normal(noise_key, audio.shape) * jnp.sqrt(power) * 10.0 ** (-snr_db / 20.0), length

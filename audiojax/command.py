@@ -1,0 +1,97 @@
+"""What every command shares: the config flag with its overrides, quiet libraries, errors as one sentence."""
+
+import argparse
+import difflib
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from audiojax import config as configs
+from audiojax.types import InputError
+
+
+def run(main: Callable[[list[str]], int | None]) -> None:
+    """Runs a command and leaves: an InputError or Ctrl-C becomes one sentence on stderr and a non-zero exit code."""
+    try:
+        code = main(sys.argv[1:])
+    except InputError as error:
+        sys.exit(f"audiojax: {error}")
+    except KeyboardInterrupt:
+        print("\naudiojax: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:  # the reader, `head` for one, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
+
+
+def parser(name: str, description: str) -> argparse.ArgumentParser:
+    """A parser for `python -m audiojax.NAME` that shows the module's docstring."""
+    return argparse.ArgumentParser(
+        prog=f"python -m audiojax.{name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def parse_with_config(command: argparse.ArgumentParser, argv: list[str]) -> tuple[argparse.Namespace, ConfigDict]:
+    """Adds `--config FILE.py[:ARGUMENT]` and its `--config.KEY=VALUE` overrides to a command, and reads both."""
+    command.add_argument(
+        "--config", required=True, metavar="FILE.py[:ARG]", help=f"config file; ARG is {configs.GRAMMAR}"
+    )
+    command.epilog = (command.epilog or "") + "\nAny key can be set behind it: --config.train.num_epochs=5"
+    args, overrides = command.parse_known_args(argv)
+    path = args.config.partition(":")[0]
+    if not Path(path).is_file():
+        raise InputError(f"--config {path} is not a file; run from the repository's root, as in configs/cnn.py.")
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
+    try:
+        rest = values(["audiojax", f"--config={args.config}", *overrides])[1:]
+    except flags.UnrecognizedFlagError as error:
+        raise InputError(f"unknown option --{error.flagname}; see --help (keys are set as --config.KEY).") from None
+    except flags.Error as error:
+        raise InputError(f"{_first_line(error)}.") from None
+    except (AttributeError, KeyError) as error:
+        raise InputError(_wrong_key(args.config, overrides) or _first_line(error)) from None
+    if rest:
+        raise InputError(f"{rest[0]!r} is not understood; keys are set as --config.KEY=VALUE.")
+    return args, values["config"].value
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".")
+
+
+def _wrong_key(config: str, overrides: list[str]) -> str | None:
+    """The sentence for the first override of a key that does not exist."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    values(["audiojax", f"--config={config}"])
+    keys = list(configs.flatten(values["config"].value.to_dict()))
+    for override in overrides:
+        match = re.match(r"--(?:no)?config\.([^=]+)", override)
+        if match and match[1] not in keys:
+            by_name = {key.rpartition(".")[2]: key for key in keys}
+            nearest = difflib.get_close_matches(match[1], keys, 1, 0.5)
+            nearest = nearest or [by_name[n] for n in difflib.get_close_matches(match[1], by_name, 1, 0.5)]
+            hint = f"did you mean --config.{nearest[0]}?" if nearest else f"the keys are {', '.join(keys)}."
+            return f"there is no key config.{match[1]}; {hint}"
+    return None
+
+
+def setup_jax() -> None:
+    """Keeps compiled programs on disk, so that a second start is quick, and keeps libraries from chatting."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str(configs.cache_dir() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

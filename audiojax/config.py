@@ -1,0 +1,153 @@
+"""Every key there is, the grammar of a config's argument, and `workdir/config.json`.
+
+A run is its config: each section is handed whole to one function, which refuses a key that it does not read.
+"""
+
+import difflib
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from audiojax.types import InputError
+
+SPLITS = {"synthetic": "folds", "audiomnist": "folds", "fsdd": "random"}  # each source and the split it gets unasked
+GRAMMAR = "[SOURCE][,split=random|official|folds|speaker][,fold=K][,recipe=NAME][,runlocal]"
+# What may change between two starts of one run; train.num_epochs too, but only upwards.
+FREE_TO_CHANGE = ("data.root", "data.cache", "wandb", "train.log_every_steps")
+
+
+class Choice(NamedTuple):
+    """A config's argument, taken apart."""
+
+    source: str
+    split: str
+    fold: int
+    recipe: str
+    runlocal: bool
+
+
+def parse_arg(arg: str, recipes: tuple[str, ...] = ()) -> Choice:
+    """What follows the colon of `--config configs/NAME.py:...`, by `GRAMMAR`; raises InputError for anything else."""
+    source, rest = "synthetic", [word for word in (arg or "").split(",") if word]
+    if rest and "=" not in rest[0] and rest[0] != "runlocal":
+        source = _one_of("source", rest.pop(0), tuple(SPLITS))
+    words = {"split": SPLITS[source], "fold": "0", "recipe": "default", "runlocal": ""}
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name not in words or bool(equals) == (name == "runlocal"):
+            raise InputError(f"the config's argument {arg!r} has {word!r}; its form is {GRAMMAR}.")
+        words[name] = value or "yes"
+    if not words["fold"].isdigit():
+        raise InputError(f"the config's argument {arg!r} has fold={words['fold']}; a fold is a number from 0.")
+    return Choice(
+        source,
+        _one_of("split", words["split"], ("random", "official", "folds", "speaker")),
+        int(words["fold"]),
+        _one_of("recipe", words["recipe"], ("default", *recipes)),
+        bool(words["runlocal"]),
+    )
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        nearest = difflib.get_close_matches(value, choices, 1)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"choose one of {', '.join(choices)}."
+        raise InputError(f"the config's {name} is {value!r}; {hint}")
+    return value
+
+
+def base(choice: Choice) -> ConfigDict:
+    """All keys with the values that most runs share. `runlocal` shrinks data and training to under a minute."""
+    config = ConfigDict()
+    config.seed = 0  # of the parameters, the order of clips, the augmentation and the random split
+    config.init_from = ""  # a workdir whose best parameters to start from
+    config.data = dict(
+        source="synthetic" if choice.runlocal else choice.source,
+        root="",  # the data set's folder; the synthetic one makes its own
+        cache=str(cache_dir()),  # where prepared clips are kept
+        rate_hz=8000,
+    )
+    config.synthetic = dict(num_voices=20, num_takes=15, seed=0)
+    config.split = dict(name=choice.split, fold=choice.fold)
+    config.train = dict(
+        batch_size=100,
+        length_samples=8000,
+        num_epochs=20,
+        label_smoothing=0.0,
+        log_every_steps=10,
+    )
+    config.optimizer = dict(momentum=0.9, nesterov=False, weight_decay=0.0, clip_norm=0.0)
+    config.schedule = dict(name="cosine", learning_rate=0.05, warmup_steps=50)
+    config.augment = dict(speed=0.0, offset=False, gain_db=0.0, noise_snr_db=(0.0, 0.0))
+    config.wandb = dict(mode="auto", project="audiojax", name="")
+    if choice.runlocal:
+        config.split.name = "folds"
+        config.split.fold = 0
+        config.synthetic.update(num_voices=5, num_takes=4)
+        config.train.update(batch_size=20, num_epochs=2, log_every_steps=1)
+    return config
+
+
+def cache_dir() -> Path:
+    """Where audiojax keeps what it can make again: $AUDIOJAX_CACHE, or audiojax in the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("AUDIOJAX_CACHE") or Path(home) / "audiojax").expanduser().resolve()
+
+
+def flatten(config: dict, prefix: str = "") -> dict[str, object]:
+    """{"section.key": value} of nested dicts, tuples as the lists that JSON has."""
+    flat: dict[str, object] = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def save(workdir: Path, config: ConfigDict, data: dict) -> None:
+    """Writes `workdir/config.json`: the config, and what is needed to know of the data without it."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    partial = workdir / "config.json.partial"
+    partial.write_text(json.dumps({"config": config.to_dict(), "data": data}, indent=2) + "\n")
+    partial.rename(workdir / "config.json")
+
+
+def load(workdir: Path) -> tuple[ConfigDict, dict]:
+    """The config and the data of a run; raises InputError where `workdir` is not one."""
+    path = workdir / "config.json"
+    try:
+        saved = json.loads(path.read_text())
+        config, data = ConfigDict(saved["config"], convert_dict=True), saved["data"]
+    except FileNotFoundError:
+        raise InputError(f"{workdir} holds no config.json; give the workdir that training printed.") from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path} is damaged; train again in another workdir.") from None
+    return config, data
+
+
+def check_resumable(workdir: Path, config: ConfigDict, data: dict) -> None:
+    """Raises InputError where `workdir` holds a run of another config or other data, naming what differs."""
+    saved, saved_data = load(workdir)
+    old, new = flatten(saved.to_dict()), flatten(config.to_dict())
+    differing = [
+        f"config.{name} {old.get(name)!r} -> {new.get(name)!r}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name) and not _may_change(name, old.get(name), new.get(name))
+    ]
+    if saved_data["key"] != data["key"]:
+        differing.append("the clips themselves")
+    if differing:
+        raise InputError(
+            f"{workdir} holds a run of another config ({'; '.join(differing)}); "
+            "give another --workdir, or delete that one."
+        )
+
+
+def _may_change(name: str, old: object, new: object) -> bool:
+    if name == "train.num_epochs" and isinstance(old, int) and isinstance(new, int):
+        return new > old
+    return any(name == free or name.startswith(free + ".") for free in FREE_TO_CHANGE)

@@ -1,0 +1,1 @@
+"""From sound files to batches: numpy, soundfile and soxr only, no jax."""

@@ -1,0 +1,49 @@
+"""The one preprocessing of sound: mono, resampled, 16 bit; and the one way to make it a fixed length."""
+
+import numpy as np
+import soxr
+
+from audiojax.types import InputError
+
+
+def prepare_clip(audio: np.ndarray, source_rate_hz: int, rate_hz: int) -> np.ndarray:
+    """Mono by averaging, resampled with soxr HQ (alias -143 dB), rounded to 16 bit.
+
+    Args:
+        audio: f32[t] or f32[t, channels] in [-1, 1] at `source_rate_hz`.
+        rate_hz: the rate of the result.
+
+    Returns:
+        i16[t * rate_hz / source_rate_hz], at least one sample.
+
+    Raises:
+        InputError: no samples, or samples that are not finite.
+    """
+    if audio.ndim == 2:
+        audio = audio.mean(axis=1)
+    if not audio.size:
+        raise InputError("holds no samples")
+    if not np.isfinite(audio).all():
+        raise InputError("holds samples that are not finite numbers")
+    if source_rate_hz != rate_hz:
+        audio = soxr.resample(audio, source_rate_hz, rate_hz, quality="HQ")
+    if not audio.size:
+        raise InputError(f"is shorter than one sample at {rate_hz} Hz")
+    return np.clip(np.rint(audio * 32768.0), -32768, 32767).astype(np.int16)
+
+
+def fit_length(clip: np.ndarray, out: np.ndarray) -> int:
+    """Copies `clip` i16[t] into `out` i16[T], truncated or zero right-padded; returns the samples kept, min(t, T)."""
+    kept = min(len(clip), len(out))
+    out[:kept] = clip[:kept]
+    out[kept:] = 0
+    return kept
+
+
+def loudest_part(clip: np.ndarray, num_samples: int) -> np.ndarray:
+    """i16[min(t, num_samples)]: the stretch of `clip` i16[t] that holds the most energy; the first of equals."""
+    if len(clip) <= num_samples:
+        return clip
+    energy = np.concatenate([[0.0], np.cumsum(np.square(clip, dtype=np.float64))])
+    start = int(np.argmax(energy[num_samples:] - energy[:-num_samples]))
+    return clip[start : start + num_samples]

@@ -1,0 +1,114 @@
+"""Who learns and who is asked: seeded index arrays, always train, validation and test."""
+
+import itertools
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from audiojax.types import Clips, InputError
+
+# Becker et al. 2018: the digit folds of preprocess_data.py in github.com/soerenab/AudioMNIST, 12 speakers a block.
+AUDIOMNIST_BLOCKS = (
+    (28, 56, 7, 19, 35, 1, 6, 16, 23, 34, 46, 53),
+    (36, 57, 9, 24, 37, 2, 8, 17, 29, 39, 48, 54),
+    (43, 58, 14, 25, 38, 3, 10, 20, 30, 40, 49, 55),
+    (12, 47, 59, 15, 27, 41, 4, 11, 21, 31, 44, 50),
+    (26, 52, 60, 18, 32, 42, 5, 13, 22, 33, 45, 51),
+)
+
+
+class Split(NamedTuple):
+    """Indices into Clips, i64 each, that do not overlap."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def make(clips: Clips, *, name: str, fold: int, seed: int) -> Split:
+    """The split `name` of `clips`. `fold` is read by `folds` and `speaker`, `seed` by `random`.
+
+    Raises InputError for a name or fold that does not exist, and where a part would be empty.
+    """
+    if name == "random":
+        split = random(clips, seed=seed)
+    elif name == "official":
+        split = official(clips)
+    elif name == "folds":
+        split = folds(clips, fold=fold)
+    elif name == "speaker":
+        split = speaker(clips, fold=fold)
+    else:
+        raise InputError(f"config.split.name is {name!r}; choose random, official, folds or speaker.")
+    for part, indices in split._asdict().items():
+        if not len(indices):
+            raise InputError(f"split {name!r} leaves no clip for {part} in {clips.source}; choose another split.")
+    return split
+
+
+def random(clips: Clips, *, seed: int) -> Split:
+    """80/20 inside each label, then both shuffled, as the seed project did; a tenth of the 80 is for validation.
+
+    Speakers are on all sides: never quote it for a speaker who was not heard in training.
+    """
+    rng = np.random.default_rng(seed)
+    parts: dict[str, list[np.ndarray]] = {part: [] for part in Split._fields}
+    for label in range(len(clips.label_names)):
+        indices = rng.permutation(np.flatnonzero(clips.label == label))
+        num_test = round(0.2 * len(indices))
+        num_validation = round(0.1 * (len(indices) - num_test))
+        parts["test"].append(indices[:num_test])
+        parts["validation"].append(indices[num_test : num_test + num_validation])
+        parts["train"].append(indices[num_test + num_validation :])
+    return Split(*(rng.permutation(np.concatenate(part)) for part in parts.values()))
+
+
+def official(clips: Clips) -> Split:
+    """FSDD's own: takes 0-4 are the test set. Takes 5-9 are for validation, the others for training."""
+    if clips.source != "fsdd":
+        raise InputError(f"split=official belongs to fsdd, not to {clips.source}; choose folds, speaker or random.")
+    return Split(
+        np.flatnonzero(clips.take >= 10),
+        np.flatnonzero((clips.take >= 5) & (clips.take < 10)),
+        np.flatnonzero(clips.take < 5),
+    )
+
+
+def folds(clips: Clips, *, fold: int) -> Split:
+    """Five blocks of speakers, three to train, one to validate, one to test; fold 0 is ABC/D/E, fold 1 is BCD/E/A.
+
+    AudioMNIST has the blocks its authors published; another source deals its speakers out in turn, in order of name.
+    """
+    _check_fold("folds", fold, 5)
+    if clips.source == "audiomnist":
+        blocks = [[f"{number:02d}" for number in block] for block in AUDIOMNIST_BLOCKS]
+        missing = sorted(set(itertools.chain(*blocks)) - set(clips.speakers))
+        if missing:
+            raise InputError(
+                f"split=folds needs all 60 speakers, and {', '.join(missing)} are absent below config.data.root; "
+                "complete the data or use split=speaker."
+            )
+    else:
+        names = sorted(clips.speakers)
+        blocks = [names[start::5] for start in range(5)]
+    *train, validation, test = blocks[fold:] + blocks[:fold]
+    return Split(_spoken_by(clips, itertools.chain(*train)), _spoken_by(clips, validation), _spoken_by(clips, test))
+
+
+def speaker(clips: Clips, *, fold: int) -> Split:
+    """Leave one speaker out: number `fold` in order of name is the test, the next one the validation."""
+    names = sorted(clips.speakers)
+    _check_fold("speaker", fold, len(names))
+    test, validation = names[fold], names[(fold + 1) % len(names)]
+    rest = [name for name in names if name not in (test, validation)]
+    return Split(_spoken_by(clips, rest), _spoken_by(clips, [validation]), _spoken_by(clips, [test]))
+
+
+def _check_fold(name: str, fold: int, num_folds: int) -> None:
+    if not 0 <= fold < num_folds:
+        raise InputError(f"config.split.fold is {fold}; split={name} has folds 0 to {num_folds - 1}.")
+
+
+def _spoken_by(clips: Clips, names: Iterable[str]) -> np.ndarray:
+    return np.flatnonzero(np.isin(clips.speaker, list(names)))

@@ -1,0 +1,34 @@
+"""Trains a spoken-digit recogniser, or goes on where an earlier start of the same command stopped.
+
+  python -m audiojax.main --config configs/cnn.py                     the embedded synthetic voices; no download
+  python -m audiojax.main --config configs/cnn.py:fsdd --config.data.root=DIR
+  python -m audiojax.main --config configs/cnn.py:audiomnist,split=folds,fold=0 --config.data.root=DIR
+  python -m audiojax.main --config configs/cnn.py:runlocal            a trial run in under a minute
+
+The workdir holds config.json, metrics.jsonl, checkpoints/, plots/, summary.json and what W&B keeps.
+"""
+
+import re
+from pathlib import Path
+
+from audiojax import command
+
+
+def _default_workdir(config_flag: str) -> Path:
+    """runs/cnn-synthetic for configs/cnn.py, runs/cnn-fsdd-recipe-seed for configs/cnn.py:fsdd,recipe=seed."""
+    path, _, arg = config_flag.partition(":")
+    return Path("runs") / "-".join([Path(path).stem, re.sub(r"[^\w.]+", "-", arg or "synthetic").strip("-")])
+
+
+def main(argv: list[str]) -> None:
+    parser = command.parser("main", __doc__ or "")
+    parser.add_argument("--workdir", type=Path, help="where everything lies (default: runs/CONFIG-ARG)")
+    args, config = command.parse_with_config(parser, argv)
+    command.setup_jax()
+    from audiojax import train  # late: --help and a mistyped key need no jax
+
+    train.run(config, args.workdir or _default_workdir(args.config))
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,49 @@
+"""Metrics as sums: add them, divide once."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+
+class Metrics(flax.struct.PyTreeNode):
+    """Sums over clips. `a + b` is what both saw; nothing is divided before `summary`."""
+
+    loss_sum: jax.Array | np.ndarray  # f32[]
+    confusion: jax.Array | np.ndarray  # i32[labels, labels], [true, predicted]
+
+    @classmethod
+    def zero(cls, num_labels: int) -> "Metrics":
+        return cls(np.zeros((), np.float32), np.zeros((num_labels, num_labels), np.int32))
+
+    @classmethod
+    def of(cls, logits: Any, label: Any, mask: Any) -> "Metrics":
+        """Sums over one batch, jax or numpy: `logits` f32[B, labels], `label` i32[B], `mask` f32[B] of 0 and 1.
+
+        Raises ValueError for a mask of another shape: [B, 1] would broadcast to a wrong sum in silence.
+        """
+        if mask.shape != label.shape:
+            raise ValueError(f"mask has shape {mask.shape}, label {label.shape}; they must be the same")
+        num_labels = logits.shape[-1]
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+        cell = label * num_labels + jnp.argmax(logits, axis=-1)
+        confusion = jnp.zeros(num_labels * num_labels, jnp.int32).at[cell].add(mask.astype(jnp.int32))
+        return cls(jnp.sum(loss * mask), confusion.reshape(num_labels, num_labels))
+
+    def __add__(self, other: "Metrics") -> "Metrics":
+        return Metrics(self.loss_sum + other.loss_sum, self.confusion + other.confusion)
+
+    def summary(self) -> dict[str, float]:
+        """`loss`, the mean cross-entropy in nats, and `accuracy` in [0, 1]."""
+        confusion = np.asarray(self.confusion)
+        count = int(confusion.sum())
+        return {"loss": float(self.loss_sum) / count, "accuracy": float(np.trace(confusion)) / count}
+
+    def accuracy_by_label(self) -> np.ndarray:
+        """f64[labels] in [0, 1]; nan for a label that was not asked."""
+        confusion = np.asarray(self.confusion)
+        with np.errstate(invalid="ignore"):
+            return np.diag(confusion) / confusion.sum(axis=1)

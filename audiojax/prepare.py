@@ -1,0 +1,58 @@
+"""Makes the cache of a data set's clips, which training does too when it is missing.
+
+Reads every sound file of the source, resamples it to config.data.rate_hz, groups the clips by label and keeps them
+in one file below config.data.cache.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from audiojax import command, runlog
+from audiojax.data import cache, sources, synthetic
+from audiojax.types import Clips, InputError
+
+
+def load_clips(config: ConfigDict) -> Clips:
+    """The clips of `config.data`, from the cache or made now, with a progress bar."""
+    folder = Path(config.data.cache).expanduser().resolve()
+    source = config.data.source
+    if source == "synthetic":
+        recordings = _synthetic(folder, **config.synthetic)
+    elif source in ("audiomnist", "fsdd"):
+        if not config.data.root:
+            raise InputError(f"config.data.root is empty; set --config.data.root=DIR to the folder of {source}.")
+        read: Callable[[str], sources.Recordings] = getattr(sources, source)
+        recordings = read(config.data.root)
+    else:
+        raise InputError(f"config.data.source is {source!r}; choose synthetic, audiomnist or fsdd.")
+    with runlog.progress(f"preparing {source}") as report:
+        return cache.load_or_build(recordings, rate_hz=config.data.rate_hz, folder=folder, progress=report)
+
+
+def _synthetic(folder: Path, **parameters: int) -> sources.Recordings:
+    """The synthetic voices, written once as AudioMNIST is laid out, and read by its reader."""
+    name = "-".join(f"{key.removeprefix('num_')}{value}" for key, value in sorted(parameters.items()))
+    root = folder / f"synthetic-v{synthetic.VERSION}-{name}"
+    if not root.exists():
+        with runlog.progress("speaking synthetic digits") as report:
+            synthetic.write_synthetic(root, **parameters, progress=report)
+    return dataclasses.replace(sources.audiomnist(root), source="synthetic")
+
+
+def main(argv: list[str]) -> None:
+    _, config = command.parse_with_config(command.parser("prepare", __doc__ or ""), argv)
+    start = time.perf_counter()
+    clips = load_clips(config)
+    minutes = len(clips.samples) / clips.rate_hz / 60
+    print(
+        f"{clips.source}: {len(clips):,} clips of {len(clips.speakers)} speakers, {len(clips.label_names)} labels, "
+        f"{minutes:.1f} minutes at {clips.rate_hz} Hz ({time.perf_counter() - start:.1f} s) in {config.data.cache}"
+    )
+
+
+if __name__ == "__main__":
+    command.run(main)

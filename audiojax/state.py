@@ -1,0 +1,129 @@
+"""The state of training and the two pure functions over it: one step, one evaluation."""
+
+from collections.abc import Callable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from audiojax.augment import Augment
+from audiojax.metrics import Metrics
+from audiojax.types import Batch, InputError
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """All that a step changes, and all that a checkpoint holds."""
+
+    step: jax.Array  # i32[], steps done
+    params: dict
+    batch_stats: dict
+    opt_state: optax.OptState
+
+    @property
+    def variables(self) -> dict:
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+class StepReport(flax.struct.PyTreeNode):
+    """What one training step tells: its batch's metrics, its gradient's norm and its learning rate."""
+
+    metrics: Metrics
+    gradient_norm: jax.Array  # f32[], global, before clipping
+    learning_rate: jax.Array  # f32[]
+
+
+TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, StepReport]]
+EvalStep = Callable[[dict, Batch], Metrics]
+
+
+def make_schedule(*, name: str, learning_rate: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
+    """The learning rate at each step: linear warm-up to `learning_rate`, then "constant" or "cosine" down to 0."""
+    warmup_steps = min(warmup_steps, total_steps // 2)
+    if name == "cosine":
+        after = optax.cosine_decay_schedule(learning_rate, total_steps - warmup_steps)
+    elif name == "constant":
+        after = optax.constant_schedule(learning_rate)
+    else:
+        raise InputError(f"config.optimizer.schedule is {name!r}; choose cosine or constant.")
+    warmup = optax.linear_schedule(learning_rate / (warmup_steps + 1), learning_rate, warmup_steps)
+    return optax.join_schedules([warmup, after], [warmup_steps])
+
+
+def make_optimizer(
+    schedule: optax.Schedule, *, momentum: float, nesterov: bool, weight_decay: float, clip_norm: float
+) -> optax.GradientTransformation:
+    """SGD with momentum. `clip_norm` bounds the gradient's global norm; 0 does not. Decay spares vectors."""
+    return optax.chain(
+        optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
+        optax.add_decayed_weights(weight_decay, mask=lambda tree: jax.tree.map(lambda x: x.ndim > 1, tree)),
+        optax.sgd(schedule, momentum=momentum, nesterov=nesterov),
+    )
+
+
+def create_state(
+    model: nn.Module, optimizer: optax.GradientTransformation, *, seed: int, length_samples: int
+) -> TrainState:
+    """A fresh state, the same for the same seed."""
+    audio, length = jnp.zeros((1, length_samples), jnp.int16), jnp.full(1, length_samples, jnp.int32)
+    variables = model.init(jax.random.key(seed), audio, length)
+    params = variables["params"]
+    return TrainState(jnp.zeros((), jnp.int32), params, variables.get("batch_stats", {}), optimizer.init(params))
+
+
+def make_train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    augment: Augment,
+    *,
+    label_smoothing: float,
+) -> TrainStep:
+    """The jit-compiled step. It takes over the memory of the state it is given, which is then gone.
+
+    Its randomness is an address: `fold_in(key, state.step)`.
+    """
+
+    def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, StepReport]:
+        augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
+        audio, length = augment(augment_key, batch["audio"], batch["length"])
+        label, mask = batch["label"], batch["mask"]
+
+        def loss_fn(params):
+            logits, updates = model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                audio,
+                length,
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": dropout_key},
+            )
+            target = optax.smooth_labels(jax.nn.one_hot(label, logits.shape[-1]), label_smoothing)
+            loss = jnp.sum(optax.softmax_cross_entropy(logits, target) * mask) / jnp.sum(mask)
+            return loss, (logits, updates)
+
+        gradient, (logits, updates) = jax.grad(loss_fn, has_aux=True)(state.params)
+        change, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        metrics = Metrics.of(logits, label, mask)
+        report = StepReport(metrics, optax.global_norm(gradient), jnp.asarray(schedule(state.step)))
+        params = optax.apply_updates(state.params, change)
+        return TrainState(state.step + 1, params, updates.get("batch_stats", {}), opt_state), report
+
+    return jax.jit(train_step, donate_argnums=0)
+
+
+def make_eval_step(model: nn.Module) -> EvalStep:
+    """The jit-compiled evaluation of one batch with the variables `{"params", "batch_stats"}`."""
+
+    def eval_step(variables: dict, batch: Batch) -> Metrics:
+        logits = model.apply(variables, batch["audio"], batch["length"])
+        return Metrics.of(logits, batch["label"], batch["mask"])
+
+    return jax.jit(eval_step)
+
+
+@jax.jit
+def all_finite(tree) -> jax.Array:
+    """bool[]: whether every number of the tree is finite."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))

@@ -1,0 +1,64 @@
+"""What every floor of the house shares: the clips, the batch, and the one exception that people read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypedDict
+
+import numpy as np
+
+Progress = Callable[[int, int], None]  # called with (done, total)
+
+
+class InputError(Exception):
+    """Something a person can put right. Its text is one sentence: the file or key, the value, the fix."""
+
+
+class Speaker(NamedTuple):
+    """What a source knows of a speaker; "unknown" and None where it does not."""
+
+    sex: str = "unknown"
+    accent: str = "unknown"
+    age: int | None = None
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Every clip of a source, ragged and flat, untruncated, grouped by label.
+
+    Clip `i` is `samples[offsets[i]:offsets[i + 1]]`, mono int16 at `rate_hz`.
+    """
+
+    source: str  # "synthetic", "audiomnist" or "fsdd"
+    rate_hz: int
+    samples: np.ndarray  # i16[total], often memory-mapped
+    offsets: np.ndarray  # i64[n + 1]
+    label: np.ndarray  # i32[n], an index into label_names
+    speaker: np.ndarray  # str[n], a key of speakers
+    take: np.ndarray  # i32[n]
+    path: tuple[str, ...]  # [n], relative to the source's root
+    label_names: tuple[str, ...]
+    speakers: dict[str, Speaker]
+    key: str  # SHA-256 of everything above but the path
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @property
+    def length(self) -> np.ndarray:
+        """i64[n]: samples in each clip."""
+        return np.diff(self.offsets)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """i16[t]: the sound of one clip, a view."""
+        return self.samples[self.offsets[index] : self.offsets[index + 1]]
+
+
+class Batch(TypedDict):
+    """The one batch contract: always all four, as numpy arrays and, once they are on the devices, as jax arrays."""
+
+    audio: Any  # i16[B, T], zero right-padded
+    length: Any  # i32[B] in [1, T], samples
+    label: Any  # i32[B]
+    mask: Any  # f32[B], 1 for a clip and 0 for a row that only fills the batch
