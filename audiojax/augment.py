@@ -43,12 +43,12 @@ def _play(key: jax.Array, audio: jax.Array, length: jax.Array, *, speed: float, 
     speed_key, offset_key = jax.random.split(key)
     bound = jnp.log1p(speed)
     factor = jnp.exp(jax.random.uniform(speed_key, (num_rows,), minval=-bound, maxval=bound))
-    new_length = jnp.clip(jnp.round(length / factor).astype(jnp.int32), 1, num_samples)
-    room = (num_samples - new_length) * offset
-    start = jnp.floor(jax.random.uniform(offset_key, (num_rows,)) * (room + 1)).astype(jnp.int32)
-    position = (jnp.arange(num_samples)[None, :] - start[:, None]) * factor[:, None]
+    new_length = jnp.clip(jnp.round(length.astype(jnp.float32) / factor).astype(jnp.int32), 1, num_samples)
+    room = num_samples - new_length if offset else jnp.zeros_like(new_length)
+    start = jax.random.randint(offset_key, (num_rows,), 0, room + 1)
+    position = (jnp.arange(num_samples)[None, :] - start[:, None]).astype(jnp.float32) * factor[:, None]
     left = jnp.floor(position).astype(jnp.int32)
-    fraction = position - left
+    fraction = position - left.astype(jnp.float32)
 
     def sample(index: jax.Array) -> jax.Array:
         inside = (index >= 0) & (index < length[:, None])
@@ -67,5 +67,5 @@ def _noise(key: jax.Array, audio: jax.Array, length: jax.Array, *, low_db: float
     """White noise over the whole row, against the mean power of the clip's own samples."""
     snr_key, noise_key = jax.random.split(key)
     snr_db = jax.random.uniform(snr_key, (audio.shape[0], 1), minval=low_db, maxval=high_db)
-    power = jnp.sum(audio**2, axis=1, keepdims=True) / length[:, None]
+    power = jnp.sum(audio**2, axis=1, keepdims=True) / length[:, None].astype(jnp.float32)
     return audio + jax.random.normal(noise_key, audio.shape) * jnp.sqrt(power) * 10.0 ** (-snr_db / 20.0), length

@@ -51,7 +51,7 @@ class Checkpoints:
         if not all_finite((state.params, state.batch_stats, state.opt_state)):
             raise InputError(
                 f"the parameters are not finite after step {step}; nothing of it was saved: lower "
-                "--config.schedule.learning_rate or set --config.optimizer.clip_norm=1."
+                "--config.optimizer.learning_rate or set --config.optimizer.clip_norm=1."
             )
         self._manager.save(
             step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), metrics={BEST_BY: validation_accuracy}

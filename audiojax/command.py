@@ -51,37 +51,41 @@ def parse_with_config(command: argparse.ArgumentParser, argv: list[str]) -> tupl
     path = args.config.partition(":")[0]
     if not Path(path).is_file():
         raise InputError(f"--config {path} is not a file; run from the repository's root, as in configs/cnn.py.")
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
     try:
-        rest = values(["audiojax", f"--config={args.config}", *overrides])[1:]
+        config, rest = _read([f"--config={args.config}", *overrides])
     except flags.UnrecognizedFlagError as error:
         raise InputError(f"unknown option --{error.flagname}; see --help (keys are set as --config.KEY).") from None
     except flags.Error as error:
         raise InputError(f"{_first_line(error)}.") from None
     except (AttributeError, KeyError) as error:
-        raise InputError(_wrong_key(args.config, overrides) or _first_line(error)) from None
+        keys = list(configs.flatten(_read([f"--config={args.config}"])[0].to_dict()))
+        raise InputError(_wrong_key(keys, overrides) or f"{args.config}: {_first_line(error)}.") from error
     if rest:
         raise InputError(f"{rest[0]!r} is not understood; keys are set as --config.KEY=VALUE.")
-    return args, values["config"].value
+    return args, config
+
+
+def _read(argv: list[str]) -> tuple[ConfigDict, list[str]]:
+    """The config that `argv` asks for, and what of `argv` is no flag."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values, sys_argv=["audiojax", *argv])
+    rest = values(["audiojax", *argv])[1:]
+    return values["config"].value, rest
 
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0].rstrip(".")
 
 
-def _wrong_key(config: str, overrides: list[str]) -> str | None:
+def _wrong_key(keys: list[str], overrides: list[str]) -> str | None:
     """The sentence for the first override of a key that does not exist."""
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values)
-    values(["audiojax", f"--config={config}"])
-    keys = list(configs.flatten(values["config"].value.to_dict()))
     for override in overrides:
         match = re.match(r"--(?:no)?config\.([^=]+)", override)
         if match and match[1] not in keys:
             by_name = {key.rpartition(".")[2]: key for key in keys}
-            nearest = difflib.get_close_matches(match[1], keys, 1, 0.5)
-            nearest = nearest or [by_name[n] for n in difflib.get_close_matches(match[1], by_name, 1, 0.5)]
+            last_name = match[1].rpartition(".")[2]
+            nearest = [by_name[name] for name in difflib.get_close_matches(last_name, by_name, 1, 0.7)]
+            nearest = nearest or difflib.get_close_matches(match[1], keys, 1, 0.6)
             hint = f"did you mean --config.{nearest[0]}?" if nearest else f"the keys are {', '.join(keys)}."
             return f"there is no key config.{match[1]}; {hint}"
     return None

@@ -79,8 +79,15 @@ def base(choice: Choice) -> ConfigDict:
         label_smoothing=0.0,
         log_every_steps=10,
     )
-    config.optimizer = dict(momentum=0.9, nesterov=False, weight_decay=0.0, clip_norm=0.0)
-    config.schedule = dict(name="cosine", learning_rate=0.05, warmup_steps=50)
+    config.optimizer = dict(
+        schedule="cosine",
+        learning_rate=0.03,
+        warmup_steps=20,
+        momentum=0.9,
+        nesterov=False,
+        weight_decay=0.0,
+        clip_norm=0.0,
+    )
     config.augment = dict(speed=0.0, offset=False, gain_db=0.0, noise_snr_db=(0.0, 0.0))
     config.wandb = dict(mode="auto", project="audiojax", name="")
     if choice.runlocal:

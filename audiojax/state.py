@@ -38,28 +38,45 @@ TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, StepRepor
 EvalStep = Callable[[dict, Batch], Metrics]
 
 
-def make_schedule(*, name: str, learning_rate: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
-    """The learning rate at each step: linear warm-up to `learning_rate`, then "constant" or "cosine" down to 0."""
+def make_optimizer(
+    *,
+    schedule: str,
+    learning_rate: float,
+    warmup_steps: int,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+    clip_norm: float,
+    total_steps: int,
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """SGD with momentum, and its learning rate as a function of the steps done.
+
+    Args:
+        schedule: what follows the linear warm-up to `learning_rate`: "constant", or "cosine" down to 0.
+        warmup_steps: at most half of `total_steps` are taken.
+        weight_decay: times each parameter, added to its gradient; spares vectors (biases and BatchNorm).
+        clip_norm: bounds the gradient's global norm; 0 does not.
+        total_steps: where the cosine ends.
+    """
     warmup_steps = min(warmup_steps, total_steps // 2)
-    if name == "cosine":
+    if schedule == "cosine":
         after = optax.cosine_decay_schedule(learning_rate, total_steps - warmup_steps)
-    elif name == "constant":
+    elif schedule == "constant":
         after = optax.constant_schedule(learning_rate)
     else:
-        raise InputError(f"config.optimizer.schedule is {name!r}; choose cosine or constant.")
+        raise InputError(f"config.optimizer.schedule is {schedule!r}; choose cosine or constant.")
     warmup = optax.linear_schedule(learning_rate / (warmup_steps + 1), learning_rate, warmup_steps)
-    return optax.join_schedules([warmup, after], [warmup_steps])
+    joined = optax.join_schedules([warmup, after], [warmup_steps])
 
+    def rate(step: jax.Array | int) -> jax.Array:
+        return joined(jnp.asarray(step, jnp.float32))  # optax mixes integer steps with floats
 
-def make_optimizer(
-    schedule: optax.Schedule, *, momentum: float, nesterov: bool, weight_decay: float, clip_norm: float
-) -> optax.GradientTransformation:
-    """SGD with momentum. `clip_norm` bounds the gradient's global norm; 0 does not. Decay spares vectors."""
-    return optax.chain(
+    optimizer = optax.chain(
         optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
         optax.add_decayed_weights(weight_decay, mask=lambda tree: jax.tree.map(lambda x: x.ndim > 1, tree)),
-        optax.sgd(schedule, momentum=momentum, nesterov=nesterov),
+        optax.sgd(rate, momentum=momentum, nesterov=nesterov),
     )
+    return optimizer, rate
 
 
 def create_state(
@@ -106,7 +123,7 @@ def make_train_step(
         gradient, (logits, updates) = jax.grad(loss_fn, has_aux=True)(state.params)
         change, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         metrics = Metrics.of(logits, label, mask)
-        report = StepReport(metrics, optax.global_norm(gradient), jnp.asarray(schedule(state.step)))
+        report = StepReport(metrics, optax.global_norm(gradient), schedule(state.step))
         params = optax.apply_updates(state.params, change)
         return TrainState(state.step + 1, params, updates.get("batch_stats", {}), opt_state), report
 

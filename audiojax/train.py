@@ -16,7 +16,7 @@ from audiojax.checkpoint import BEST_BY, Checkpoints, restore_variables
 from audiojax.data import batches, splits
 from audiojax.mesh import check_divisible, make_mesh, replicated, shard_batch
 from audiojax.metrics import Metrics
-from audiojax.state import StepReport, create_state, make_eval_step, make_optimizer, make_schedule, make_train_step
+from audiojax.state import StepReport, create_state, make_eval_step, make_optimizer, make_train_step
 from audiojax.types import Clips, InputError
 
 
@@ -46,8 +46,7 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
     steps_per_epoch = batches.steps_per_epoch(len(split.train), config.train.batch_size)
     num_steps = steps_per_epoch * config.train.num_epochs
     model = models.build(**config.model, num_labels=len(clips.label_names))
-    schedule = make_schedule(**config.schedule, total_steps=num_steps)
-    optimizer = make_optimizer(schedule, **config.optimizer)
+    optimizer, schedule = make_optimizer(**config.optimizer, total_steps=num_steps)
     augment = make_augment(**config.augment)
     train_step = make_train_step(model, optimizer, schedule, augment, label_smoothing=config.train.label_smoothing)
     eval_step = make_eval_step(model)
@@ -111,7 +110,7 @@ def _log_step(log: runlog.RunLog, done: int, report: StepReport, log_every_steps
     if not math.isfinite(values["loss"]) or not math.isfinite(gradient_norm):
         raise InputError(
             f"the loss is {values['loss']:g} and the gradient norm {gradient_norm:g} at step {done}; nothing of it was "
-            "saved: lower --config.schedule.learning_rate or set --config.optimizer.clip_norm=1, in another --workdir."
+            "saved: lower --config.optimizer.learning_rate or set --config.optimizer.clip_norm=1, in another --workdir."
         )
     log.advance(done, f"loss {values['loss']:.3f}  accuracy {values['accuracy']:.1%}")
     if done % log_every_steps == 0:

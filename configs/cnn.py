@@ -8,9 +8,8 @@ def get_config(arg: str = ""):
     config = base(choice)
     config.model = dict(name="audionet", batch_norm=True, dropout=0.0, relu_on_logits=False, dtype="float32")
     if choice.recipe == "seed":  # the student project's: 20 epochs at a small constant rate, nothing else
-        config.schedule = dict(name="constant", learning_rate=1e-4, warmup_steps=0)
+        config.optimizer.update(schedule="constant", learning_rate=1e-4, warmup_steps=0)
     else:
-        config.schedule = dict(name="cosine", learning_rate=0.03, warmup_steps=20)
         config.train.label_smoothing = 0.1
         config.augment = dict(speed=0.1, offset=True, gain_db=6.0, noise_snr_db=(10.0, 40.0))
     return config

@@ -75,8 +75,9 @@ class WaveConvPool(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", nn.initializers.he_normal(), (3, 1, self.features)).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        weights = kernel.reshape(3, 1, 1, self.features)
         pairs = x.shape[1] // 2
         padded = jnp.pad(x, ((0, 0), (1, 1)))
         taps = [padded[:, shift : shift + 2 * pairs : 2, None] for shift in range(4)]
-        even, odd = (sum(taps[phase + k] * kernel[k, 0] for k in range(3)) for phase in (0, 1))
-        return jnp.maximum(even, odd) + bias
+        even, odd = (sum(taps[phase + k] * weights[k] for k in range(3)) for phase in (0, 1))
+        return jnp.maximum(even, odd) + bias.reshape(1, 1, self.features)

@@ -1,0 +1,107 @@
+"""Strict JAX on two CPU devices, a cache of its own, and small folders of real sound files."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+os.environ["AUDIOJAX_CACHE"] = tempfile.mkdtemp(prefix="audiojax-tests-")
+os.environ["WANDB_MODE"] = "disabled"
+for name in ("WANDB_API_KEY", "NO_COLOR", "FORCE_COLOR"):
+    os.environ.pop(name, None)
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+
+from audiojax import command
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+command.setup_jax()  # the same programs are compiled in several tests: keep them
+
+ROOT = Path(__file__).parent.parent
+DATA = Path(os.environ.get("AUDIOJAX_DATA", "/nonexistent"))
+
+
+def tone(label: int, speaker: int, take: int, rate_hz: int = 8000) -> np.ndarray:
+    """f32[t]: a digit of a toy language, a tone whose pitch is the label, a little different each time."""
+    rng = np.random.default_rng([label, speaker, take])
+    seconds = rng.uniform(0.08, 0.12)
+    t = np.arange(int(seconds * rate_hz)) / rate_hz
+    sound = 0.3 * np.sin(2 * np.pi * (300 + 250 * label) * rng.uniform(0.98, 1.02) * t)
+    return (sound + rng.normal(0, 0.01, t.shape)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory) -> Path:
+    """AudioMNIST's layout: five speakers, ten digits, four takes of tones at 8 kHz."""
+    root = tmp_path_factory.mktemp("tones")
+    for speaker in range(1, 6):
+        folder = root / "data" / f"{speaker:02d}"
+        folder.mkdir(parents=True)
+        for label in range(10):
+            for take in range(4):
+                soundfile.write(folder / f"{label}_{speaker:02d}_{take}.wav", tone(label, speaker, take), 8000)
+    return root
+
+
+@pytest.fixture(scope="session")
+def real_fsdd() -> Path:
+    root = DATA / "fsdd"
+    if not (root / "recordings").is_dir():
+        pytest.skip("the variable AUDIOJAX_DATA does not name a folder that holds fsdd/recordings")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_args(tones, tmp_path_factory) -> list[str]:
+    """The flags of a whole training run in seconds: the tones, AudioNet on an eighth of a second, five epochs."""
+    keys = {
+        "data.root": tones, "data.cache": tmp_path_factory.mktemp("cache"), "train.batch_size": 20,
+        "train.length_samples": 1024, "train.num_epochs": 5, "train.log_every_steps": 2,
+        "optimizer.learning_rate": 0.02, "optimizer.warmup_steps": 3,
+    }  # fmt: skip
+    config = f"--config={ROOT}/configs/cnn.py:audiomnist,split=random"
+    return [config, *(f"--config.{key}={value}" for key, value in keys.items())]
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tiny_args):
+    """The same as a config; `tiny_config(**{"train.num_epochs": 2})` changes some keys."""
+
+    def make(**changes):
+        overrides = [f"--config.{key}={value}" for key, value in changes.items()]
+        return command.parse_with_config(command.parser("test", ""), [*tiny_args, *overrides])[1]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained_run(tiny_config, tmp_path_factory) -> Path:
+    """The workdir of one finished run; read it, do not write there."""
+    from audiojax import train
+
+    workdir = tmp_path_factory.mktemp("runs") / "tones"
+    train.run(tiny_config(), workdir)
+    return workdir
+
+
+@pytest.fixture
+def run_cli(monkeypatch, capsys):
+    """Runs `python -m audiojax.NAME ARGS` in this process; returns (exit code, stdout, stderr)."""
+    import importlib
+
+    def call(name: str, *args: str):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, args)])
+        with pytest.raises(SystemExit) as left:
+            command.run(importlib.import_module(f"audiojax.{name}").main)
+        out, err = capsys.readouterr()
+        if isinstance(left.value.code, str):  # what the interpreter does with sys.exit("text")
+            return 1, out, err + left.value.code
+        return left.value.code or 0, out, err
+
+    return call

@@ -1,0 +1,122 @@
+"""Batches: each clip once, batch k a function of (seed, k), and a thread that hides nothing."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from audiojax.data import batches
+from audiojax.types import Clips, InputError
+
+
+def ragged(lengths) -> Clips:
+    """Clip i holds the number i + 1, so that a batch tells which clips it has."""
+    samples = np.repeat(np.arange(1, len(lengths) + 1, dtype=np.int16), lengths)
+    zeros = np.zeros(len(lengths), np.int32)
+    return Clips(
+        source="toy", rate_hz=8000, samples=samples, offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        label=np.arange(len(lengths), dtype=np.int32) % 10, speaker=zeros.astype(str), take=zeros,
+        path=("",) * len(lengths), label_names=tuple("abcdefghij"), speakers={}, key="",
+    )  # fmt: skip
+
+
+CLIPS = ragged([5, 30, 12, 8, 50, 20, 7, 7, 19, 41, 3, 28, 33])
+INDICES = np.asarray([0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 12])
+SIZE = dict(batch_size=4, length_samples=24)
+
+
+def heard(batch) -> list[int]:
+    """The clips of a batch, by what its rows hold."""
+    return [int(row[0]) - 1 for row, real in zip(batch["audio"], batch["mask"], strict=True) if real]
+
+
+def check_contract(batch, batch_size):
+    assert set(batch) == {"audio", "length", "label", "mask"} and batch["audio"].dtype == np.int16
+    assert batch["length"].shape == batch["label"].shape == batch["mask"].shape == (batch_size,)
+    assert (batch["length"] >= 1).all() and (batch["length"] <= batch["audio"].shape[1]).all()
+    for row, length, label, real in zip(*(batch[k] for k in ("audio", "length", "label", "mask")), strict=True):
+        assert not row[length:].any()
+        if real:
+            clip = int(row[0]) - 1
+            assert label == CLIPS.label[clip] and (row[:length] == clip + 1).all()
+            assert length == min(len(CLIPS[clip]), len(row))
+        else:
+            assert not row.any()
+
+
+def test_evaluation_asks_each_clip_once_and_masks_the_rest():
+    parts = list(batches.evaluation(CLIPS, INDICES, **SIZE))
+    for part in parts:
+        check_contract(part, 4)
+        assert part["audio"].shape == (4, 24)
+    assert [clip for part in parts for clip in heard(part)] == INDICES.tolist()
+    assert parts[-1]["mask"].tolist() == [1, 1, 1, 0]
+
+
+def fixed(start, stop, seed=0):
+    return list(batches.fixed_length(CLIPS, INDICES, **SIZE, seed=seed, start=start, stop=stop))
+
+
+def in_buckets(start, stop, seed=0):
+    return list(
+        batches.bucketed(CLIPS, INDICES, batch_size=4, bucket_samples=(10, 25, 40), seed=seed, start=start, stop=stop)
+    )
+
+
+@pytest.mark.parametrize("draw", [fixed, in_buckets])
+def test_batch_k_is_a_function_of_seed_and_k(draw):
+    whole = draw(0, 9)
+    for start in (1, 4, 7):
+        for part, same in zip(draw(start, 9), whole[start:], strict=True):
+            for name in part:
+                np.testing.assert_array_equal(part[name], same[name])
+    assert [heard(part) for part in whole] != [heard(part) for part in draw(0, 9, seed=1)]
+
+
+def test_fixed_length_epochs_are_shuffled_without_repetition():
+    whole = fixed(0, 8)  # 11 clips: two batches an epoch
+    for part in whole:
+        check_contract(part, 4)
+    epochs = [heard(whole[i]) + heard(whole[i + 1]) for i in range(0, 8, 2)]
+    for epoch in epochs:
+        assert len(set(epoch)) == 8 and set(epoch) <= set(INDICES.tolist())
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    assert set().union(*epochs) == set(INDICES.tolist())  # nobody is left out for ever
+
+
+def test_buckets_hold_every_clip_once_an_epoch_in_the_shortest_length_that_fits():
+    epoch = in_buckets(0, 4)  # 5, 8, 7, 7, 3 | 12, 20 | 30, 50, 41, 33
+    assert sorted(clip for part in epoch for clip in heard(part)) == INDICES.tolist()
+    for part in epoch:
+        check_contract(part, 4)
+        width = part["audio"].shape[1]
+        for clip in heard(part):
+            assert width == next((b for b in (10, 25, 40) if len(CLIPS[clip]) <= b), 40)
+    assert {part["audio"].shape[1] for part in epoch} == {10, 25, 40}
+
+
+def test_a_batch_larger_than_the_data_is_one_sentence():
+    with pytest.raises(InputError, match=r"config\.train\.batch_size is 12.*11 clips"):
+        batches.steps_per_epoch(11, 12)
+
+
+def test_prefetch_keeps_order_and_raises_where_it_is_read():
+    assert list(batches.prefetch(iter(range(50)))) == list(range(50))
+
+    def breaks():
+        yield 1
+        raise RuntimeError("the disk is gone")
+
+    stream = batches.prefetch(breaks())
+    assert next(stream) == 1
+    with pytest.raises(RuntimeError, match="the disk is gone"):
+        next(stream)
+
+
+def test_prefetch_ends_its_thread_when_nobody_reads_on():
+    stream = batches.prefetch(iter(range(10**9)))
+    next(stream)
+    stream.close()
+    for thread in [t for t in threading.enumerate() if t.name == "prefetch"]:
+        thread.join(timeout=5)
+        assert not thread.is_alive()

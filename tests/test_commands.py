@@ -1,0 +1,136 @@
+"""The commands as a person meets them: what they print, what they refuse, and their exit codes."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import tone
+
+from audiojax import config as configs
+from audiojax.types import InputError
+
+ROOT = Path(__file__).parent.parent
+CNN = f"--config={ROOT}/configs/cnn.py"
+
+
+@pytest.mark.parametrize(
+    "arg, expected",
+    [
+        ("", ("synthetic", "folds", 0, "default", False)),
+        ("fsdd", ("fsdd", "random", 0, "default", False)),
+        ("audiomnist,split=folds,fold=3,recipe=seed", ("audiomnist", "folds", 3, "seed", False)),
+        ("runlocal", ("synthetic", "folds", 0, "default", True)),
+        ("fsdd,split=official,runlocal", ("fsdd", "official", 0, "default", True)),
+    ],
+)
+def test_the_grammar_of_the_argument(arg, expected):
+    assert configs.parse_arg(arg, recipes=("seed",)) == expected
+
+
+@pytest.mark.parametrize("arg", ["fsd", "fsdd,spli=random", "fsdd,random", "fsdd,fold=-1", "fsdd,recipe=sed", "split"])
+def test_a_wrong_argument_is_one_sentence(arg):
+    with pytest.raises(InputError):
+        configs.parse_arg(arg, recipes=("seed",))
+
+
+@pytest.mark.parametrize(
+    "args, words",
+    [
+        ((CNN, "--config.optimizer.learning_rat=1"), "did you mean --config.optimizer.learning_rate?"),
+        ((CNN, "--config.train.epochs=1"), "did you mean --config.train.num_epochs?"),
+        ((CNN, "--config.train.num_epochs=2.5"), "invalid literal for int()"),
+        ((CNN, "--lr=1"), "unknown option --lr"),
+        ((CNN, "stray"), "'stray' is not understood"),
+        ((f"{CNN}:fsd",), "did you mean fsdd?"),
+        (("--config=configs/nope.py",), "is not a file"),
+        ((f"{CNN}:fsdd",), "config.data.root is empty"),
+        ((f"{CNN}:fsdd", "--config.data.root=/nowhere"), "/nowhere/recordings is not a folder"),
+    ],
+)
+def test_a_mistake_is_one_line(run_cli, tmp_path, args, words):
+    code, out, err = run_cli("main", *args, f"--workdir={tmp_path}/run")
+    assert code == 1 and out == "" and words in err and len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["main", "prepare", "evaluate", "predict"])
+def test_help_shows_what_the_command_is_for(run_cli, name):
+    code, out, _ = run_cli(name, "--help")
+    assert code == 0 and f"python -m audiojax.{name}" in out and len(out.splitlines()) > 8
+
+
+def test_prepare_says_what_it_made(run_cli, tones, tmp_path):
+    args = (f"{CNN}:audiomnist", f"--config.data.root={tones}", f"--config.data.cache={tmp_path}")
+    code, out, _ = run_cli("prepare", *args)
+    assert code == 0 and "preparing audiomnist: 200 files" in out and "200 clips of 5 speakers" in out
+    assert "preparing" not in run_cli("prepare", *args)[1]
+
+
+def test_evaluate_agrees_with_training(run_cli, trained_run):
+    summary = json.loads((trained_run / "summary.json").read_text())
+    code, out, err = run_cli("evaluate", "--workdir", trained_run, "--json")
+    result = json.loads(out)
+    assert code == 0 and err == "" and result["split"] == "test" and result["clips"] == 40
+    assert result["accuracy"] == summary["test/accuracy"] and abs(result["loss"] - summary["test/loss"]) < 1e-4
+    confusion = np.asarray(result["confusion"])
+    assert confusion.sum() == 40 and np.trace(confusion) / 40 == result["accuracy"]
+    assert len(result["accuracy_by_label"]) == 10 and set(result["accuracy_by_speaker"]) == {
+        f"0{n}" for n in range(1, 6)
+    }
+    code, out, _ = run_cli("evaluate", "--workdir", trained_run, "--split", "validation")
+    assert code == 0 and "20 clips" in out and "eight" in out and "speaker" in out
+
+
+def test_evaluate_refuses_other_clips_and_other_folders(run_cli, tones, trained_run, tmp_path):
+    assert "holds no config.json" in run_cli("evaluate", "--workdir", tmp_path)[2]
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
+    root = shutil.copytree(tones, tmp_path / "root")
+    (root / "data" / "03" / "3_03_3.wav").unlink()
+    saved = json.loads((workdir / "config.json").read_text())
+    saved["config"]["data"]["root"] = str(root)
+    (workdir / "config.json").write_text(json.dumps(saved))
+    code, _, err = run_cli("evaluate", "--workdir", workdir)
+    assert code == 1 and "are not those" in err
+
+
+def test_predict_answers_the_good_files_and_names_the_bad(run_cli, trained_run, tmp_path):
+    for label in (2, 7):
+        soundfile.write(tmp_path / f"{label}.flac", tone(label, 1, 0, rate_hz=44100), 44100)
+    stereo = np.zeros((96000, 2), np.float32)
+    stereo[60000 : 60000 + len(tone(5, 1, 0, 48000)), 0] = 2 * tone(5, 1, 0, 48000)
+    soundfile.write(tmp_path / "long.wav", stereo, 48000)
+    (tmp_path / "text.wav").write_text("no sound")
+    files = [tmp_path / name for name in ("2.flac", "missing.wav", "text.wav", "7.flac", "long.wav")]
+    code, out, err = run_cli("predict", "--workdir", trained_run, "--json", *files)
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert code == 1 and [answer["digit"] for answer in answers] == [2, 7, 5]
+    assert [answer["label"] for answer in answers] == ["two", "seven", "five"]
+    for answer in answers:
+        assert abs(sum(answer["probabilities"]) - 1) < 1e-9
+        assert answer["probability"] == max(answer["probabilities"]) == answer["probabilities"][answer["digit"]]
+    lines = err.strip().splitlines()
+    assert len(lines) == 3 and "missing.wav is not a file" in lines[0] and "text.wav cannot be read" in lines[1]
+    assert "long.wav lasts 2.00 s; the loudest 0.128 s is taken" in lines[2]
+    code, out, _ = run_cli("predict", "--workdir", trained_run, files[0])
+    assert code == 0 and "two" in out and "trained on audiomnist" in out
+
+
+def test_the_default_run_trains_without_data_network_or_warning(tmp_path):
+    """`:runlocal` of the README's first command, as a process of its own with nothing but the defaults."""
+    command = [
+        sys.executable,
+        "-m",
+        "audiojax.main",
+        "--config",
+        "configs/cnn.py:runlocal",
+        f"--workdir={tmp_path}/run",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert "synthetic" in done.stdout.splitlines()[-3] and "Everything lies in" in done.stdout
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["source"] == "synthetic"

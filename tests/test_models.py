@@ -1,0 +1,131 @@
+"""Networks: exact parameter counts, gradients against finite differences, fused layers against plain ones."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from audiojax import models
+from audiojax.models.audionet import WaveConvPool, max_pool
+from audiojax.types import InputError
+
+COUNTS = [
+    (dict(name="audionet"), 8000, 8_900_314),
+    (dict(name="audionet", batch_norm=False), 8000, 8_898_906),
+    (dict(name="audionet"), 1024, 1_822_426),
+    (dict(name="audionet", num_labels=35), 8000, 8_913_139),
+]
+
+
+def sound(batch_size, num_samples, seed=0):
+    return np.random.default_rng(seed).integers(-9000, 9000, (batch_size, num_samples)).astype(np.int16)
+
+
+def whole(batch_size, num_samples):
+    return np.full(batch_size, num_samples, np.int32)
+
+
+@pytest.mark.parametrize("fields, num_samples, count", COUNTS)
+def test_exact_parameter_counts(fields, num_samples, count):
+    model = models.build(**{"num_labels": 10, **fields})
+    variables = jax.eval_shape(model.init, jax.random.key(0), sound(1, num_samples), whole(1, num_samples))
+    assert sum(x.size for x in jax.tree.leaves(variables["params"])) == count
+
+
+def test_an_unknown_model_is_one_sentence():
+    with pytest.raises(InputError, match="choose one of audionet"):
+        models.build(name="audinet", num_labels=10)
+
+
+@pytest.mark.parametrize("num_samples", [64, 65])
+def test_the_fused_first_block_is_conv_and_max_pool(num_samples):
+    x = jax.random.normal(jax.random.key(0), (3, num_samples))
+    layer = WaveConvPool(5)
+    params = layer.init(jax.random.key(1), x)
+    params["params"]["bias"] = jnp.arange(5.0)
+
+    def plain(params, x):
+        y = nn.Conv(5, (3,)).apply(params, x[..., None])
+        return nn.max_pool(y, (2,), strides=(2,))
+
+    for of in (lambda f: f, lambda f: jax.grad(lambda p, x: jnp.sum(jnp.sin(f(p, x))), argnums=(0, 1))):
+        ours, theirs = of(layer.apply)(params, x), of(plain)(params, x)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, theirs)
+
+
+@pytest.mark.parametrize("num_samples", [10, 11])
+def test_max_pool_is_flax_max_pool(num_samples):
+    x = jax.random.normal(jax.random.key(0), (2, num_samples, 3))
+    np.testing.assert_array_equal(max_pool(x), nn.max_pool(x, (2,), strides=(2,)))
+
+
+@pytest.fixture(scope="module")
+def net():
+    model = models.build(name="audionet", num_labels=10)
+    return model, model.init(jax.random.key(0), sound(1, 256), whole(1, 256))
+
+
+def test_gradients_agree_with_finite_differences(net):
+    model, variables = net
+    audio = sound(4, 256)
+
+    @jax.jit
+    def loss(params):
+        logits, _ = model.apply(
+            {**variables, "params": params}, audio, whole(4, 256), train=True, mutable=["batch_stats"]
+        )
+        return jnp.mean(jnp.square(logits))
+
+    gradient = jax.jit(jax.grad(loss))(variables["params"])
+    for name in ("conv_0", "conv_3", "dense_0", "logits"):
+        way = gradient[name]["kernel"] / jnp.linalg.norm(gradient[name]["kernel"])
+        near = [
+            loss(
+                {
+                    **variables["params"],
+                    name: {**variables["params"][name], "kernel": variables["params"][name]["kernel"] + s * way},
+                }
+            )
+            for s in (1e-3, -1e-3)
+        ]
+        np.testing.assert_allclose((near[0] - near[1]) / 2e-3, jnp.sum(gradient[name]["kernel"] * way), rtol=0.03)
+
+
+def test_in_evaluation_a_clip_does_not_hear_its_batch(net):
+    model, variables = net
+    audio = sound(5, 256)
+    together = model.apply(variables, audio, whole(5, 256))
+    alone = model.apply(variables, audio[2:3], whole(1, 256))
+    np.testing.assert_allclose(together[2:3], alone, atol=1e-5)
+
+
+@jax.numpy_dtype_promotion("standard")  # BatchNorm itself mixes bfloat16 sound with float32 statistics
+def test_bfloat16_computes_in_it_and_keeps_everything_else_in_float32(net):
+    _, variables = net
+    model = models.build(name="audionet", num_labels=10, dtype="bfloat16")
+    ours = model.init(jax.random.key(0), sound(1, 256), whole(1, 256))
+    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(ours))
+    logits, updates = model.apply(variables, sound(8, 256), whole(8, 256), train=True, mutable=["batch_stats"])
+    full, _ = net[0].apply(variables, sound(8, 256), whole(8, 256), train=True, mutable=["batch_stats"])
+    assert logits.dtype == jnp.float32 and all(x.dtype == jnp.float32 for x in jax.tree.leaves(updates))
+    assert 0 < float(jnp.abs(logits - full).max()) < 0.1 * float(jnp.abs(full).max())
+
+
+def test_the_fields_do_what_they_say(net):
+    _, variables = net
+    audio, length = sound(4, 256), whole(4, 256)
+    relu = models.build(name="audionet", num_labels=10, relu_on_logits=True)
+    plain = net[0].apply(variables, audio, length)
+    np.testing.assert_array_equal(relu.apply(variables, audio, length), jnp.maximum(plain, 0))
+    assert (plain < 0).any()
+    dropping = models.build(name="audionet", num_labels=10, dropout=0.5)
+    drawn = [
+        dropping.apply(
+            variables, audio, length, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(k)}
+        )[0]
+        for k in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert not np.allclose(drawn[0], drawn[2])
+    np.testing.assert_array_equal(dropping.apply(variables, audio, length), plain)

@@ -1,0 +1,177 @@
+"""Metrics, augmentation, the optimizer and the step, one at a time."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from audiojax import models
+from audiojax.augment import make_augment
+from audiojax.mesh import check_divisible, make_mesh, replicated, shard_batch
+from audiojax.metrics import Metrics
+from audiojax.state import create_state, make_eval_step, make_optimizer, make_train_step
+from audiojax.types import Batch, InputError
+
+OPTIMIZER = dict(
+    schedule="cosine", learning_rate=0.1, warmup_steps=4, momentum=0.9, nesterov=False, weight_decay=0.0, clip_norm=0.0
+)
+QUIET = dict(speed=0.0, offset=False, gain_db=0.0, noise_snr_db=(0.0, 0.0))
+LOUD = dict(speed=0.2, offset=True, gain_db=6.0, noise_snr_db=(5.0, 20.0))
+
+
+def batch_of(batch_size, num_samples=256, seed=0) -> Batch:
+    rng = np.random.default_rng(seed)
+    return Batch(
+        audio=rng.integers(-9000, 9000, (batch_size, num_samples)).astype(np.int16),
+        length=np.full(batch_size, num_samples, np.int32),
+        label=(np.arange(batch_size) % 10).astype(np.int32),
+        mask=np.ones(batch_size, np.float32),
+    )
+
+
+def test_metrics_add_sums_and_divide_once():
+    rng = np.random.default_rng(0)
+    logits, label = rng.normal(size=(7, 4)).astype(np.float32), rng.integers(0, 4, 7).astype(np.int32)
+    mask = np.asarray([1, 1, 1, 0, 1, 1, 1], np.float32)
+    parts = [Metrics.of(logits[part], label[part], mask[part]) for part in (slice(0, 2), slice(2, 7))]
+    summary = (Metrics.zero(4) + parts[0] + parts[1]).summary()
+    probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    loss = -np.log(probability[np.arange(7), label])
+    kept = mask == 1
+    np.testing.assert_allclose(summary["loss"], loss[kept].mean(), rtol=1e-5)
+    np.testing.assert_allclose(summary["accuracy"], (logits.argmax(1) == label)[kept].mean())
+
+
+def test_the_confusion_is_true_by_predicted():
+    logits = jnp.eye(3)[jnp.asarray([2, 2, 0])]
+    confusion = Metrics.of(logits, jnp.asarray([0, 2, 0]), jnp.ones(3)).confusion
+    assert np.asarray(confusion).tolist() == [[1, 0, 1], [0, 0, 0], [0, 0, 1]]
+
+
+def test_a_mask_of_another_shape_raises():
+    with pytest.raises(ValueError, match="mask has shape"):
+        Metrics.of(jnp.zeros((4, 3)), jnp.zeros(4, jnp.int32), jnp.ones((4, 1)))
+
+
+def test_augmentation_is_an_address_and_off_is_the_identity():
+    batch = batch_of(3)
+    for _ in range(2):
+        audio, length = make_augment(**QUIET)(jax.random.key(0), batch["audio"], batch["length"])
+        np.testing.assert_array_equal(audio, batch["audio"].astype(np.float32))
+        np.testing.assert_array_equal(length, batch["length"])
+    augment = jax.jit(make_augment(**LOUD))
+    first, again, other = (augment(jax.random.key(k), batch["audio"], batch["length"])[0] for k in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+
+
+def test_offset_moves_a_clip_inside_its_padding():
+    audio = np.zeros((200, 50), np.int16)
+    audio[:, :10] = np.arange(1, 11)
+    length = np.full(200, 10, np.int32)
+    moved, new_length = make_augment(**{**QUIET, "offset": True})(jax.random.key(0), audio, length)
+    starts = np.asarray(new_length) - 10
+    assert starts.min() == 0 and starts.max() == 40 and len(set(starts)) > 30
+    for row, start in zip(np.asarray(moved), starts, strict=True):
+        np.testing.assert_array_equal(row, np.roll(audio[0], start))
+
+
+def test_speed_changes_pitch_and_length_together():
+    t = np.arange(4000)
+    audio = np.zeros((64, 8000), np.int16)
+    audio[:, :4000] = (8000 * np.sin(2 * np.pi * 0.05 * t)).astype(np.int16)
+    played, length = make_augment(**{**QUIET, "speed": 0.25})(jax.random.key(0), audio, np.full(64, 4000, np.int32))
+    factor = 4000 / np.asarray(length)
+    assert 0.79 < factor.min() < 0.85 and 1.18 < factor.max() < 1.26
+    peak = np.abs(np.fft.rfft(np.asarray(played), axis=1)).argmax(axis=1) / 8000
+    np.testing.assert_allclose(peak, 0.05 * factor, rtol=0.01)
+
+
+def test_gain_and_noise_keep_to_their_ranges():
+    t = np.arange(8000)
+    audio = np.tile((3000 * np.sin(0.3 * t)).astype(np.int16), (50, 1))
+    length = np.full(50, 8000, np.int32)
+    louder, _ = make_augment(**{**QUIET, "gain_db": 6.0})(jax.random.key(0), audio, length)
+    gain_db = 20 * np.log10(np.asarray(louder).std(1) / audio.std(1))
+    assert -6 <= gain_db.min() < -4 and 4 < gain_db.max() <= 6.001
+    noisy, _ = make_augment(**{**QUIET, "noise_snr_db": (10.0, 20.0)})(jax.random.key(0), audio, length)
+    snr_db = 20 * np.log10(audio.std(1) / (np.asarray(noisy) - audio).std(1))
+    assert 9.8 < snr_db.min() < 12 and 18 < snr_db.max() < 20.2
+
+
+def test_the_learning_rate_warms_up_and_comes_down():
+    _, rate = make_optimizer(**OPTIMIZER, total_steps=20)
+    rates = np.asarray([rate(step) for step in range(21)])
+    assert (np.diff(rates[:5]) > 0).all() and rates[4] == rates.max() == np.float32(0.1)
+    assert (np.diff(rates[4:]) < 0).all() and rates[20] < 1e-8
+    _, constant = make_optimizer(**{**OPTIMIZER, "schedule": "constant", "warmup_steps": 0}, total_steps=20)
+    assert constant(0) == constant(19) == np.float32(0.1)
+    with pytest.raises(InputError, match="cosine or constant"):
+        make_optimizer(**{**OPTIMIZER, "schedule": "linear"}, total_steps=20)
+
+
+def test_clipping_and_decay():
+    params = {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full(2, 3.0)}
+    changes = {**OPTIMIZER, "schedule": "constant", "warmup_steps": 0, "learning_rate": 1.0, "momentum": 0.0}
+    gradient = jax.tree.map(lambda x: jnp.full_like(x, 100.0), params)
+    optimizer, _ = make_optimizer(**{**changes, "clip_norm": 1.0}, total_steps=1)
+    update, _ = optimizer.update(gradient, optimizer.init(params), params)
+    np.testing.assert_allclose(np.sqrt(sum(float(jnp.sum(x**2)) for x in jax.tree.leaves(update))), 1.0, rtol=1e-5)
+    optimizer, _ = make_optimizer(**{**changes, "weight_decay": 0.1}, total_steps=1)
+    update, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    np.testing.assert_allclose(update["kernel"], -0.3, rtol=1e-6)
+    assert not update["bias"].any()
+
+
+def five_steps(num_devices, augment=QUIET, batch_size=8):
+    mesh = make_mesh(num_devices)
+    model = models.build(name="audionet", num_labels=10)
+    optimizer, schedule = make_optimizer(**{**OPTIMIZER, "learning_rate": 0.01}, total_steps=20)
+    step = make_train_step(model, optimizer, schedule, make_augment(**augment), label_smoothing=0.1)
+    state = jax.device_put(create_state(model, optimizer, seed=0, length_samples=256), replicated(mesh))
+    for k in range(5):
+        state, report = step(state, shard_batch(batch_of(batch_size, seed=k), mesh), jax.random.key(0))
+    evaluated = make_eval_step(model)(state.variables, shard_batch(batch_of(batch_size), mesh))
+    return state, report, evaluated
+
+
+def test_one_device_and_two_agree():
+    assert len(jax.devices()) == 2
+    (one, report_one, eval_one), (two, report_two, eval_two) = five_steps(1, LOUD), five_steps(2, LOUD)
+    assert len(jax.tree.leaves(two.params)[0].sharding.device_set) == 2
+    np.testing.assert_allclose(report_one.metrics.loss_sum, report_two.metrics.loss_sum, rtol=1e-5)
+    np.testing.assert_allclose(eval_one.loss_sum, eval_two.loss_sum, rtol=1e-4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), one.params, two.params)
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    with pytest.raises(InputError, match="choose a multiple of 2"):
+        check_divisible(5, make_mesh(2))
+
+
+def test_eight_clips_are_learnt_by_heart():
+    model = models.build(name="audionet", num_labels=10)
+    optimizer, schedule = make_optimizer(**{**OPTIMIZER, "learning_rate": 0.02}, total_steps=60)
+    step = make_train_step(model, optimizer, schedule, make_augment(**QUIET), label_smoothing=0.0)
+    state, batch = create_state(model, optimizer, seed=0, length_samples=256), batch_of(8)
+    for _ in range(60):
+        state, report = step(state, batch, jax.random.key(0))
+    assert report.metrics.summary()["accuracy"] == 1.0 and report.metrics.summary()["loss"] < 0.1
+
+
+def test_rows_of_mask_0_teach_nothing_and_count_nothing():
+    model = models.build(name="audionet", num_labels=10, batch_norm=False)
+    optimizer, schedule = make_optimizer(**OPTIMIZER, total_steps=20)
+    step = make_train_step(model, optimizer, schedule, make_augment(**QUIET), label_smoothing=0.1)
+    batch = batch_of(6)
+    filled = {name: np.concatenate([value, value[:2]]) for name, value in batch.items()}
+    filled["mask"][6:] = 0
+    filled["label"][6:] = 7
+    results = [
+        step(create_state(model, optimizer, seed=0, length_samples=256), given, jax.random.key(0))
+        for given in (batch, Batch(**filled))
+    ]
+    (plain, report), (masked, masked_report) = results
+    np.testing.assert_allclose(report.metrics.loss_sum, masked_report.metrics.loss_sum, rtol=1e-5)
+    np.testing.assert_array_equal(report.metrics.confusion, masked_report.metrics.confusion)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), plain.params, masked.params)

@@ -1,0 +1,222 @@
+"""Whole runs: learning and not learning, stopping and going on, refusing and remembering."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from audiojax import runlog, train
+from audiojax.checkpoint import BEST_BY, Checkpoints, restore_variables
+from audiojax.types import InputError
+
+ROOT = Path(__file__).parent.parent
+
+
+def same_numbers(tree, other) -> bool:
+    return jax.tree.all(jax.tree.map(lambda a, b: bool(np.array_equal(a, b)), tree, other))
+
+
+def rows_without_time(workdir) -> list[dict]:
+    timed = ("seconds", "clips_per_second")
+    return [{k: v for k, v in row.items() if k not in timed} for row in runlog.read_rows(workdir)]
+
+
+def test_a_run_learns_and_leaves_what_it_promises(trained_run):
+    summary = json.loads((trained_run / "summary.json").read_text())
+    assert summary["test/accuracy"] > 0.9 and summary["source"] == "audiomnist"
+    for name in ("config.json", "metrics.jsonl", "plots/curves.png", "plots/confusion_test.png", "plots/examples.png"):
+        assert (trained_run / name).stat().st_size > 500, name
+    rows = runlog.read_rows(trained_run)
+    epochs = [row for row in rows if "epoch" in row]
+    assert [row["epoch"] for row in epochs] == [1, 2, 3, 4, 5] and [row["step"] for row in epochs] == [
+        7,
+        14,
+        21,
+        28,
+        35,
+    ]
+    for part in ("train", "validation", "test"):
+        assert all(0 <= row[f"{part}/accuracy"] <= 1 and row[f"{part}/loss"] > 0 for row in epochs)
+    assert epochs[-1]["train/loss"] < epochs[0]["train/loss"] and epochs[-1]["learning_rate"] < 1e-3
+    assert all(row[key] > 0 for row in epochs for key in ("gradient_norm", "seconds", "clips_per_second"))
+    assert [row["step"] for row in rows if "step/loss" in row] == list(range(2, 36, 2))
+
+
+def test_permuted_labels_fall_to_chance(tiny_config, tones, tmp_path):
+    """If they did not, something would tell the network the answer."""
+    root = tmp_path / "permuted"
+    files = sorted((tones / "data").rglob("*.wav"))
+    order = np.random.default_rng(0).permutation(len(files))
+    for path, other in zip(files, order, strict=True):
+        copy = root / path.relative_to(tones)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(files[other], copy)
+    config = tiny_config(**{"data.root": root, "data.cache": tmp_path / "cache"})
+    assert train.run(config, tmp_path / "run")["last/test"] < 0.35  # 40 clips: chance is 0.10, three sigma 0.24
+
+
+def test_killed_and_resumed_equals_unbroken(tiny_args, trained_run, tmp_path):
+    workdir = tmp_path / "killed"
+    start = [sys.executable, "-m", "audiojax.main", *tiny_args, f"--workdir={workdir}"]
+    process = subprocess.Popen(start, cwd=ROOT, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while sum("epoch" in row for row in runlog.read_rows(workdir)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 2 <= sum("epoch" in row for row in runlog.read_rows(workdir)) < 5 and not (workdir / "summary.json").exists()
+    again = subprocess.run(start, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "Resuming at step" in again.stdout and again.stderr == ""
+    for which in ("last", "best"):
+        (ours, step), (theirs, other_step) = (restore_variables(w, which) for w in (workdir, trained_run))
+        assert step == other_step and same_numbers(ours, theirs)
+    assert rows_without_time(workdir) == rows_without_time(trained_run)
+
+
+def test_a_finished_run_says_so_and_more_epochs_go_on(tiny_config, trained_run, tmp_path, capsys):
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
+    before = (workdir / "metrics.jsonl").read_text()
+    assert train.run(tiny_config(), workdir) == json.loads((workdir / "summary.json").read_text())
+    assert "is finished" in capsys.readouterr().out and (workdir / "metrics.jsonl").read_text() == before
+    train.run(tiny_config(**{"train.num_epochs": 6, "wandb.name": "longer"}), workdir)
+    assert "Resuming at step 35 of 42" in capsys.readouterr().out
+    assert [row["epoch"] for row in runlog.read_rows(workdir) if "epoch" in row] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"optimizer.momentum": 0.8, "seed": 1}, r"config\.optimizer\.momentum 0\.9 -> 0\.8; config\.seed 0 -> 1"),
+        ({"train.num_epochs": 4}, r"config\.train\.num_epochs 5 -> 4"),
+    ],
+)
+def test_a_workdir_of_another_config_is_refused(tiny_config, trained_run, changes, words):
+    before = (trained_run / "config.json").read_bytes()
+    with pytest.raises(InputError, match=words):
+        train.run(tiny_config(**changes), trained_run)
+    assert (trained_run / "config.json").read_bytes() == before
+
+
+def test_a_workdir_of_other_clips_is_refused(tiny_config, tones, trained_run, tmp_path):
+    root = shutil.copytree(tones, tmp_path / "root")
+    (root / "data" / "01" / "0_01_0.wav").unlink()
+    with pytest.raises(InputError, match="the clips themselves"):
+        train.run(tiny_config(**{"data.root": root}), trained_run)
+
+
+def test_init_from_starts_from_another_runs_best(tiny_config, trained_run, tmp_path):
+    changes = {"init_from": trained_run, "optimizer.learning_rate": 1e-9, "train.num_epochs": 1}
+    train.run(tiny_config(**changes), tmp_path / "run")
+    ours, theirs = restore_variables(tmp_path / "run", "last")[0], restore_variables(trained_run, "best")[0]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), ours["params"], theirs["params"])
+
+
+def test_a_loss_that_is_not_finite_stops_and_nothing_of_it_is_kept(tiny_config, tmp_path):
+    changes = {"optimizer.learning_rate": 1e15, "optimizer.warmup_steps": 0, "model.batch_norm": False}
+    with pytest.raises(InputError, match=r"at step \d+; nothing of it was saved.*learning_rate"):
+        train.run(tiny_config(**changes), tmp_path / "run")
+    with pytest.raises(InputError, match="no checkpoint yet"):
+        restore_variables(tmp_path / "run", "last")
+
+
+@pytest.fixture
+def saved(tiny_config, tmp_path):
+    """A state, a function that saves it, and the folder."""
+    import jax.numpy as jnp
+
+    from audiojax.state import TrainState
+
+    def state(step):
+        params = {"kernel": jnp.full((3, 2), float(step))}
+        return TrainState(jnp.asarray(step), params, {"mean": jnp.zeros(2)}, {"trace": jnp.zeros(3)})
+
+    return state, tmp_path / "run"
+
+
+def test_the_best_and_the_last_are_kept(saved):
+    state, workdir = saved
+    with Checkpoints(workdir) as checkpoints:
+        for step, accuracy in enumerate([0.1, 0.9, 0.3, 0.5, 0.2], start=1):
+            checkpoints.save(state(step), accuracy)
+    with Checkpoints(workdir) as checkpoints:
+        assert checkpoints.last_step == 5 and checkpoints.best_step == 2
+        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        assert same_numbers(checkpoints.restore("best", state(0), sharding), state(2))
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["2", "4", "5"]
+    assert BEST_BY == "validation/accuracy"
+
+
+def test_what_is_not_finite_is_never_saved(saved):
+    state, workdir = saved
+    broken = state(3).replace(batch_stats={"mean": np.asarray([0.0, np.inf], np.float32)})
+    with Checkpoints(workdir) as checkpoints, pytest.raises(InputError, match="not finite after step 3"):
+        checkpoints.save(broken, 0.5)
+    assert not [path for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()]
+
+
+def test_a_save_holds_its_moment_though_the_step_takes_the_memory(saved):
+    state, workdir = saved
+    count = jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)
+    with Checkpoints(workdir) as checkpoints:
+        now = state(1)
+        checkpoints.save(now, 0.5)
+        for _ in range(50):
+            now = count(now)
+        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        assert same_numbers(checkpoints.restore("last", state(0), sharding), state(1))
+
+
+def test_weights_and_biases_offline_holds_the_same_numbers_and_goes_on(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    workdir = tmp_path / "run"
+    for num_epochs in (1, 2):
+        train.run(tiny_config(**{"train.num_epochs": num_epochs}), workdir)
+    runs = sorted((workdir / "wandb").glob("offline-run-*"))
+    identity = (workdir / "wandb_id.txt").read_text()
+    assert len(runs) == 2 and all(run.name.endswith(identity) for run in runs)
+    wandb = Path(sys.executable).with_name("wandb")
+    names = ("validation/accuracy", "test/loss", "learning_rate", "plots/curves", "test/confusion", "test/sounds")
+    for run, epoch in zip(runs, (1, 2), strict=True):
+        inspect = [str(wandb), "leet", "inspect", "--json", str(run)]
+        logged = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout
+        assert [name for name in names if name not in logged] == []
+        row = next(row for row in runlog.read_rows(workdir) if row.get("epoch") == epoch)
+        assert str(row["train/loss"])[:6] in logged
+    assert list(runs[1].rglob("*.png")) and list(runs[1].rglob("*.wav"))
+
+
+@pytest.mark.parametrize(
+    "environment, wanted, mode",
+    [
+        ({}, "auto", "offline"),
+        ({"WANDB_API_KEY": "x" * 40}, "auto", "online"),
+        ({"WANDB_MODE": "disabled", "WANDB_API_KEY": "x" * 40}, "online", "disabled"),
+        ({}, "online", "online"),
+    ],
+)
+def test_wandb_is_online_only_where_a_key_is(environment, wanted, mode, monkeypatch, tmp_path):
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert runlog.wandb_mode(wanted) == mode
+    (tmp_path / "none").write_text("machine api.wandb.ai login user password secret\n")
+    if not environment and wanted == "auto":
+        assert runlog.wandb_mode("auto") == "online"
+
+
+def test_wandb_that_fails_does_not_stop_training(tiny_config, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    (workdir / "wandb_id.txt").mkdir()  # not a file: reading the run's id fails
+    assert train.run(tiny_config(**{"train.num_epochs": 1}), workdir)["epochs"] == 1
+    assert "W&B failed and is left out" in capsys.readouterr().out
