@@ -9,19 +9,21 @@ import jax.numpy as jnp
 Augment = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
-def make_augment(*, speed: float, offset: bool, gain_db: float, noise_snr_db: tuple[float, float]) -> Augment:
+def make_augment(
+    *, speed: float, max_offset_samples: int, gain_db: float, noise_snr_db: tuple[float, float]
+) -> Augment:
     """A function of (key, audio, length) -> (audio, length).
 
     Args:
         speed: each clip is played at a factor drawn from [1 / (1 + speed), 1 + speed]: pitch and formants move too.
-        offset: moves each clip to a random place inside its padding.
+        max_offset_samples: each clip is moved by up to this many samples into its padding.
         gain_db: each clip is scaled by a gain drawn from [-gain_db, gain_db].
         noise_snr_db: white noise at a signal-to-noise ratio drawn from this range; an empty range means none.
     """
     low_snr_db, high_snr_db = noise_snr_db
     parts: list[Augment] = []
-    if speed or offset:
-        parts.append(functools.partial(_play, speed=speed, offset=offset))
+    if speed or max_offset_samples:
+        parts.append(functools.partial(_play, speed=speed, max_offset_samples=max_offset_samples))
     if gain_db:
         parts.append(functools.partial(_gain, gain_db=gain_db))
     if high_snr_db > low_snr_db:
@@ -37,14 +39,14 @@ def make_augment(*, speed: float, offset: bool, gain_db: float, noise_snr_db: tu
     return augment
 
 
-def _play(key: jax.Array, audio: jax.Array, length: jax.Array, *, speed: float, offset: bool):
+def _play(key: jax.Array, audio: jax.Array, length: jax.Array, *, speed: float, max_offset_samples: int):
     """Reads each row at another speed and from another place, by linear interpolation; outside it is silence."""
     num_rows, num_samples = audio.shape
     speed_key, offset_key = jax.random.split(key)
     bound = jnp.log1p(speed)
     factor = jnp.exp(jax.random.uniform(speed_key, (num_rows,), minval=-bound, maxval=bound))
     new_length = jnp.clip(jnp.round(length.astype(jnp.float32) / factor).astype(jnp.int32), 1, num_samples)
-    room = num_samples - new_length if offset else jnp.zeros_like(new_length)
+    room = jnp.minimum(num_samples - new_length, max_offset_samples)
     start = jax.random.randint(offset_key, (num_rows,), 0, room + 1)
     position = (jnp.arange(num_samples)[None, :] - start[:, None]).astype(jnp.float32) * factor[:, None]
     left = jnp.floor(position).astype(jnp.int32)

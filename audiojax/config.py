@@ -88,7 +88,7 @@ def base(choice: Choice) -> ConfigDict:
         weight_decay=0.0,
         clip_norm=0.0,
     )
-    config.augment = dict(speed=0.0, offset=False, gain_db=0.0, noise_snr_db=(0.0, 0.0))
+    config.augment = dict(speed=0.0, max_offset_samples=0, gain_db=0.0, noise_snr_db=(0.0, 0.0))
     config.wandb = dict(mode="auto", project="audiojax", name="")
     if choice.runlocal:
         config.split.name = "folds"

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from audiojax import command
+from audiojax.data.phonemes import DIGITS
 from audiojax.data.signal import fit_length, loudest_part
-from audiojax.data.sources import DIGITS, read_sound
+from audiojax.data.sources import read_sound
 from audiojax.trained import Trained
 from audiojax.types import InputError
 

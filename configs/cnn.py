@@ -11,5 +11,5 @@ def get_config(arg: str = ""):
         config.optimizer.update(schedule="constant", learning_rate=1e-4, warmup_steps=0)
     else:
         config.train.label_smoothing = 0.1
-        config.augment = dict(speed=0.1, offset=True, gain_db=6.0, noise_snr_db=(10.0, 40.0))
+        config.augment = dict(speed=0.1, max_offset_samples=800, gain_db=6.0, noise_snr_db=(15.0, 40.0))
     return config

@@ -13,6 +13,7 @@ import pytest
 import soundfile
 
 from audiojax.data import cache, sources, splits
+from audiojax.data.phonemes import DIGITS
 from audiojax.data.signal import fit_length, loudest_part, prepare_clip
 from audiojax.types import Clips, InputError, Speaker
 
@@ -198,7 +199,7 @@ def clips_of(speakers, takes=10, source="audiomnist", labels=10) -> Clips:
     label, speaker, take = (np.asarray(column) for column in zip(*rows, strict=True))
     return Clips(
         source=source, rate_hz=8000, samples=np.zeros(len(rows), np.int16), offsets=np.arange(len(rows) + 1),
-        label=label, speaker=speaker, take=take, path=("",) * len(rows), label_names=sources.DIGITS,
+        label=label, speaker=speaker, take=take, path=("",) * len(rows), label_names=DIGITS,
         speakers={name: Speaker() for name in speakers}, key="",
     )  # fmt: skip
 

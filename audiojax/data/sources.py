@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from audiojax.data.phonemes import DIGITS
 from audiojax.data.signal import prepare_clip
 from audiojax.types import InputError, Speaker
-
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 @dataclass(frozen=True, order=True)

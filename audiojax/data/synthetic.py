@@ -1,0 +1,300 @@
+"""Spoken digits made from nothing: a formant synthesiser, and a folder of its clips laid out as AudioMNIST's.
+
+Source and filter, after Klatt (1980), "Software for a cascade/parallel formant synthesizer", JASA 67(3). A word is a
+sequence of segments (a vowel target, a closure, a burst, ...), cross-faded into one control frame every 4 ms. Each
+glottal pulse, and each windowed piece of noise, is one row of a spectrum: source x vocal tract at that frame; the
+inverse FFTs of all rows, overlapped and added, are the wave. Every loop over samples is thereby a matrix operation.
+"""
+
+import json
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from audiojax.data.phonemes import DIGITS, PHONEMES, PRONUNCIATIONS, VOWELS
+from audiojax.types import Progress
+
+VERSION = 1  # raise it when the same seed would give another sound
+RATE_HZ = 16_000
+FILE_RATE_HZ = 48_000  # AudioMNIST's own
+HOP_SAMPLES = 64
+FFT_SAMPLES = 512  # 32 ms: a 60 Hz wide resonance has decayed by 52 dB, so the wrap-around is inaudible
+MAX_SAMPLES = int(0.99 * RATE_HZ)
+MAX_WORD_SECONDS = 0.86
+
+_HZ = np.fft.rfftfreq(FFT_SAMPLES, 1 / RATE_HZ)
+_DELAY = np.exp(-2j * np.pi * _HZ / RATE_HZ).astype(np.complex64)  # z^-1 on the unit circle
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A speaker with a microphone and a room. The defaults are a plain adult man, close and well recorded."""
+
+    formant_scale: float = 1.0  # about 0.85 for a long vocal tract, 1.25 for a child's
+    vowel_shift: Mapping[str, tuple[float, float]] | None = None  # vowel -> factors on F1 and F2: an accent
+    reduction: float = 0.0  # 0: targets reached; 1: every vowel a schwa
+    sibilant_scale: float = 1.0
+    pitch_hz: float = 120.0
+    pitch_fall: float = 0.25  # octave fractions from the first sample to the last
+    pitch_accent: float = 0.15  # height of the bump on the stressed syllable, in octaves
+    accent_at: float = 0.35  # where in the word it is, from 0 to 1
+    jitter: float = 0.008  # of a period
+    shimmer: float = 0.05  # of an amplitude
+    tilt_hz: float = 2500.0  # corner of the low-pass on the glottal pulse: low is soft or muffled
+    breathiness: float = 0.01
+    creak: float = 0.0  # probability that a take ends in creak
+    rate: float = 1.0
+    take_spread: float = 0.05  # how much takes differ in rate, stress and pitch
+    habits: Mapping[str, int] | None = None  # word -> its favourite pronunciation
+    max_lead_seconds: float = 0.1
+    peak_db: float = -6.0  # full scale is 0
+    snr_db: float = 45.0
+    noise_slope_db: float = 0.0  # per octave: 0 is white, -3 pink
+    hum_db: float = -80.0  # against the noise floor
+    mic_slope_db: float = 0.0  # per octave about 1 kHz
+    mic_band_hz: tuple[float, float] = (60.0, 7800.0)
+    room: float = 0.0  # energy of the reverberation against the direct sound's
+    room_seconds: float = 0.1
+
+
+NEUTRAL = Voice()
+
+
+def make_voice(seed: int, number: int) -> Voice:
+    """Voice `number` of generator `seed`, whatever other voices there are."""
+    rng = np.random.default_rng([seed, number])
+    offset = np.random.default_rng(seed).random(2)
+    # Size and rate follow a low-discrepancy sequence (Roberts' R2), so that a dozen voices already span the range.
+    size, speed = (offset + number * np.array([0.7548776662, 0.5698402910])) % 1
+    scale = 0.83 + 0.42 * size
+    shifts = np.exp(rng.normal(0, (0.1, 0.07), (len(VOWELS), 2)))
+    return Voice(
+        formant_scale=scale,
+        vowel_shift={name: (float(f1), float(f2)) for name, (f1, f2) in zip(VOWELS, shifts, strict=True)},
+        reduction=rng.uniform(0, 0.25),
+        sibilant_scale=rng.uniform(0.85, 1.15),
+        pitch_hz=float(np.clip(110 * (scale / 0.95) ** 2.8 * np.exp(rng.normal(0, 0.15)), 80, 300)),
+        pitch_fall=rng.uniform(-0.3, 0.8),
+        pitch_accent=rng.uniform(-0.15, 0.5),
+        accent_at=rng.uniform(0.1, 0.8),
+        jitter=rng.uniform(0.003, 0.02),
+        shimmer=rng.uniform(0.02, 0.15),
+        tilt_hz=float(np.exp(rng.uniform(np.log(700), np.log(5000)))),
+        breathiness=float(np.exp(rng.uniform(np.log(0.005), np.log(0.12)))),
+        creak=float(rng.choice([0.0, 0.0, 0.2, 0.6])),
+        rate=0.72 * (1.38 / 0.72) ** speed,
+        take_spread=rng.uniform(0.1, 0.2),
+        habits={word: int(rng.integers(len(variants))) for word, variants in PRONUNCIATIONS.items()},
+        max_lead_seconds=rng.uniform(0.4, 0.6),
+        peak_db=rng.uniform(-32, -4),
+        snr_db=rng.uniform(6, 36),
+        noise_slope_db=rng.uniform(-5, 0),
+        hum_db=rng.uniform(-30, 3),
+        mic_slope_db=rng.uniform(-3, 3),
+        mic_band_hz=(float(rng.uniform(50, 300)), float(rng.uniform(3800, 7800))),
+        room=rng.uniform(0, 0.3) ** 2,
+        room_seconds=rng.uniform(0.05, 0.2),
+    )
+
+
+def synthesise(word: str | Sequence[str], voice: Voice, rng: np.random.Generator) -> np.ndarray:
+    """f32[t] in [-1, 1] at 16 kHz, t at most 15,840: one take of a word of PRONUNCIATIONS, or of a phoneme list."""
+    return _record(_speak(_phonemes_of(word, voice, rng), voice, rng), voice, rng)
+
+
+def _phonemes_of(word: str | Sequence[str], voice: Voice, rng: np.random.Generator) -> Sequence[str]:
+    if not isinstance(word, str):
+        return word
+    variants = PRONUNCIATIONS[word]
+    favourite = (voice.habits or {}).get(word, 0)
+    chosen = rng.integers(len(variants)) if rng.random() < 2 * voice.take_spread and voice.habits else favourite
+    return variants[chosen].split()
+
+
+def _speak(phonemes: Sequence[str], voice: Voice, rng: np.random.Generator) -> np.ndarray:
+    """f32[t] at 16 kHz, unit RMS where voiced: the word alone, as it leaves the lips."""
+    segments, formants_hz = [], []
+    for name in phonemes:
+        factors = (voice.vowel_shift or {}).get(name, (1.0, 1.0))
+        schwa = voice.reduction * (name in VOWELS)
+        for segment in PHONEMES[name]:
+            target = np.array(segment.formants_hz) * (*factors, 1.0)
+            segments.append(segment)
+            formants_hz.append(target + schwa * (np.array([500, 1450, 2500]) - target))
+    spread = voice.take_spread
+    seconds = np.array([segment.seconds for segment in segments]) / voice.rate
+    seconds[-1] *= 1.15  # a word said alone ends slowly
+    seconds *= np.exp(rng.normal(0, spread) + rng.normal(0, 1.5 * spread, len(segments)))
+    seconds *= min(1.0, MAX_WORD_SECONDS / seconds.sum())
+    num_samples = int(seconds.sum() * RATE_HZ)
+    frame_seconds = np.arange(num_samples // HOP_SAMPLES + 1) * HOP_SAMPLES / RATE_HZ
+
+    articulation = _crossfade(seconds, np.full(len(segments), 0.045), frame_seconds)
+    abrupt = np.array([segment.abrupt for segment in segments])
+    source = _crossfade(seconds, np.where(abrupt, 0.001, 0.012), frame_seconds)
+    edge = np.clip((seconds.sum() - frame_seconds) / 0.05, 0, 1)  # vibration dies away, it does not stop
+    voicing = source @ [segment.voicing for segment in segments] * edge
+    breath = source @ [segment.aspiration for segment in segments] + voice.breathiness * voicing
+    tract = _tract(
+        articulation @ np.array(formants_hz) * voice.formant_scale,
+        articulation @ [segment.nasal for segment in segments],
+        source @ [60 + 140 * (segment.voicing < 0.5) for segment in segments],
+        voice.formant_scale,
+    )
+
+    pulses_at, pulse_gain = _glottal_pulses(voicing, voice, num_samples, rng)
+    nearest = (pulses_at / HOP_SAMPLES).astype(int)
+    start = pulses_at.astype(int)
+    lateness = np.exp(-2j * np.pi / RATE_HZ * (pulses_at - start)[:, None] * _HZ).astype(np.complex64)
+    glottis = (1 - _DELAY) / (1 - np.exp(-np.pi * 100 / RATE_HZ) * _DELAY) ** 2  # Klatt's RGP, and the lips' +6 dB
+    glottis /= 1 - np.exp(-2 * np.pi * voice.tilt_hz / RATE_HZ) * _DELAY
+    voiced = _overlap_add(tract[nearest] * lateness * (glottis * pulse_gain[:, None]), start, num_samples)
+    voiced /= np.sqrt(np.mean(voiced**2)) + 1e-9
+
+    pieces = rng.standard_normal((len(frame_seconds), 2 * HOP_SAMPLES), np.float32)
+    pieces *= np.hanning(2 * HOP_SAMPLES + 1)[:-1].astype(np.float32)
+    noise = np.fft.rfft(pieces, FFT_SAMPLES)
+    aspiration = tract * (1 - _DELAY)
+    aspiration *= breath[:, None] / np.sqrt(np.mean(np.abs(aspiration) ** 2))
+    hiss = np.array([_noise_shape(segment.noise_hz, voice.sibilant_scale) for segment in segments])
+    frication = (source * [segment.frication for segment in segments]) @ hiss
+    unvoiced = _overlap_add(noise * (aspiration + frication), np.arange(len(noise)) * HOP_SAMPLES, num_samples)
+    return (voiced + unvoiced).astype(np.float32)
+
+
+def _crossfade(seconds: np.ndarray, reach_seconds: np.ndarray, at_seconds: np.ndarray) -> np.ndarray:
+    """f64[frame, segment], rows summing to 1: each segment's share, blending within its reach of a boundary."""
+    ends = np.cumsum(seconds)
+    reach = np.minimum(reach_seconds, seconds / 2)
+    knots = np.stack([ends - seconds + reach, ends - reach], axis=1).ravel()
+    numbers = np.arange(len(seconds))
+    position = np.interp(at_seconds, knots, np.repeat(numbers, 2))
+    return np.maximum(0, 1 - np.abs(position[:, None] - numbers))
+
+
+def _resonance(centre_hz: np.ndarray | float, width_hz: np.ndarray | float) -> np.ndarray:
+    """c64[frame, bin], 1 at 0 Hz: Klatt's two-pole digital resonator; its inverse is his antiresonator."""
+    radius = np.exp(-np.pi * np.reshape(width_hz, (-1, 1)) / RATE_HZ).astype(np.float32)
+    b = 2 * radius * np.cos(2 * np.pi * np.reshape(centre_hz, (-1, 1)) / RATE_HZ).astype(np.float32)
+    c = -(radius**2)
+    return (1 - b - c) / (1 - _DELAY * (b + c * _DELAY))
+
+
+def _tract(formants_hz: np.ndarray, nasal: np.ndarray, first_width_hz: np.ndarray, scale: float) -> np.ndarray:
+    """c64[frame, bin]: the vocal tract's response; above F3 it is the same throughout, a uniform tube's."""
+    response = _resonance(formants_hz[:, 0], first_width_hz + 60 * nasal)
+    response = response * _resonance(formants_hz[:, 1], 80 + 120 * nasal)
+    response *= _resonance(formants_hz[:, 2], 120 + 150 * nasal)
+    response *= _resonance(270 * scale, 100) / _resonance((270 + 230 * nasal) * scale, 100)
+    for number, centre_hz in enumerate((3400, 4200, 5000, 6000, 7000)):
+        if centre_hz * scale < 0.48 * RATE_HZ:
+            response *= _resonance(centre_hz * scale, 200 + 100 * number)
+    return response
+
+
+def _glottal_pulses(voicing: np.ndarray, voice: Voice, num_samples: int, rng) -> tuple[np.ndarray, np.ndarray]:
+    """Times of the glottal pulses in (fractional) samples, ascending, and their gains."""
+    along = np.linspace(0, 1, num_samples)
+    bump = np.exp(-0.5 * ((along - voice.accent_at) / 0.18) ** 2)
+    octaves = voice.pitch_accent * bump * np.exp(rng.normal(0, 3 * voice.take_spread)) - voice.pitch_fall * along
+    pitch_hz = voice.pitch_hz * 2 ** (octaves + 0.5 * voice.pitch_fall + rng.normal(0, voice.take_spread))
+    creaks = rng.random() < voice.creak
+    pitch_hz = np.where(creaks & (along > rng.uniform(0.6, 0.85)), 0.5 * pitch_hz, pitch_hz)
+    cycles = np.cumsum(np.clip(pitch_hz, 50, 400)) / RATE_HZ
+    at = np.interp(np.arange(cycles[-1]) + rng.random(), cycles, np.arange(num_samples))
+    at += rng.normal(0, voice.jitter, len(at)) * RATE_HZ / voice.pitch_hz
+    at = np.sort(np.clip(at, 0, num_samples - 1))
+    gain = np.interp(at / HOP_SAMPLES, np.arange(len(voicing)), voicing)
+    return at, gain * np.exp(rng.normal(0, voice.shimmer, len(at)))
+
+
+def _noise_shape(noise_hz: tuple[float, float], scale: float) -> np.ndarray:
+    """f64[bin] of unit RMS: one broad hump over a faint floor."""
+    shape = np.exp(-0.5 * ((_HZ - noise_hz[0] * scale) / noise_hz[1]) ** 2) + 0.02
+    return shape / np.sqrt(np.mean(shape**2))
+
+
+def _overlap_add(spectra: np.ndarray, start_samples: np.ndarray, num_samples: int) -> np.ndarray:
+    """f32[num_samples]: the inverse transform of each row, placed at its start."""
+    wave = np.zeros(num_samples + FFT_SAMPLES, np.float32)
+    for row, start in zip(np.fft.irfft(spectra.astype(np.complex64), FFT_SAMPLES), start_samples, strict=True):
+        wave[start : start + FFT_SAMPLES] += row
+    return wave[:num_samples]
+
+
+def _record(speech: np.ndarray, voice: Voice, rng: np.random.Generator) -> np.ndarray:
+    """f32[t] in [-1, 1]: silence around the word, then room, noise floor, microphone and level."""
+    spare = MAX_SAMPLES - len(speech)
+    lead = int(min(rng.uniform(0, voice.max_lead_seconds) * RATE_HZ, spare))
+    trail = int(min(rng.uniform(0.01, 0.15) * RATE_HZ, spare - lead))
+    num_samples = lead + len(speech) + trail
+    clip = np.pad(speech, (lead, trail))
+
+    # One transform, long enough that neither room nor microphone wraps round.
+    fft_samples = 2 * RATE_HZ
+    hz = np.fft.rfftfreq(fft_samples, 1 / RATE_HZ)
+    octave = np.log2(np.maximum(hz, 50) / 1000)
+    decay = np.exp(-np.arange(1, RATE_HZ // 4) / (0.145 * voice.room_seconds * RATE_HZ))
+    tail = rng.standard_normal(len(decay)) * decay
+    tail *= np.sqrt(voice.room / np.sum(tail**2))
+    floor = np.fft.rfft(rng.standard_normal(fft_samples)) * 10 ** (voice.noise_slope_db * octave / 20)
+    mains = np.arange(fft_samples) * (2 * np.pi * 50 / RATE_HZ)
+    hum = sum(np.sin(k * mains + rng.uniform(0, 2 * np.pi)) / k for k in (1, 2, 3, 5))
+    floor /= np.sqrt(np.mean(np.fft.irfft(floor) ** 2))
+    floor += np.fft.rfft(hum) * 10 ** (voice.hum_db / 20)
+    floor *= np.sqrt(np.mean(speech**2)) * 10 ** (-voice.snr_db / 20)
+    spectrum = np.fft.rfft(clip, fft_samples) * np.fft.rfft(np.append(1.0, tail), fft_samples) + floor
+    low_hz, high_hz = voice.mic_band_hz
+    spectrum *= 10 ** (voice.mic_slope_db * octave / 20) / np.sqrt(1 + (low_hz / np.maximum(hz, 1)) ** 4)
+    spectrum /= np.sqrt(1 + (hz / high_hz) ** 8)
+    heard = np.fft.irfft(spectrum)[:num_samples]
+    level = 10 ** ((voice.peak_db + rng.normal(0, 15 * voice.take_spread)) / 20)
+    return (heard * (min(level, 0.99) / np.max(np.abs(heard)))).astype(np.float32)
+
+
+def write_synthetic(folder: Path, *, num_voices: int, num_takes: int, seed: int, progress: Progress) -> None:
+    """Writes num_voices x 10 x num_takes clips as AudioMNIST is laid out, 48 kHz PCM_16.
+
+    Each file is a function of (seed, voice, digit, take) alone. The folder appears whole, by a rename, or not at all.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    numbers = range(1, num_voices + 1)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        data = Path(scratch, "folder", "data")
+        data.mkdir(parents=True)
+        context = multiprocessing.get_context("spawn")  # a fork of a process in which jax runs threads may hang
+        with ProcessPoolExecutor(min(num_voices, os.cpu_count() or 1), mp_context=context) as pool:
+            voices = [pool.submit(_write_voice, data, number, num_takes, seed) for number in numbers]
+            for done, _ in enumerate(as_completed(voices), start=1):
+                progress(done * len(DIGITS) * num_takes, num_voices * len(DIGITS) * num_takes)
+            meta = {f"{number:02d}": voice.result() for number, voice in zip(numbers, voices, strict=True)}
+        (data / "audioMNIST_meta.txt").write_text(json.dumps(meta, indent=4))
+        os.replace(data.parent, folder)
+
+
+def _write_voice(data: Path, number: int, num_takes: int, seed: int) -> dict[str, str | int]:
+    """Writes the clips of one voice; returns its entry in AudioMNIST's metadata."""
+    voice = make_voice(seed, number)
+    where = data / f"{number:02d}"
+    where.mkdir()
+    for digit, word in enumerate(DIGITS):
+        for take in range(num_takes):
+            clip = synthesise(word, voice, np.random.default_rng([seed, number, digit, take]))
+            path = where / f"{digit}_{number:02d}_{take}.wav"
+            soundfile.write(path, soxr.resample(clip, RATE_HZ, FILE_RATE_HZ), FILE_RATE_HZ, subtype="PCM_16")
+    return {
+        "accent": "synthetic",
+        "age": 30,
+        "gender": "male" if voice.pitch_hz < 165 else "female",
+        "native speaker": "synthetic",
+        "origin": "synthetic, formant synthesiser",
+        "recordingroom": "synthetic",
+    }
