@@ -3,12 +3,10 @@
 A cache is built under a temporary name and renamed when whole, so that a killed run leaves none that is believed.
 """
 
-import contextlib
 import hashlib
 import json
 import multiprocessing
 import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -18,6 +16,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from audiojax.data.atomic import whole_folder
 from audiojax.data.sources import Recordings, read_sound
 from audiojax.types import Clips, InputError, Progress, Speaker
 
@@ -59,13 +58,9 @@ def _fingerprint_on_disk(where: Path) -> str | None:
 
 
 def _build(recordings: Recordings, rate_hz: int, where: Path, fingerprint: str, progress: Progress) -> None:
-    where.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(where)
-    partial_folder = where.with_name(f"{where.name}.partial-{os.getpid()}")
-    partial_folder.mkdir()
-    try:
+    with whole_folder(where) as folder:
         content, lengths = hashlib.sha256(), []
-        with open(partial_folder / "samples.int16", "wb") as out:
+        with open(folder / "samples.int16", "wb") as out:
             for clip in _read_all(recordings, rate_hz):
                 sound = clip.astype("<i2").tobytes()
                 content.update(sound)
@@ -92,10 +87,7 @@ def _build(recordings: Recordings, rate_hz: int, where: Path, fingerprint: str, 
             **names,
             "clips": {"path": [file.path for file in recordings.files], **columns},
         }
-        (partial_folder / "manifest.json").write_text(json.dumps(manifest))
-        _put_in_place(partial_folder, where)
-    finally:
-        shutil.rmtree(partial_folder, ignore_errors=True)
+        (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def _read_all(recordings: Recordings, rate_hz: int) -> Iterator[np.ndarray]:
@@ -121,33 +113,6 @@ def _read_all(recordings: Recordings, rate_hz: int) -> Iterator[np.ndarray]:
 
 def _read_some(paths: list[str], rate_hz: int) -> list[np.ndarray]:
     return [read_sound(path, rate_hz) for path in paths]
-
-
-def _put_in_place(partial_folder: Path, where: Path) -> None:
-    """Renames; a stale cache moves out of the way first, and who has it memory-mapped keeps reading it."""
-    stale = where.with_name(f"{where.name}.partial-{os.getpid()}-stale")
-    with contextlib.suppress(FileNotFoundError):
-        where.rename(stale)
-    partial_folder.rename(where)
-    shutil.rmtree(stale, ignore_errors=True)
-
-
-def _remove_leftovers(where: Path) -> None:
-    """Deletes what killed builds of this cache left behind."""
-    for leftover in where.parent.glob(f"{where.name}.partial-*"):
-        owner = int(leftover.name.rpartition(".partial-")[2].split("-")[0])
-        if owner == os.getpid() or not _alive(owner):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _load(where: Path) -> Clips:

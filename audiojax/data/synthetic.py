@@ -9,7 +9,6 @@ inverse FFTs of all rows, overlapped and added, are the wave. Every loop over sa
 import json
 import multiprocessing
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from audiojax.data.atomic import whole_folder
 from audiojax.data.phonemes import DIGITS, PHONEMES, PRONUNCIATIONS, VOWELS
 from audiojax.types import Progress
 
@@ -265,19 +265,16 @@ def write_synthetic(folder: Path, *, num_voices: int, num_takes: int, seed: int,
 
     Each file is a function of (seed, voice, digit, take) alone. The folder appears whole, by a rename, or not at all.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
     numbers = range(1, num_voices + 1)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-        data = Path(scratch, "folder", "data")
-        data.mkdir(parents=True)
-        context = multiprocessing.get_context("spawn")  # a fork of a process in which jax runs threads may hang
-        with ProcessPoolExecutor(min(num_voices, os.cpu_count() or 1), mp_context=context) as pool:
-            voices = [pool.submit(_write_voice, data, number, num_takes, seed) for number in numbers]
-            for done, _ in enumerate(as_completed(voices), start=1):
-                progress(done * len(DIGITS) * num_takes, num_voices * len(DIGITS) * num_takes)
-            meta = {f"{number:02d}": voice.result() for number, voice in zip(numbers, voices, strict=True)}
+    context = multiprocessing.get_context("spawn")  # a fork of a process in which jax runs threads may hang
+    with whole_folder(folder) as partial, ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
+        data = partial / "data"
+        data.mkdir()
+        voices = [pool.submit(_write_voice, data, number, num_takes, seed) for number in numbers]
+        for done, _ in enumerate(as_completed(voices), start=1):
+            progress(done * len(DIGITS) * num_takes, num_voices * len(DIGITS) * num_takes)
+        meta = {f"{number:02d}": voice.result() for number, voice in zip(numbers, voices, strict=True)}
         (data / "audioMNIST_meta.txt").write_text(json.dumps(meta, indent=4))
-        os.replace(data.parent, folder)
 
 
 def _write_voice(data: Path, number: int, num_takes: int, seed: int) -> dict[str, str | int]:
