@@ -19,15 +19,17 @@ def make_augment(
         max_offset_samples: each clip is moved by up to this many samples into its padding.
         gain_db: each clip is scaled by a gain drawn from [-gain_db, gain_db].
         noise_snr_db: white noise at a signal-to-noise ratio drawn from this range; an empty range means none.
+
+    None of them touches the padding but by moving the clip into it.
     """
     low_snr_db, high_snr_db = noise_snr_db
     parts: list[Augment] = []
-    if speed or max_offset_samples:
-        parts.append(functools.partial(_play, speed=speed, max_offset_samples=max_offset_samples))
     if gain_db:
         parts.append(functools.partial(_gain, gain_db=gain_db))
     if high_snr_db > low_snr_db:
         parts.append(functools.partial(_noise, low_db=low_snr_db, high_db=high_snr_db))
+    if speed or max_offset_samples:
+        parts.append(functools.partial(_play, speed=speed, max_offset_samples=max_offset_samples))
 
     def augment(key: jax.Array, audio: jax.Array, length: jax.Array) -> tuple[jax.Array, jax.Array]:
         """f32[B, T] in 16-bit units and i32[B] of `audio` [B, T] in the same units and its `length` i32[B]."""
@@ -66,8 +68,10 @@ def _gain(key: jax.Array, audio: jax.Array, length: jax.Array, *, gain_db: float
 
 
 def _noise(key: jax.Array, audio: jax.Array, length: jax.Array, *, low_db: float, high_db: float):
-    """White noise over the whole row, against the mean power of the clip's own samples."""
+    """White noise on the clip, against its mean power. The padding stays silent, as it is in evaluation: with noise
+    there, BatchNorm's statistics are those of another input."""
     snr_key, noise_key = jax.random.split(key)
     snr_db = jax.random.uniform(snr_key, (audio.shape[0], 1), minval=low_db, maxval=high_db)
     power = jnp.sum(audio**2, axis=1, keepdims=True) / length[:, None].astype(jnp.float32)
-    return audio + jax.random.normal(noise_key, audio.shape) * jnp.sqrt(power) * 10.0 ** (-snr_db / 20.0), length
+    noise = jax.random.normal(noise_key, audio.shape) * jnp.sqrt(power) * 10.0 ** (-snr_db / 20.0)
+    return jnp.where(jnp.arange(audio.shape[1])[None, :] < length[:, None], audio + noise, audio), length

@@ -99,6 +99,14 @@ def test_gain_and_noise_keep_to_their_ranges():
     assert 9.8 < snr_db.min() < 12 and 18 < snr_db.max() < 20.2
 
 
+def test_augmentation_leaves_the_padding_silent():
+    batch = batch_of(20)
+    batch["audio"][:, 150:], batch["length"][:] = 0, 150
+    audio, length = make_augment(**LOUD)(jax.random.key(0), batch["audio"], batch["length"])
+    after = np.arange(256)[None, :] >= np.asarray(length)[:, None]
+    assert not np.asarray(audio)[after].any() and after.any(axis=1).sum() > 10
+
+
 def test_the_learning_rate_warms_up_and_comes_down():
     _, rate = make_optimizer(**OPTIMIZER, total_steps=20)
     rates = np.asarray([rate(step) for step in range(21)])

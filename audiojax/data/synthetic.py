@@ -93,7 +93,7 @@ def make_voice(seed: int, number: int) -> Voice:
         rate=0.72 * (1.38 / 0.72) ** speed,
         take_spread=rng.uniform(0.1, 0.2),
         habits={word: int(rng.integers(len(variants))) for word, variants in PRONUNCIATIONS.items()},
-        max_lead_seconds=rng.uniform(0.4, 0.6),
+        max_lead_seconds=rng.uniform(0.2, 0.4),
         peak_db=rng.uniform(-32, -4),
         snr_db=rng.uniform(6, 36),
         noise_slope_db=rng.uniform(-5, 0),
