@@ -47,7 +47,7 @@ def _play(key: jax.Array, audio: jax.Array, length: jax.Array, *, speed: float, 
     speed_key, offset_key = jax.random.split(key)
     bound = jnp.log1p(speed)
     factor = jnp.exp(jax.random.uniform(speed_key, (num_rows,), minval=-bound, maxval=bound))
-    new_length = jnp.clip(jnp.round(length.astype(jnp.float32) / factor).astype(jnp.int32), 1, num_samples)
+    new_length = jnp.clip(jnp.ceil(length.astype(jnp.float32) / factor).astype(jnp.int32), 1, num_samples)
     room = jnp.minimum(num_samples - new_length, max_offset_samples)
     start = jax.random.randint(offset_key, (num_rows,), 0, room + 1)
     position = (jnp.arange(num_samples)[None, :] - start[:, None]).astype(jnp.float32) * factor[:, None]
