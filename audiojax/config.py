@@ -60,29 +60,30 @@ def _one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
 
 
 def base(choice: Choice) -> ConfigDict:
-    """All keys with the values that most runs share. `runlocal` shrinks data and training to under a minute."""
+    """All keys, with the values that most runs share."""
     config = ConfigDict()
     config.seed = 0  # of the parameters, the order of clips, the augmentation and the random split
     config.init_from = ""  # a workdir whose best parameters to start from
     config.data = dict(
-        source="synthetic" if choice.runlocal else choice.source,
+        source=choice.source,
         root="",  # the data set's folder; the synthetic one makes its own
         cache=str(cache_dir()),  # where prepared clips are kept
         rate_hz=8000,
     )
-    config.synthetic = dict(num_voices=20, num_takes=15, seed=0)
+    # Frozen before any network was tuned on it. Seed 1: the fold-0 voices of seed 0 are easier than its other folds.
+    config.synthetic = dict(num_voices=20, num_takes=15, seed=1)
     config.split = dict(name=choice.split, fold=choice.fold)
     config.train = dict(
-        batch_size=100,
+        batch_size=20,
         length_samples=8000,
-        num_epochs=20,
+        num_epochs=5,
         label_smoothing=0.0,
         log_every_steps=10,
     )
     config.optimizer = dict(
         schedule="cosine",
-        learning_rate=0.03,
-        warmup_steps=20,
+        learning_rate=0.01,
+        warmup_steps=50,
         momentum=0.9,
         nesterov=False,
         weight_decay=0.0,
@@ -90,11 +91,15 @@ def base(choice: Choice) -> ConfigDict:
     )
     config.augment = dict(speed=0.0, max_offset_samples=0, gain_db=0.0, noise_snr_db=(0.0, 0.0))
     config.wandb = dict(mode="auto", project="audiojax", name="")
-    if choice.runlocal:
-        config.split.name = "folds"
-        config.split.fold = 0
-        config.synthetic.update(num_voices=5, num_takes=4)
-        config.train.update(batch_size=20, num_epochs=2, log_every_steps=1)
+    return config
+
+
+def shrink(config: ConfigDict) -> ConfigDict:
+    """The same config for a trial run in under a minute: a hundred synthetic clips, two epochs."""
+    config.data.source = "synthetic"
+    config.split.update(name="folds", fold=0)
+    config.synthetic.update(num_voices=5, num_takes=2)
+    config.train.update(batch_size=20, num_epochs=2, log_every_steps=1)
     return config
 
 

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -118,19 +116,3 @@ def test_predict_answers_the_good_files_and_names_the_bad(run_cli, trained_run, 
     assert "long.wav lasts 2.00 s; the loudest 0.128 s is taken" in lines[2]
     code, out, _ = run_cli("predict", "--workdir", trained_run, files[0])
     assert code == 0 and "two" in out and "trained on audiomnist" in out
-
-
-def test_the_default_run_trains_without_data_network_or_warning(tmp_path):
-    """`:runlocal` of the README's first command, as a process of its own with nothing but the defaults."""
-    command = [
-        sys.executable,
-        "-m",
-        "audiojax.main",
-        "--config",
-        "configs/cnn.py:runlocal",
-        f"--workdir={tmp_path}/run",
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0 and done.stderr == "", done.stderr
-    assert "synthetic" in done.stdout.splitlines()[-3] and "Everything lies in" in done.stdout
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["source"] == "synthetic"

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from audiojax.models.frontend import to_unit_range
+from audiojax.models.frontend import to_unit_range, unit_rms
 
 CHANNELS = (100, 64, 128, 128, 128, 128, 128)
 HIDDEN = (1024, 512)
@@ -19,6 +19,8 @@ class AudioNet(nn.Module):
 
     Attributes:
         num_labels: the number of logits.
+        unit_rms: each clip is first scaled to a mean power of 1. Without it quiet clips drown in BatchNorm's
+            statistics, which the loud ones make.
         batch_norm: BatchNorm in every block but the first. In training it averages over the zero padding too: the
             padding is part of a fixed-length network's input, here as in the original.
         dropout: the rate after both hidden dense layers; the paper has 0.5, where it does not use BatchNorm.
@@ -27,6 +29,7 @@ class AudioNet(nn.Module):
     """
 
     num_labels: int = 10
+    unit_rms: bool = True
     batch_norm: bool = True
     dropout: float = 0.0
     relu_on_logits: bool = False
@@ -34,11 +37,12 @@ class AudioNet(nn.Module):
 
     @nn.compact
     def __call__(self, audio: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
-        """f32[B, num_labels] of `audio` [B, T] in 16-bit units, zero right-padded. `length` i32[B] is not needed."""
-        del length
+        """f32[B, num_labels] of `audio` [B, T] in 16-bit units, zero right-padded, and its `length` i32[B]."""
         dtype = jnp.dtype(self.dtype)
-        x = WaveConvPool(CHANNELS[0], dtype=dtype, name="conv_0")(to_unit_range(audio, dtype))
-        x = nn.relu(x)
+        x = to_unit_range(audio, dtype)
+        if self.unit_rms:
+            x = unit_rms(x, length)
+        x = nn.relu(WaveConvPool(CHANNELS[0], dtype=dtype, name="conv_0")(x))
         for i, features in enumerate(CHANNELS[1:], start=1):
             x = nn.Conv(features, (3,), dtype=dtype, kernel_init=nn.initializers.he_normal(), name=f"conv_{i}")(x)
             if self.batch_norm:

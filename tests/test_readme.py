@@ -1,0 +1,75 @@
+"""The README tells the truth: its commands run, and its tree is the tree."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("python -m audiojax.")]
+
+
+def run(command: str, cwd: Path) -> subprocess.CompletedProcess:
+    done = subprocess.run([sys.executable, *shlex.split(command)[1:]], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "", f"{command}\n{done.stdout}{done.stderr}"
+    return done
+
+
+def local(command: str) -> str:
+    """The command on no data: `:runlocal` for every config argument, and without a root."""
+    command = re.sub(r"(configs/\w+\.py)(:\S+)?", r"\1:runlocal", command)
+    return command.replace(" --config.data.root=DIR", "")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with nothing but the configs, where the default run has been made as the README's commands do."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "configs").symlink_to(ROOT / "configs")
+    trained = run(local(COMMANDS[0]) + " --workdir runs/cnn-synthetic", folder)
+    return folder, trained.stdout
+
+
+def test_the_default_run_needs_no_data_and_says_synthetic(place):
+    _, printed = place
+    assert "synthetic" in printed.splitlines()[0] and "synthetic" in printed.splitlines()[-3]
+    assert "Everything lies in runs/cnn-synthetic" in printed
+
+
+@pytest.mark.parametrize("command", COMMANDS[1:])
+def test_every_command_runs(place, command):
+    folder, _ = place
+    if "FILE.wav" in command:
+        [sounds] = {path.parents[2] for path in Path(_cache()).rglob("data/01/7_01_0.wav")}
+        command = command.replace("FILE.wav", str(sounds / "data/01/7_01_0.wav"))
+    workdir = " --workdir runs/again" if ".main " in command else ""
+    assert run(local(command) + workdir, folder).stdout
+
+
+def _cache() -> str:
+    from audiojax.config import cache_dir
+
+    return str(cache_dir())
+
+
+def test_the_two_commands_install_and_run():
+    first, second = (line for block in BLOCKS for line in block.splitlines() if line.startswith("python3 -m venv"))
+    assert first.endswith("-m " + COMMANDS[0].partition("-m ")[2]) and second.endswith("pytest -q")
+
+
+def test_the_tree_is_the_tree():
+    tree = next(block for block in BLOCKS if block.startswith("configs/"))
+    named = {match[1] for line in tree.splitlines() if (match := re.match(r"\s*(\S+\.py)\s", line))}
+    there = {path.name for path in (ROOT / "audiojax").rglob("*.py") if path.name != "__init__.py"}
+    there |= {f"configs/{path.name}" for path in (ROOT / "configs").glob("*.py")}
+    assert named == there
+
+
+def test_every_link_and_picture_is_there():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).is_file(), target
