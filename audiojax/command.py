@@ -82,10 +82,7 @@ def _wrong_key(keys: list[str], overrides: list[str]) -> str | None:
     for override in overrides:
         match = re.match(r"--(?:no)?config\.([^=]+)", override)
         if match and match[1] not in keys:
-            by_name = {key.rpartition(".")[2]: key for key in keys}
-            last_name = match[1].rpartition(".")[2]
-            nearest = [by_name[name] for name in difflib.get_close_matches(last_name, by_name, 1, 0.7)]
-            nearest = nearest or difflib.get_close_matches(match[1], keys, 1, 0.6)
+            nearest = difflib.get_close_matches(match[1], keys, 1, 0.6)
             hint = f"did you mean --config.{nearest[0]}?" if nearest else f"the keys are {', '.join(keys)}."
             return f"there is no key config.{match[1]}; {hint}"
     return None

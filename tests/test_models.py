@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from audiojax import models
 from audiojax.models.audionet import WaveConvPool, max_pool
+from audiojax.models.frontend import to_unit_range, unit_rms
 from audiojax.types import InputError
 
 COUNTS = [
@@ -110,6 +111,23 @@ def test_bfloat16_computes_in_it_and_keeps_everything_else_in_float32(net):
     full, _ = net[0].apply(variables, sound(8, 256), whole(8, 256), train=True, mutable=["batch_stats"])
     assert logits.dtype == jnp.float32 and all(x.dtype == jnp.float32 for x in jax.tree.leaves(updates))
     assert 0 < float(jnp.abs(logits - full).max()) < 0.1 * float(jnp.abs(full).max())
+
+
+def test_unit_rms_makes_loud_and_quiet_the_same_and_spares_padding_and_silence(net):
+    model, variables = net
+    quiet = sound(3, 256) // 30
+    quiet[:, 200:] = 0
+    length = np.full(3, 200, np.int32)
+    np.testing.assert_allclose(
+        model.apply(variables, quiet, length), model.apply(variables, quiet * 30, length), atol=2e-4
+    )
+    absolute = models.build(name="audionet", num_labels=10, unit_rms=False)
+    assert not np.allclose(
+        absolute.apply(variables, quiet, length), absolute.apply(variables, quiet * 30, length), atol=0.1
+    )
+    scaled = unit_rms(to_unit_range(quiet, jnp.float32), length)
+    np.testing.assert_allclose(jnp.mean(scaled[:, :200] ** 2, axis=1), 1.0, rtol=1e-3)
+    assert not scaled[:, 200:].any() and not unit_rms(jnp.zeros((1, 9)), jnp.ones(1, jnp.int32)).any()
 
 
 def test_the_fields_do_what_they_say(net):

@@ -102,6 +102,10 @@ def test_gain_and_noise_keep_to_their_ranges():
 def test_augmentation_leaves_the_padding_silent():
     batch = batch_of(20)
     batch["audio"][:, 150:], batch["length"][:] = 0, 150
+    noisy, _ = make_augment(**{**QUIET, "noise_snr_db": (5.0, 20.0)})(
+        jax.random.key(0), batch["audio"], batch["length"]
+    )
+    assert not np.asarray(noisy)[:, 150:].any() and (np.asarray(noisy)[:, :150] != batch["audio"][:, :150]).all()
     audio, length = make_augment(**LOUD)(jax.random.key(0), batch["audio"], batch["length"])
     after = np.arange(256)[None, :] >= np.asarray(length)[:, None]
     assert not np.asarray(audio)[after].any() and after.any(axis=1).sum() > 10
