@@ -2,7 +2,7 @@
 
 from audiojax.config import base, parse_arg, shrink
 
-NUM_EPOCHS = {"synthetic": 5, "fsdd": 10, "audiomnist": 4}
+NUM_EPOCHS = {"synthetic": 5, "fsdd": 12, "audiomnist": 4}
 
 
 def get_config(arg: str = ""):
