@@ -158,7 +158,8 @@ class _Wandb:
             call(*args)
         except Exception as error:
             self._run = None
-            self._say(f"W&B failed and is left out from here ({str(error).strip().splitlines()[0]}); training goes on.")
+            reason = " ".join(str(error).split())[:200]
+            self._say(f"W&B failed and is left out from here ({reason}); training goes on.")
 
     def log(self, row: dict) -> None:
         if self._run is not None:

@@ -65,10 +65,10 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
             print(f"{workdir} is finished. {_sentence(summary)}\nRaise --config.train.num_epochs to train on.")
             return summary
 
+        print(_opening(clips, split, config, state.params, mesh.size))
+        if done:
+            print(f"Resuming at step {done} of {num_steps}.")
         with runlog.RunLog(workdir, config.to_dict(), step=done, num_steps=num_steps) as log:
-            log.say(_opening(clips, split, config, state.params, mesh.size))
-            if done:
-                log.say(f"Resuming at step {done} of {num_steps}.")
 
             def score(variables: dict, indices: np.ndarray) -> Metrics:
                 rows = batches.evaluation(clips, indices, **size)
@@ -119,10 +119,10 @@ def _log_step(log: runlog.RunLog, done: int, report: StepReport, log_every_steps
 
 
 def _opening(clips: Clips, split: splits.Split, config: ConfigDict, params: dict, num_devices: int) -> str:
-    parts = [
-        f"{name} {len(indices):,} clips of {len(np.unique(clips.speaker[indices]))} speakers"
-        for name, indices in split._asdict().items()
-    ]
+    parts = []
+    for name, indices in split._asdict().items():
+        num_speakers = len(np.unique(clips.speaker[indices]))
+        parts.append(f"{name} {len(indices):,} clips of {num_speakers} speaker{'s' * (num_speakers > 1)}")
     num_parameters = sum(x.size for x in jax.tree.leaves(params))
     device = jax.devices()[0]
     return (

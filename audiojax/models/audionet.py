@@ -4,6 +4,8 @@ Seven blocks of convolution (kernel 3), BatchNorm (all but the first), ReLU and 
 layers: 8,900,314 trainable parameters for 8,000 samples and ten labels.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -73,7 +75,7 @@ class WaveConvPool(nn.Module):
     """
 
     features: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
