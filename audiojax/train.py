@@ -40,7 +40,6 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
     data = {"source": clips.source, "key": clips.key, "label_names": list(clips.label_names)}
     if (workdir / "config.json").exists():
         configs.check_resumable(workdir, config, data)
-    configs.save(workdir, config, data)
 
     size = dict(batch_size=config.train.batch_size, length_samples=config.train.length_samples)
     steps_per_epoch = batches.steps_per_epoch(len(split.train), config.train.batch_size)
@@ -53,6 +52,7 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
     state = create_state(model, optimizer, seed=config.seed, length_samples=config.train.length_samples)
     key = jax.random.key(config.seed)
 
+    configs.save(workdir, config, data)
     with Checkpoints(workdir) as checkpoints:
         if checkpoints.last_step is not None:
             state = checkpoints.restore("last", state, replicated(mesh))
@@ -60,8 +60,8 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
             state = state.replace(**restore_variables(Path(config.init_from), "best")[0])
         state = jax.device_put(state, replicated(mesh))
         done = int(state.step)
-        if done == num_steps and (workdir / "summary.json").exists():
-            summary = json.loads((workdir / "summary.json").read_text())
+        summary = _read_summary(workdir)
+        if done == num_steps and summary.get("epochs") == config.train.num_epochs:
             print(f"{workdir} is finished. {_sentence(summary)}\nRaise --config.train.num_epochs to train on.")
             return summary
 
@@ -94,8 +94,8 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
                     row |= {f"{part}/{name}": value for name, value in total.summary().items()}
                 row |= {"learning_rate": float(report.learning_rate), "gradient_norm": float(report.gradient_norm)}
                 row |= {"seconds": seconds, "clips_per_second": steps_per_epoch * config.train.batch_size / seconds}
+                log.row(done, row)  # before the checkpoint: a resumed run drops rows that are ahead of it
                 checkpoints.save(state, row[BEST_BY])
-                log.row(done, row)
                 log.say(_epoch_line(row, config.train.num_epochs))
 
             best = checkpoints.restore("best", state, replicated(mesh))
@@ -160,6 +160,11 @@ def _finish(workdir: Path, log: runlog.RunLog, clips: Clips, split: splits.Split
     log.say(f"{_sentence(summary)}\nEverything lies in {workdir}; the pictures in {folder}.")
     log.say(f"Try it: python -m audiojax.predict --workdir {workdir} FILE.wav")
     return summary
+
+
+def _read_summary(workdir: Path) -> dict:
+    path = workdir / "summary.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def _four_and_eight(clips: Clips, split: splits.Split) -> list[int]:

@@ -112,6 +112,13 @@ def test_a_workdir_of_other_clips_is_refused(tiny_config, tones, trained_run, tm
         train.run(tiny_config(**{"data.root": root}), trained_run)
 
 
+def test_a_config_that_cannot_train_leaves_the_workdir_free(tiny_config, tmp_path):
+    for changes in ({"train.batch_size": 1000}, {"optimizer.schedule": "linear"}, {"model.name": "audinet"}):
+        with pytest.raises(InputError):
+            train.run(tiny_config(**changes), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
 def test_init_from_starts_from_another_runs_best(tiny_config, trained_run, tmp_path):
     changes = {"init_from": trained_run, "optimizer.learning_rate": 1e-9, "train.num_epochs": 1}
     train.run(tiny_config(**changes), tmp_path / "run")
