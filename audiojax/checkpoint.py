@@ -5,9 +5,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.sharding import Sharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from audiojax.mesh import Sharding
 from audiojax.state import TrainState, all_finite
 from audiojax.types import InputError
 
@@ -47,15 +47,9 @@ class Checkpoints:
 
     def save(self, state: TrainState, validation_accuracy: float) -> None:
         """Saves the state under its step. Raises InputError instead of saving a number that is not finite."""
-        step = int(state.step)
-        if not all_finite((state.params, state.batch_stats, state.opt_state)):
-            raise InputError(
-                f"the parameters are not finite after step {step}; nothing of it was saved: lower "
-                "--config.optimizer.learning_rate or set --config.optimizer.clip_norm=1."
-            )
-        self._manager.save(
-            step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), metrics={BEST_BY: validation_accuracy}
-        )
+        check_finite(state)
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state))
+        self._manager.save(int(state.step), args=args, metrics={BEST_BY: validation_accuracy})
 
     def restore(self, which: str, like: TrainState, sharding: Sharding) -> TrainState:
         """The "best" or "last" state, on the devices of `sharding`; `like` gives its tree, shapes and types."""
@@ -64,6 +58,15 @@ class Checkpoints:
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
         return self._manager.restore(step, args=args)["state"]
+
+
+def check_finite(state: TrainState) -> None:
+    """Raises InputError where a number of the state is not finite."""
+    if not all_finite((state.params, state.batch_stats, state.opt_state)):
+        raise InputError(
+            f"the parameters are not finite after step {int(state.step)}; nothing of it was saved: lower "
+            "--config.optimizer.learning_rate or set --config.optimizer.clip_norm=1, in another --workdir."
+        )
 
 
 def restore_variables(workdir: Path, which: str) -> tuple[dict, int]:
@@ -81,7 +84,7 @@ def restore_variables(workdir: Path, which: str) -> tuple[dict, int]:
             step = checkpoints.best_step or step
     checkpointer = ocp.PyTreeCheckpointer()
     tree = checkpointer.metadata(folder / str(step) / "state").item_metadata.tree
-    wanted = {name: jax.tree.map(lambda _: 0, tree[name]) for name in ("params", "batch_stats")}
+    wanted = {name: jax.tree.map(lambda _: 0, tree.get(name) or {}) for name in ("params", "batch_stats")}
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
     args = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
     return checkpointer.restore(folder / str(step) / "state", args=args), step

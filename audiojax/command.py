@@ -23,11 +23,13 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     except InputError as error:
         sys.exit(f"audiojax: {error}")
     except KeyboardInterrupt:
-        print("\naudiojax: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        print("\naudiojax: interrupted; training goes on from its last checkpoint.", file=sys.stderr)
         code = 130
     except BrokenPipeError:  # the reader, `head` for one, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    except OSError as error:
+        sys.exit(f"audiojax: {error}")
     sys.exit(code)
 
 
@@ -56,7 +58,7 @@ def parse_with_config(command: argparse.ArgumentParser, argv: list[str]) -> tupl
     except flags.UnrecognizedFlagError as error:
         raise InputError(f"unknown option --{error.flagname}; see --help (keys are set as --config.KEY).") from None
     except flags.Error as error:
-        raise InputError(f"{_first_line(error)}.") from None
+        raise InputError(f"{' '.join(str(error).split()).rstrip('.: ')}.") from error
     except (AttributeError, KeyError) as error:
         keys = list(configs.flatten(_read([f"--config={args.config}"])[0].to_dict()))
         raise InputError(_wrong_key(keys, overrides) or f"{args.config}: {_first_line(error)}.") from error

@@ -40,7 +40,7 @@ def parse_arg(arg: str, recipes: tuple[str, ...] = ()) -> Choice:
         if name not in words or bool(equals) == (name == "runlocal"):
             raise InputError(f"the config's argument {arg!r} has {word!r}; its form is {GRAMMAR}.")
         words[name] = value or "yes"
-    if not words["fold"].isdigit():
+    if not words["fold"].isdecimal():
         raise InputError(f"the config's argument {arg!r} has fold={words['fold']}; a fold is a number from 0.")
     return Choice(
         source,

@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from jax.sharding import Mesh
 
 from audiojax import command, plots, prepare
 from audiojax.data import batches, splits
-from audiojax.mesh import shard_batch
+from audiojax.mesh import Mesh, shard_batch
 from audiojax.metrics import Metrics
 from audiojax.state import EvalStep
 from audiojax.trained import Trained

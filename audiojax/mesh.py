@@ -1,14 +1,12 @@
 """All of jax.sharding: rows of a batch over the devices, everything else on each of them."""
 
-from typing import TypeVar
-
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from audiojax.types import Batch, InputError
 
-T = TypeVar("T")
+__all__ = ["Mesh", "Sharding", "check_divisible", "make_mesh", "replicated", "shard_batch"]
 
 
 def make_mesh(num_devices: int | None = None) -> Mesh:

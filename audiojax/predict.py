@@ -31,6 +31,7 @@ def classify(run: Trained, path: str) -> dict:
     answer = {
         "file": path,
         "label": label,
+        "trained_on": run.data["source"],
         "probability": float(probabilities.max()),
         "probabilities": probabilities.tolist(),
         "seconds": len(clip) / rate_hz,

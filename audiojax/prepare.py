@@ -37,6 +37,8 @@ def _synthetic(folder: Path, **parameters: int) -> sources.Recordings:
     """The synthetic voices, written once as AudioMNIST is laid out, and read by its reader."""
     name = "-".join(f"{key.removeprefix('num_')}{value}" for key, value in sorted(parameters.items()))
     root = folder / f"synthetic-v{synthetic.VERSION}-{name}"
+    if not 0 < parameters["num_voices"] < 100:
+        raise InputError(f"config.synthetic.num_voices is {parameters['num_voices']}; choose 1 to 99.")
     if not root.exists():
         with runlog.progress("speaking synthetic digits") as report:
             synthetic.write_synthetic(root, **parameters, progress=report)

@@ -79,10 +79,10 @@ class RunLog:
         self._bar.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_) -> None:
         self._bar.stop()
         self._rows.close()
-        self._wandb.finish()
+        self._wandb.finish(exit_code=0 if error is None else 1)
 
     def say(self, text: str) -> None:
         """A line for the person who watches."""
@@ -98,7 +98,7 @@ class RunLog:
     def row(self, step: int, values: Mapping[str, float]) -> None:
         """One row of numbers, on disk before this returns."""
         row = {"step": step, **values}
-        self._rows.write(json.dumps(row) + "\n")
+        self._rows.write(json.dumps(row, allow_nan=False) + "\n")
         self._rows.flush()
         self._wandb.log(row)
 
@@ -146,7 +146,7 @@ class _Wandb:
             mode=mode,
             dir=workdir,
             config=config,
-            settings=wandb.Settings(silent=True, console="off", init_timeout=20),
+            settings=wandb.Settings(silent=True, console="off", init_timeout=20, finish_timeout=30),
         )
         # A resumed run repeats steps that W&B has seen, which it would drop; with a metric of its own it does not.
         self._run.define_metric("*", step_metric="step")
@@ -180,18 +180,21 @@ class _Wandb:
         )
         self._run.log(media)
 
-    def finish(self) -> None:
+    def finish(self, exit_code: int) -> None:
         if self._run is not None:
-            self._safely(self._run.finish)
+            self._safely(self._run.finish, exit_code)
 
 
 def wandb_mode(wanted: str) -> str:
-    """online, offline or disabled. `auto` is online only where a key is configured; $WANDB_MODE wins over all."""
+    """online, offline or disabled: $WANDB_MODE or else `wanted`, online only where a key is configured.
+
+    Without a key W&B would ask for a login.
+    """
     modes = ("auto", "online", "offline", "disabled")
     mode = os.environ.get("WANDB_MODE") or wanted
     if mode not in modes:
         raise InputError(f"config.wandb.mode (or $WANDB_MODE) is {mode!r}; choose one of {', '.join(modes)}.")
-    if mode == "auto":
+    if mode in ("auto", "online"):
         return "online" if os.environ.get("WANDB_API_KEY") or _key_in_netrc() else "offline"
     return mode
 

@@ -12,11 +12,11 @@ from ml_collections import ConfigDict
 from audiojax import config as configs
 from audiojax import evaluate, models, plots, prepare, runlog
 from audiojax.augment import make_augment
-from audiojax.checkpoint import BEST_BY, Checkpoints, restore_variables
+from audiojax.checkpoint import BEST_BY, Checkpoints, check_finite, restore_variables
 from audiojax.data import batches, splits
 from audiojax.mesh import check_divisible, make_mesh, replicated, shard_batch
 from audiojax.metrics import Metrics
-from audiojax.state import StepReport, create_state, make_eval_step, make_optimizer, make_train_step
+from audiojax.state import StepReport, TrainState, create_state, make_eval_step, make_optimizer, make_train_step
 from audiojax.types import Clips, InputError
 
 
@@ -52,12 +52,12 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
     state = create_state(model, optimizer, seed=config.seed, length_samples=config.train.length_samples)
     key = jax.random.key(config.seed)
 
+    if config.init_from:
+        state = _start_from(Path(config.init_from).expanduser(), state)
     configs.save(workdir, config, data)
     with Checkpoints(workdir) as checkpoints:
         if checkpoints.last_step is not None:
             state = checkpoints.restore("last", state, replicated(mesh))
-        elif config.init_from:
-            state = state.replace(**restore_variables(Path(config.init_from), "best")[0])
         state = jax.device_put(state, replicated(mesh))
         done = int(state.step)
         summary = _read_summary(workdir)
@@ -94,6 +94,7 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
                     row |= {f"{part}/{name}": value for name, value in total.summary().items()}
                 row |= {"learning_rate": float(report.learning_rate), "gradient_norm": float(report.gradient_norm)}
                 row |= {"seconds": seconds, "clips_per_second": steps_per_epoch * config.train.batch_size / seconds}
+                check_finite(state)
                 log.row(done, row)  # before the checkpoint: a resumed run drops rows that are ahead of it
                 checkpoints.save(state, row[BEST_BY])
                 log.say(_epoch_line(row, config.train.num_epochs))
@@ -101,6 +102,14 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
             best = checkpoints.restore("best", state, replicated(mesh))
             last_row = [row for row in runlog.read_rows(workdir) if "epoch" in row][-1]
             return _finish(workdir, log, clips, split, last_row, score(best.variables, split.test))
+
+
+def _start_from(workdir: Path, state: TrainState) -> TrainState:
+    """The state with the best parameters of another run, whose shapes must be the same."""
+    variables, _ = restore_variables(workdir, "best")
+    if jax.tree.map(np.shape, variables) != jax.tree.map(np.shape, state.variables):
+        raise InputError(f"config.init_from is {workdir}, whose network has other shapes; give it the same model keys.")
+    return state.replace(**variables)
 
 
 def _log_step(log: runlog.RunLog, done: int, report: StepReport, log_every_steps: int) -> None:
@@ -154,7 +163,10 @@ def _finish(workdir: Path, log: runlog.RunLog, clips: Clips, split: splits.Split
         plots.confusion_matrix(confusion, names, title, folder / "confusion_test.png"),
         plots.waveforms_and_spectrograms(clips, examples, clips.source, folder / "examples.png"),
     ]
-    sounds = {f"{names[clips.label[i]]}, speaker {clips.speaker[i]}": (clips[i], clips.rate_hz) for i in examples}
+    sounds = {
+        f"{clips.source}: {names[clips.label[i]]}, speaker {clips.speaker[i]}": (clips[i], clips.rate_hz)
+        for i in examples
+    }
     log.pictures(pictures, sounds, confusion, names)
     (workdir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     log.say(f"{_sentence(summary)}\nEverything lies in {workdir}; the pictures in {folder}.")

@@ -40,7 +40,7 @@ class Clips:
     path: tuple[str, ...]  # [n], relative to the source's root
     label_names: tuple[str, ...]
     speakers: dict[str, Speaker]
-    key: str  # SHA-256 of everything above but the path
+    key: str  # SHA-256 of everything above but the source and the paths
 
     def __len__(self) -> int:
         return len(self.label)

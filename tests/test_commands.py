@@ -103,7 +103,9 @@ def test_predict_answers_the_good_files_and_names_the_bad(run_cli, trained_run, 
     stereo[60000 : 60000 + len(tone(5, 1, 0, 48000)), 0] = 2 * tone(5, 1, 0, 48000)
     soundfile.write(tmp_path / "long.wav", stereo, 48000)
     (tmp_path / "text.wav").write_text("no sound")
-    files = [tmp_path / name for name in ("2.flac", "missing.wav", "text.wav", "7.flac", "long.wav")]
+    (tmp_path / "samples.raw").write_bytes(bytes(1000))
+    names = ("2.flac", "missing.wav", "text.wav", "samples.raw", "7.flac", "long.wav")
+    files = [tmp_path / name for name in names]
     code, out, err = run_cli("predict", "--workdir", trained_run, "--json", *files)
     answers = [json.loads(line) for line in out.splitlines()]
     assert code == 1 and [answer["digit"] for answer in answers] == [2, 7, 5]
@@ -112,7 +114,8 @@ def test_predict_answers_the_good_files_and_names_the_bad(run_cli, trained_run, 
         assert abs(sum(answer["probabilities"]) - 1) < 1e-9
         assert answer["probability"] == max(answer["probabilities"]) == answer["probabilities"][answer["digit"]]
     lines = err.strip().splitlines()
-    assert len(lines) == 3 and "missing.wav is not a file" in lines[0] and "text.wav cannot be read" in lines[1]
-    assert "long.wav lasts 2.00 s; the loudest 0.128 s is taken" in lines[2]
+    assert len(lines) == 4 and "missing.wav is not a file" in lines[0] and "text.wav cannot be read" in lines[1]
+    assert "samples.raw cannot be read" in lines[2]
+    assert "long.wav lasts 2.00 s; the loudest 0.128 s is taken" in lines[3]
     code, out, _ = run_cli("predict", "--workdir", trained_run, files[0])
     assert code == 0 and "two" in out and "trained on audiomnist" in out

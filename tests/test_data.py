@@ -252,6 +252,8 @@ def test_leaving_one_speaker_out():
     [
         (FSDD, "kfold", 0, "random, official, folds or speaker"),
         (FSDD, "folds", 5, "0 to 4"),
+        (FSDD, "random", 1, "has no folds"),
+        (FSDD, "official", 2, "has no folds"),
         (FSDD, "speaker", 6, "0 to 5"),
         (SYNTHETIC, "official", 0, "belongs to fsdd"),
         (clips_of(["01", "02"]), "folds", 0, "all 60 speakers"),

@@ -69,6 +69,7 @@ def test_heavy_libraries_stay_behind_their_fence(path):
         assert room(path) in FENCES.get(top, {room(path)}), f"{path.name} imports {top}"
         if room(path) in ("data", "types"):
             assert top not in ("jax", "flax", "optax"), f"{path.name} imports {top}"
+        assert not name.startswith("jax.sharding") or room(path) == "mesh", f"{path.name} imports {name}"
         if top == "ml_collections":
             assert floor(room(path)) >= floor("config"), f"{path.name} is below config and imports ml_collections"
 

@@ -21,8 +21,9 @@ def run(command: str, cwd: Path) -> subprocess.CompletedProcess:
 
 
 def local(command: str) -> str:
-    """The command on no data: `:runlocal` for every config argument, and without a root."""
-    command = re.sub(r"(configs/\w+\.py)(:\S+)?", r"\1:runlocal", command)
+    """The command on no data: `runlocal` in every config argument, and without a root."""
+    command = re.sub(r"(configs/\w+\.py):(\S+)", r"\1:\2,runlocal", command)
+    command = re.sub(r"(configs/\w+\.py)(?=\s|$)", r"\1:runlocal", command)
     return command.replace(" --config.data.root=DIR", "")
 
 
@@ -41,13 +42,13 @@ def test_the_default_run_needs_no_data_and_says_synthetic(place):
     assert "Everything lies in runs/cnn-synthetic" in printed
 
 
-@pytest.mark.parametrize("command", COMMANDS[1:])
-def test_every_command_runs(place, command):
+@pytest.mark.parametrize("number, command", enumerate(COMMANDS[1:]))
+def test_every_command_runs(place, number, command):
     folder, _ = place
     if "FILE.wav" in command:
         [sounds] = {path.parents[2] for path in Path(_cache()).rglob("data/01/7_01_0.wav")}
         command = command.replace("FILE.wav", str(sounds / "data/01/7_01_0.wav"))
-    workdir = " --workdir runs/again" if ".main " in command else ""
+    workdir = f" --workdir runs/{number}" if ".main " in command else ""
     assert run(local(command) + workdir, folder).stdout
 
 
@@ -57,7 +58,7 @@ def _cache() -> str:
     return str(cache_dir())
 
 
-def test_the_two_commands_install_and_run():
+def test_the_two_commands_are_those_of_the_text():
     first, second = (line for block in BLOCKS for line in block.splitlines() if line.startswith("python3 -m venv"))
     assert first.endswith("-m " + COMMANDS[0].partition("-m ")[2]) and second.endswith("pytest -q")
 

@@ -75,6 +75,7 @@ def test_formants_are_where_the_inventory_puts_them():
 
 
 def _write_many(folder):
+    os.setsid()  # so that the workers can be killed with it
     write(folder, num_voices=50, num_takes=20)
 
 
@@ -84,7 +85,7 @@ def test_a_killed_writer_leaves_no_folder_that_is_believed(tmp_path):
     deadline = time.monotonic() + 30
     while not list(tmp_path.rglob("*.wav")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
+    os.killpg(process.pid, signal.SIGKILL)
     process.join()
     assert not (tmp_path / "voices").exists() and list(tmp_path.glob("*.partial-*"))
     write(tmp_path / "voices", num_voices=1, num_takes=1)

@@ -206,7 +206,8 @@ def test_weights_and_biases_offline_holds_the_same_numbers_and_goes_on(tiny_conf
         ({}, "auto", "offline"),
         ({"WANDB_API_KEY": "x" * 40}, "auto", "online"),
         ({"WANDB_MODE": "disabled", "WANDB_API_KEY": "x" * 40}, "online", "disabled"),
-        ({}, "online", "online"),
+        ({}, "online", "offline"),
+        ({"WANDB_MODE": "online"}, "disabled", "offline"),
     ],
 )
 def test_wandb_is_online_only_where_a_key_is(environment, wanted, mode, monkeypatch, tmp_path):

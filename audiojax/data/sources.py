@@ -48,8 +48,9 @@ def read_sound(path: Path | str, rate_hz: int) -> np.ndarray:
     try:
         audio, source_rate_hz = soundfile.read(path, dtype="float32")
         return prepare_clip(audio, source_rate_hz, rate_hz)
-    except soundfile.LibsndfileError as error:
-        raise InputError(f"{path} cannot be read as sound ({error.error_string.strip(' .')}).") from None
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: raw samples without a header
+        reason = str(getattr(error, "error_string", error)).strip(" .")
+        raise InputError(f"{path} cannot be read as sound ({reason}).") from None
     except InputError as error:
         raise InputError(f"{path} {error}; replace or remove the file.") from None
 

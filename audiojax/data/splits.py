@@ -31,6 +31,8 @@ def make(clips: Clips, *, name: str, fold: int, seed: int) -> Split:
 
     Raises InputError for a name or fold that does not exist, and where a part would be empty.
     """
+    if fold and name in ("random", "official"):
+        raise InputError(f"config.split.fold is {fold}, but split={name} has no folds; choose folds or speaker.")
     if name == "random":
         split = random(clips, seed=seed)
     elif name == "official":
