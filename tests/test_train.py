@@ -15,6 +15,7 @@ import pytest
 
 from audiojax import runlog, train
 from audiojax.checkpoint import BEST_BY, Checkpoints, restore_variables
+from audiojax.trained import Trained
 from audiojax.types import InputError
 
 ROOT = Path(__file__).parent.parent
@@ -124,6 +125,17 @@ def test_init_from_starts_from_another_runs_best(tiny_config, trained_run, tmp_p
     train.run(tiny_config(**changes), tmp_path / "run")
     ours, theirs = restore_variables(tmp_path / "run", "last")[0], restore_variables(trained_run, "best")[0]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), ours["params"], theirs["params"])
+
+
+def test_a_run_without_batch_norm_can_be_opened_again_and_other_shapes_are_refused(tiny_config, tmp_path):
+    train.run(tiny_config(**{"model.batch_norm": False, "train.num_epochs": 1}), tmp_path / "plain")
+    run = Trained.load(tmp_path / "plain")
+    assert run.variables["batch_stats"] == {}
+    assert run.logits(np.zeros((1, 1024), np.int16), np.ones(1, np.int32)).shape == (1, 10)
+    for other in (tmp_path / "plain", tmp_path / "nowhere"):
+        with pytest.raises(InputError, match=r"other shapes|holds no"):
+            train.run(tiny_config(**{"init_from": other}), tmp_path / "new")
+        assert not (tmp_path / "new").exists()
 
 
 def test_a_loss_that_is_not_finite_stops_and_nothing_of_it_is_kept(tiny_config, tmp_path):
