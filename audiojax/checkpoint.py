@@ -1,6 +1,13 @@
-"""Checkpoints of a run: the last two and the best by validation accuracy. The only importer of orbax."""
+"""Checkpoints of a run: the last two and the best by validation accuracy. The only importer of orbax.
 
+Each holds the state and a checksum of it: a bit that flipped on the disk would otherwise be believed.
+"""
+
+import shutil
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,24 +19,20 @@ from audiojax.state import TrainState, all_finite
 from audiojax.types import InputError
 
 BEST_BY = "validation/accuracy"
+Say = Callable[[str], None]
 
 
 class Checkpoints:
-    """The folder `workdir/checkpoints`. Use it with `with`: saves are asynchronous, and leaving waits for them."""
+    """The folder `workdir/checkpoints`. Use it with `with`: saves are asynchronous, and leaving waits for them.
 
-    def __init__(self, workdir: Path):
-        def score(metrics: dict[str, float]) -> float:
-            return metrics[BEST_BY]
+    One process at a time may write there. What killed saves left is cleared away.
+    """
 
-        keep = preservation_policy.AnyPreservationPolicy(
-            [preservation_policy.LatestN(2), preservation_policy.BestN(get_metric_fn=score, n=1)]
-        )
-        # orbax fails in the background, and silently, with a relative path
-        self._manager = ocp.CheckpointManager(
-            Path(workdir).resolve() / "checkpoints",
-            item_names=("state",),
-            options=ocp.CheckpointManagerOptions(best_fn=score, best_mode="max", preservation_policy=keep),
-        )
+    def __init__(self, workdir: Path, say: Say = print):
+        self._folder, self._say = Path(workdir).resolve() / "checkpoints", say
+        for leftover in self._folder.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        self._manager = _manager(self._folder)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -45,19 +48,38 @@ class Checkpoints:
     def best_step(self) -> int | None:
         return self._manager.best_step()
 
-    def save(self, state: TrainState, validation_accuracy: float) -> None:
-        """Saves the state under its step. Raises InputError instead of saving a number that is not finite."""
-        check_finite(state)
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state))
-        self._manager.save(int(state.step), args=args, metrics={BEST_BY: validation_accuracy})
+    def save(self, state: TrainState, validation_accuracy: float | None) -> None:
+        """Saves the state under its step; without an accuracy it is the last, but never the best.
 
-    def restore(self, which: str, like: TrainState, sharding: Sharding) -> TrainState:
-        """The "best" or "last" state, on the devices of `sharding`; `like` gives its tree, shapes and types."""
+        Raises InputError instead of saving a number that is not finite.
+        """
+        check_finite(state)
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), checksums=ocp.args.JsonSave(_checksums(state)))
+        if int(state.step) in self._manager.all_steps():  # stopped here before it was scored; orbax would keep that one
+            self._manager.delete(int(state.step))
+        metrics = None if validation_accuracy is None else {BEST_BY: validation_accuracy}
+        self._manager.save(int(state.step), args=args, metrics=metrics)
+
+    def restore(self, which: str, like: TrainState, sharding: Sharding) -> TrainState | None:
+        """The "best" or "last" state, on the devices of `sharding`; `like` gives its tree, shapes and types.
+
+        A damaged checkpoint is set aside, with a sentence, and the one before it taken; None where none is left.
+        """
         self._manager.wait_until_finished()
-        step = self.best_step if which == "best" else self.last_step
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-        return self._manager.restore(step, args=args)["state"]
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), checksums=ocp.args.JsonRestore())
+        while (step := _wanted(self._manager, which)) is not None:
+            try:
+                saved = self._manager.restore(step, args=args)
+                _verify(saved["state"].__dict__, saved["checksums"])
+                return saved["state"]
+            except Exception as error:  # orbax and tensorstore raise many kinds for a file that is not what it was
+                self._say(f"Checkpoint {step} in {self._folder} is damaged and set aside ({_reason(error)}).")
+                aside = self._folder / f"damaged-{step}"
+                shutil.rmtree(aside, ignore_errors=True)
+                (self._folder / str(step)).rename(aside)
+                self._manager.reload()
+        return None
 
 
 def check_finite(state: TrainState) -> None:
@@ -72,19 +94,70 @@ def check_finite(state: TrainState) -> None:
 def restore_variables(workdir: Path, which: str) -> tuple[dict, int]:
     """`{"params", "batch_stats"}` as numpy arrays, without the optimizer, and their step; `which` is best or last.
 
-    Raises InputError where `workdir` has no checkpoint.
+    Only reads, so that it may look at a run in training. Raises InputError where `workdir` has no checkpoint, and
+    for a damaged one.
     """
     folder = Path(workdir).resolve() / "checkpoints"
-    steps = sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
-    if not steps:
+    step = None
+    if folder.is_dir():
+        with _manager(folder, read_only=True) as manager:
+            step = _wanted(manager, which)
+    if step is None:
         raise InputError(f"{workdir} holds no checkpoint yet; let training reach the end of an epoch.")
-    step = steps[-1]
-    if which == "best":
-        with Checkpoints(workdir) as checkpoints:
-            step = checkpoints.best_step or step
-    checkpointer = ocp.PyTreeCheckpointer()
-    tree = checkpointer.metadata(folder / str(step) / "state").item_metadata.tree
-    wanted = {name: jax.tree.map(lambda _: 0, tree.get(name) or {}) for name in ("params", "batch_stats")}
-    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-    args = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
-    return checkpointer.restore(folder / str(step) / "state", args=args), step
+    state = folder / str(step) / "state"
+    try:
+        checkpointer = ocp.PyTreeCheckpointer()
+        tree = checkpointer.metadata(state).item_metadata.tree
+        wanted = {name: jax.tree.map(lambda _: 0, tree.get(name) or {}) for name in ("params", "batch_stats")}
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+        args = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
+        variables = checkpointer.restore(state, args=args)
+        checksums = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(folder / str(step) / "checksums")
+        _verify(variables, checksums)
+    except Exception as error:
+        raise InputError(
+            f"checkpoint {step} in {folder} is damaged ({_reason(error)}); take the other with "
+            "--checkpoint=best or last, or run the training command again, which repairs it."
+        ) from None
+    return variables, step
+
+
+def _manager(folder: Path, *, read_only: bool = False) -> ocp.CheckpointManager:
+    def score(metrics: dict[str, float]) -> float:
+        return metrics[BEST_BY]
+
+    best = preservation_policy.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)
+    keep = preservation_policy.AnyPreservationPolicy([preservation_policy.LatestN(2), best])
+    options = ocp.CheckpointManagerOptions(
+        best_fn=score, best_mode="max", preservation_policy=keep, read_only=read_only
+    )
+    # orbax fails in the background, and silently, with a relative path
+    return ocp.CheckpointManager(folder.resolve(), item_names=("state", "checksums"), options=options)
+
+
+def _wanted(manager: ocp.CheckpointManager, which: str) -> int | None:
+    """The step of the "best" or "last" checkpoint; before the first epoch has ended the last is also the best."""
+    last = manager.latest_step()
+    return last if which == "last" else next((s for s in (manager.best_step(), last) if s is not None), None)
+
+
+def _checksums(state: TrainState) -> dict[str, int]:
+    return {name: _checksum(part) for name, part in jax.device_get(state).__dict__.items()}
+
+
+def _checksum(tree: Any) -> int:
+    """CRC-32 of all arrays of a tree, in its order."""
+    total = 0
+    for leaf in jax.tree.leaves(tree):
+        total = zlib.crc32(np.asarray(leaf).tobytes(), total)
+    return total
+
+
+def _verify(parts: dict[str, Any], checksums: dict[str, int]) -> None:
+    for name, part in parts.items():
+        if _checksum(part) != checksums[name]:
+            raise ValueError(f"the checksum of its {name} is another")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:120].rstrip(". ") or type(error).__name__

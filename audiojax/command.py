@@ -2,9 +2,11 @@
 
 import argparse
 import difflib
+import errno
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,23 +15,41 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from audiojax import config as configs
+from audiojax.interrupt import Stopped
 from audiojax.types import InputError
+
+_SPACE = "make room there, or choose another disk with --workdir or --config.data.cache; what was saved is whole."
+_RIGHTS = "choose a folder that you may write to with --workdir or --config.data.cache."
+_FIXES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _SPACE),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _RIGHTS),
+}
+
+
+def _interrupt(number: int, _) -> None:
+    raise KeyboardInterrupt(number)
 
 
 def run(main: Callable[[list[str]], int | None]) -> None:
     """Runs a command and leaves: an InputError or Ctrl-C becomes one sentence on stderr and a non-zero exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = main(sys.argv[1:])
     except InputError as error:
         sys.exit(f"audiojax: {error}")
-    except KeyboardInterrupt:
-        print("\naudiojax: interrupted; training goes on from its last checkpoint.", file=sys.stderr)
-        code = 130
+    except Stopped as stopped:
+        print(f"audiojax: {stopped}", file=sys.stderr)
+        code = 128 + stopped.signal_number
+    except KeyboardInterrupt as error:
+        number = error.args[0] if error.args else signal.SIGINT
+        print("\naudiojax: interrupted; the same command starts again from what is whole.", file=sys.stderr)
+        code = 128 + number
     except BrokenPipeError:  # the reader, `head` for one, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except OSError as error:
-        sys.exit(f"audiojax: {error}")
+        where, what = error.filename or "the disk", error.strerror or str(error)
+        sys.exit(f"audiojax: {where}: {what}; {_FIXES.get(error.errno or 0, 'see to it and run the command again.')}")
     sys.exit(code)
 
 
@@ -64,6 +84,7 @@ def parse_with_config(command: argparse.ArgumentParser, argv: list[str]) -> tupl
         raise InputError(_wrong_key(keys, overrides) or f"{args.config}: {_first_line(error)}.") from error
     if rest:
         raise InputError(f"{rest[0]!r} is not understood; keys are set as --config.KEY=VALUE.")
+    configs.check(config)
     return args, config
 
 

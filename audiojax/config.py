@@ -5,18 +5,45 @@ A run is its config: each section is handed whole to one function, which refuses
 
 import difflib
 import json
+import math
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from audiojax.data.disk import write_text
 from audiojax.types import InputError
 
-SPLITS = {"synthetic": "folds", "audiomnist": "folds", "fsdd": "random"}  # each source and the split it gets unasked
+# Each source and the split it gets unasked.
+SPLITS = {"synthetic": "folds", "audiomnist": "folds", "fsdd": "random", "folder": "random"}
 GRAMMAR = "[SOURCE][,split=random|official|folds|speaker][,fold=K][,recipe=NAME][,runlocal]"
 # What may change between two starts of one run; train.num_epochs too, but only upwards.
 FREE_TO_CHANGE = ("data.root", "data.cache", "wandb", "train.log_every_steps")
+
+
+_ALMOST_ONE = 1 - 1e-9
+RANGES: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**31 - 1),
+    "data.rate_hz": (1000, 96_000),
+    "synthetic.num_voices": (1, 99),
+    "synthetic.num_takes": (1, 1000),
+    "synthetic.seed": (0, 2**31 - 1),
+    "train.batch_size": (1, 1_000_000),
+    "train.length_samples": (128, 10_000_000),
+    "train.num_epochs": (1, 1_000_000),
+    "train.label_smoothing": (0, _ALMOST_ONE),
+    "train.log_every_steps": (1, math.inf),
+    "optimizer.learning_rate": (1e-12, 1e30),
+    "optimizer.warmup_steps": (0, math.inf),
+    "optimizer.momentum": (0, _ALMOST_ONE),
+    "optimizer.weight_decay": (0, 1),
+    "optimizer.clip_norm": (0, math.inf),
+    "augment.speed": (0, 1),
+    "augment.max_offset_samples": (0, 10_000_000),
+    "augment.gain_db": (0, 60),
+    "model.dropout": (0, _ALMOST_ONE),
+}
 
 
 class Choice(NamedTuple):
@@ -69,6 +96,7 @@ def base(choice: Choice) -> ConfigDict:
         root="",  # the data set's folder; the synthetic one makes its own
         cache=str(cache_dir()),  # where prepared clips are kept
         rate_hz=8000,
+        on_bad_file="stop",  # or "skip": go on without it, and say so
     )
     config.synthetic = dict(num_voices=20, num_takes=15, seed=1)
     config.split = dict(name=choice.split, fold=choice.fold)
@@ -108,9 +136,9 @@ def cache_dir() -> Path:
     return Path(os.environ.get("AUDIOJAX_CACHE") or Path(home) / "audiojax").expanduser().resolve()
 
 
-def flatten(config: dict, prefix: str = "") -> dict[str, object]:
+def flatten(config: dict, prefix: str = "") -> dict[str, Any]:
     """{"section.key": value} of nested dicts, tuples as the lists that JSON has."""
-    flat: dict[str, object] = {}
+    flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{name}.")
@@ -119,12 +147,21 @@ def flatten(config: dict, prefix: str = "") -> dict[str, object]:
     return flat
 
 
+def check(config: ConfigDict) -> None:
+    """Raises InputError for the first key whose value is out of its range."""
+    for name, value in flatten(config.to_dict()).items():
+        low, high = RANGES.get(name, (-math.inf, math.inf))
+        if name in RANGES and not low <= value <= high:  # NaN is not, either
+            bounds = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+            raise InputError(f"config.{name} is {value:g}; choose {bounds}.")
+    pair = config.augment.noise_snr_db
+    if len(pair) != 2 or not all(isinstance(x, int | float) for x in pair) or not pair[0] <= pair[1]:
+        raise InputError(f"config.augment.noise_snr_db is {tuple(pair)}; give two numbers of dB, the lower first.")
+
+
 def save(workdir: Path, config: ConfigDict, data: dict) -> None:
     """Writes `workdir/config.json`: the config, and what is needed to know of the data without it."""
-    workdir.mkdir(parents=True, exist_ok=True)
-    partial = workdir / "config.json.partial"
-    partial.write_text(json.dumps({"config": config.to_dict(), "data": data}, indent=2) + "\n")
-    partial.rename(workdir / "config.json")
+    write_text(workdir / "config.json", json.dumps({"config": config.to_dict(), "data": data}, indent=2) + "\n")
 
 
 def load(workdir: Path) -> tuple[ConfigDict, dict]:

@@ -1,21 +1,27 @@
-"""Scores a trained run: accuracy and loss, by digit and by speaker, and what it confuses.
+"""Scores a trained run: accuracy, loss, calibration, by digit, speaker, sex and accent, and its worst errors.
 
 Everything comes from the workdir; the checkpoint is the best by validation accuracy unless --checkpoint=last.
+The temperature is fitted on the validation clips and kept in the workdir, where predict finds it; report.html there
+holds all of it with pictures and sounds, in one file.
 """
 
+import dataclasses
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from audiojax import command, plots, prepare
+from audiojax import analysis, command, page, prepare, trained
 from audiojax.data import batches, splits
 from audiojax.mesh import Mesh, shard_batch
 from audiojax.metrics import Metrics
 from audiojax.state import EvalStep
 from audiojax.trained import Trained
 from audiojax.types import Batch, Clips, InputError
+
+NUM_WORST = 12
 
 
 def score(eval_step: EvalStep, variables: dict, parts: Iterable[Batch], num_labels: int, mesh: Mesh) -> Metrics:
@@ -26,38 +32,97 @@ def score(eval_step: EvalStep, variables: dict, parts: Iterable[Batch], num_labe
     return metrics
 
 
+def calibrate(run: Trained, clips: Clips, validation: np.ndarray, workdir: Path) -> Trained:
+    """The same run with the temperature that fits its validation clips, which is kept in `workdir`."""
+    temperature = analysis.fit_temperature(run.logits_of(clips, validation), clips.label[validation])
+    trained.write_temperature(workdir, run.step, temperature)
+    return dataclasses.replace(run, temperature=temperature)
+
+
 def report(run: Trained, clips: Clips, indices: np.ndarray) -> dict:
     """All that is known of a run on the clips at `indices`, ready for JSON; the confusion is [true][predicted]."""
-    size = dict(batch_size=run.config.train.batch_size, length_samples=run.config.train.length_samples)
-    parts = batches.prefetch(batches.evaluation(clips, indices, **size))
-    logits = np.concatenate([run.logits(batch["audio"], batch["length"]) for batch in parts])[: len(indices)]
-
-    def metrics(rows: np.ndarray) -> Metrics:
-        return Metrics.of(logits[rows], clips.label[indices][rows], np.ones(rows.sum(), np.float32))
-
-    whole = metrics(np.ones(len(indices), bool))
-    speakers = clips.speaker[indices]
+    logits, label = run.logits_of(clips, indices), clips.label[indices]
+    probabilities = run.probabilities(logits)
+    guess, whole = probabilities.argmax(axis=1), Metrics.of(logits, label, np.ones(len(indices), np.float32))
+    speakers = [str(name) for name in clips.speaker[indices]]
+    about = [clips.speakers[name] for name in speakers]
+    groups = {
+        "label": [run.label_names[number] for number in label],
+        "speaker": speakers,
+        "sex": [speaker.sex for speaker in about],
+        "accent": [speaker.accent for speaker in about],
+    }
+    curve, raw = analysis.reliability(probabilities, label), analysis.reliability(analysis.softmax(logits), label)
+    wrong = np.flatnonzero(guess != label)
+    worst = wrong[np.argsort(-probabilities[wrong, guess[wrong]], kind="stable")][:NUM_WORST]
     return {
         **whole.summary(),
         "clips": len(indices),
-        "accuracy_by_label": dict(zip(run.label_names, whole.accuracy_by_label().tolist(), strict=True)),
-        "accuracy_by_speaker": {
-            str(name): metrics(speakers == name).summary()["accuracy"] for name in np.unique(speakers)
+        "interval": analysis.wilson(int((guess == label).sum()), len(indices)),
+        "calibration": {
+            "temperature": run.temperature,
+            "error": curve.error,
+            "error_uncalibrated": raw.error,
+            "loss": analysis.cross_entropy(logits, label, run.temperature),
+            **{name: [None if np.isnan(x) else x for x in bins.tolist()] for name, bins in vars(curve).items()},
         },
+        **{f"accuracy_by_{name}": _by_group(np.asarray(of), guess == label) for name, of in groups.items()},
         "confusion": np.asarray(whole.confusion).tolist(),
+        "worst": [
+            {
+                "index": int(indices[i]),
+                "path": clips.path[indices[i]],
+                "said": run.label_names[label[i]],
+                "heard": run.label_names[guess[i]],
+                "probability": float(probabilities[i, guess[i]]),
+            }
+            for i in worst
+        ],
     }
 
 
+def tell(run: Trained, clips: Clips, split: splits.Split, part: str, workdir: Path) -> tuple[dict, Path]:
+    """Calibrates, scores `part` of the split and writes the page: what `report` says, and the page's path."""
+    run = calibrate(run, clips, split.validation, workdir)
+    about = {"workdir": str(workdir), "source": clips.source, "split": part, "step": run.step}
+    result = about | report(run, clips, getattr(split, part))
+    return result, page.write(workdir, clips, result)
+
+
+def _by_group(group: np.ndarray, right: np.ndarray) -> dict[str, dict]:
+    """{name: accuracy, its interval, clips}, the lowest accuracy first."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in np.unique(group):
+        mine = right[group == name]
+        found[str(name)] = {
+            "accuracy": float(mine.mean()),
+            "interval": analysis.wilson(int(mine.sum()), len(mine)),
+            "clips": len(mine),
+        }
+    return dict(sorted(found.items(), key=lambda item: item[1]["accuracy"]))
+
+
 def _print(result: dict, names: tuple[str, ...]) -> None:
-    print(f"accuracy {result['accuracy']:.2%}   loss {result['loss']:.4f}   {result['clips']:,} clips\n")
+    low, high = result["interval"]
+    print(f"accuracy {result['accuracy']:.2%}  [{low:.1%}, {high:.1%}]   loss {result['loss']:.4f}   ", end="")
+    calibration = result["calibration"]
+    print(
+        f"{result['clips']:,} clips\ncalibration error {calibration['error']:.1%} at temperature "
+        f"{calibration['temperature']:.2f} ({calibration['error_uncalibrated']:.1%} without)\n"
+    )
     width = max(map(len, names)) + 2
     print("said \\ heard".ljust(width + 4) + "".join(name[:5].rjust(6) for name in names) + "  accuracy")
     for name, row in zip(names, result["confusion"], strict=True):
-        accuracy = result["accuracy_by_label"][name]
-        print(name.ljust(width + 4) + "".join((str(n) if n else "·").rjust(6) for n in row) + f"{accuracy:10.1%}")
-    print("\nspeaker   accuracy")
-    for speaker, accuracy in sorted(result["accuracy_by_speaker"].items(), key=lambda item: item[1]):
-        print(f"{speaker:<8} {accuracy:>9.1%}")
+        known = result["accuracy_by_label"].get(name)
+        accuracy = f"{known['accuracy']:10.1%}" if known else "         -"
+        print(name.ljust(width + 4) + "".join((str(n) if n else "·").rjust(6) for n in row) + accuracy)
+    for kind in ("speaker", "sex", "accent"):
+        groups = result[f"accuracy_by_{kind}"]
+        width = max(map(len, [kind, *groups])) + 2
+        print(f"\n{kind.ljust(width)} accuracy   95 % interval   clips")
+        for name, of in groups.items():
+            low, high = of["interval"]
+            print(f"{name.ljust(width)} {of['accuracy']:8.1%}  {low:6.1%} - {high:6.1%}  {of['clips']:6,}")
 
 
 def main(argv: list[str]) -> None:
@@ -65,24 +130,24 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--workdir", type=Path, required=True, help="the folder that training printed")
     parser.add_argument("--split", choices=splits.Split._fields, default="test", help="what to score (default: test)")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
+    parser.add_argument("--root", help="where the data set lies now, if not where it was trained from")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     args = parser.parse_args(argv)
     command.setup_jax()
     run = Trained.load(args.workdir, args.checkpoint)
+    if args.root:
+        run.config.data.root = args.root
     clips = prepare.load_clips(run.config)
     if clips.key != run.data["key"]:
         raise InputError(f"the clips of config.data are not those that {args.workdir} was trained on; restore them.")
-    indices = getattr(splits.make(clips, **run.config.split, seed=run.config.seed), args.split)
-    result = report(run, clips, indices)
-    about = {"workdir": str(args.workdir), "source": clips.source, "split": args.split, "step": run.step}
+    split = splits.make(clips, **run.config.split, seed=run.config.seed)
+    result, written = tell(run, clips, split, args.split, args.workdir)
     if args.json:
-        print(json.dumps(about | result))
+        print(json.dumps(result))
         return
     print(f"{args.workdir}, {args.checkpoint} checkpoint (step {run.step}), on {clips.source}'s {args.split} clips")
     _print(result, run.label_names)
-    picture = args.workdir / "plots" / f"confusion_{args.split}.png"
-    title = f"{clips.source}, {args.split}: {result['accuracy']:.2%}"
-    print(f"\n{plots.confusion_matrix(np.asarray(result['confusion']), run.label_names, title, picture)}")
+    print(f"\nWith pictures and sounds: {written}")
 
 
 if __name__ == "__main__":

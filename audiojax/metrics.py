@@ -33,14 +33,18 @@ class Metrics(flax.struct.PyTreeNode):
         confusion = jnp.zeros(num_labels * num_labels, jnp.int32).at[cell].add(mask.astype(jnp.int32))
         return cls(jnp.sum(loss * mask), confusion.reshape(num_labels, num_labels))
 
+    @property
+    def count(self) -> int:
+        """How many clips are in the sums."""
+        return int(np.sum(self.confusion))
+
     def __add__(self, other: "Metrics") -> "Metrics":
         return Metrics(self.loss_sum + other.loss_sum, self.confusion + other.confusion)
 
     def summary(self) -> dict[str, float]:
         """`loss`, the mean cross-entropy in nats, and `accuracy` in [0, 1]."""
-        confusion = np.asarray(self.confusion)
-        count = int(confusion.sum())
-        return {"loss": float(self.loss_sum) / count, "accuracy": float(np.trace(confusion)) / count}
+        correct, count = np.trace(np.asarray(self.confusion)), self.count
+        return {"loss": float(self.loss_sum) / count, "accuracy": float(correct) / count}
 
     def accuracy_by_label(self) -> np.ndarray:
         """f64[labels] in [0, 1]; nan for a label that was not asked."""

@@ -1,10 +1,11 @@
 """Pictures of a run and of its sound, as PNGs. The only importer of matplotlib."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from audiojax.analysis import Reliability
 from audiojax.types import Clips
 
 PARTS = {"train": "#1f77b4", "validation": "#ff7f0e", "test": "#2ca02c"}
@@ -68,21 +69,58 @@ def confusion_matrix(confusion: np.ndarray, names: Sequence[str], title: str, pa
     return _save(figure, path)
 
 
-def waveforms_and_spectrograms(clips: Clips, indices: Sequence[int], title: str, path: Path) -> Path:
-    """A column a clip: its waveform in [-1, 1] above its spectrogram in dB, 32 ms windows every 4 ms."""
-    figure, axes = _figure(2, len(indices), figsize=(5 * len(indices), 5.2), squeeze=False, sharex="col")
-    for (above, below), index in zip(axes.T, indices, strict=True):
+def reliability(curve: Reliability, title: str, path: Path) -> Path:
+    """Accuracy by confidence, with how many predictions each bin has; the diagonal is a calibrated model."""
+    figure, (above, below) = _figure(2, 1, figsize=(4.6, 5), sharex=True, height_ratios=(3, 1))
+    num_bins = len(curve.clips)
+    middles, width = (np.arange(num_bins) + 0.5) / num_bins, 0.9 / num_bins
+    above.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1)
+    above.bar(middles, np.nan_to_num(curve.accuracy), width, color=PARTS["train"])
+    above.set(ylabel="accuracy", title=title, ylim=(0, 1), xlim=(0, 1))
+    below.bar(middles, curve.clips, width, color="0.6")
+    below.set(xlabel="probability of the answer", ylabel="clips", yscale="log")
+    return _save(figure, path)
+
+
+def accuracy_by_group(groups: Mapping[str, dict], title: str, path: Path) -> Path:
+    """A row a group of {name: {"accuracy", "interval", "clips"}}: its accuracy and the 95 % interval."""
+    figure, axis = _figure(figsize=(6, 0.24 * len(groups) + 1.2))
+    accuracy = np.array([of["accuracy"] for of in groups.values()])
+    reach = np.abs(np.array([of["interval"] for of in groups.values()]).T - accuracy)
+    axis.errorbar(accuracy, range(len(groups)), xerr=reach, fmt="o", color=PARTS["train"], markersize=4, capsize=2)
+    axis.set_yticks(range(len(groups)), [f"{name} ({of['clips']:,})" for name, of in groups.items()], fontsize=8)
+    axis.xaxis.set_major_formatter("{x:.0%}")
+    axis.set(title=title, xlim=(None, 1.01))
+    axis.grid(axis="x", alpha=0.25)
+    return _save(figure, path)
+
+
+def waveforms_and_spectrograms(
+    clips: Clips, indices: Sequence[int], title: str, path: Path, *, notes: Sequence[str] = (), num_columns: int = 4
+) -> Path:
+    """Clips side by side, in rows of `num_columns`, each under its note: its waveform in [-1, 1] above its spectrogram
+    in dB, 32 ms windows every 4 ms."""
+    num_columns = min(num_columns, len(indices))
+    num_rows = -(-len(indices) // num_columns)
+    size = (max(5 if num_rows == 1 else 3.6, 10 / num_columns) * num_columns, 5.2 * num_rows)
+    figure, axes = _figure(2 * num_rows, num_columns, figsize=size, squeeze=False)
+    pairs = axes.reshape(num_rows, 2, num_columns).transpose(0, 2, 1).reshape(-1, 2)
+    for above, below in pairs[len(indices) :]:
+        above.set_visible(False)
+        below.set_visible(False)
+    notes = notes or [f"“{clips.label_names[clips.label[i]]}”" for i in indices]
+    for (above, below), index, note in zip(pairs, indices, notes, strict=False):
         sound = clips[index] / 32768.0
         seconds = len(sound) / clips.rate_hz
         above.plot(np.arange(len(sound)) / clips.rate_hz, sound, linewidth=0.5, color=PARTS["train"])
-        name = clips.label_names[clips.label[index]]
-        above.set(title=f"“{name}”, speaker {clips.speaker[index]}, take {clips.take[index]}", ylabel="amplitude")
+        above.set(title=f"{note}\nspeaker {clips.speaker[index]}, take {clips.take[index]}", ylabel="amplitude")
+        above.set_xlim(0, seconds)
         limit = float(np.abs(sound).max()) * 1.05 or 1.0
         above.set_ylim(-limit, limit)
-        hop, size = clips.rate_hz // 250, clips.rate_hz * 32 // 1000
-        padded = np.pad(sound, (size // 2, size))
-        frames = np.lib.stride_tricks.sliding_window_view(padded, size)[: len(sound) : hop] * np.hanning(size)
-        power_db = 20 * np.log10(np.abs(np.fft.rfft(frames, 2 * size)) + 1e-6).T
+        hop, window = clips.rate_hz // 250, clips.rate_hz * 32 // 1000
+        padded = np.pad(sound, (window // 2, window))
+        frames = np.lib.stride_tricks.sliding_window_view(padded, window)[: len(sound) : hop]
+        power_db = 20 * np.log10(np.abs(np.fft.rfft(frames * np.hanning(window), 2 * window)) + 1e-6).T
         below.imshow(
             power_db,
             origin="lower",

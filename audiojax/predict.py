@@ -25,8 +25,8 @@ def classify(run: Trained, path: str) -> dict:
     part = loudest_part(clip, length_samples)
     audio = np.zeros((1, length_samples), np.int16)
     length = np.asarray([fit_length(part, audio[0])], np.int32)
-    logits = run.logits(audio, length)[0].astype(np.float64)
-    probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    logits = run.logits(audio, length)[0]
+    probabilities = run.probabilities(logits)
     label = run.label_names[int(probabilities.argmax())]
     answer = {
         "file": path,

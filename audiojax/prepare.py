@@ -5,8 +5,8 @@ in one file below config.data.cache.
 """
 
 import dataclasses
+import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -22,23 +22,30 @@ def load_clips(config: ConfigDict) -> Clips:
     source = config.data.source
     if source == "synthetic":
         recordings = _synthetic(folder, **config.synthetic)
-    elif source in ("audiomnist", "fsdd"):
+    elif source in sources.SOURCES:
         if not config.data.root:
             raise InputError(f"config.data.root is empty; set --config.data.root=DIR to the folder of {source}.")
-        read: Callable[[str], sources.Recordings] = getattr(sources, source)
-        recordings = read(config.data.root)
+        recordings = sources.SOURCES[source](config.data.root, config.data.on_bad_file)
     else:
-        raise InputError(f"config.data.source is {source!r}; choose synthetic, audiomnist or fsdd.")
+        raise InputError(f"config.data.source is {source!r}; choose synthetic, {', '.join(sources.SOURCES)}.")
     with runlog.progress(f"preparing {source}") as report:
-        return cache.load_or_build(recordings, rate_hz=config.data.rate_hz, folder=folder, progress=report)
+        clips, skipped = cache.load_or_build(
+            recordings,
+            rate_hz=config.data.rate_hz,
+            on_bad_file=config.data.on_bad_file,
+            folder=folder,
+            progress=report,
+        )
+    if skipped:
+        print(f"{len(skipped):,} of {len(clips) + len(skipped):,} files of {source} are left out:", file=sys.stderr)
+        print(*(f"  {sentence}" for sentence in skipped), sep="\n", file=sys.stderr)
+    return clips
 
 
 def _synthetic(folder: Path, **parameters: int) -> sources.Recordings:
     """The synthetic voices, written once as AudioMNIST is laid out, and read by its reader."""
     name = "-".join(f"{key.removeprefix('num_')}{value}" for key, value in sorted(parameters.items()))
     root = folder / f"synthetic-v{synthetic.VERSION}-{name}"
-    if not 0 < parameters["num_voices"] < 100:
-        raise InputError(f"config.synthetic.num_voices is {parameters['num_voices']}; choose 1 to 99.")
     if not root.exists():
         with runlog.progress("speaking synthetic digits") as report:
             synthetic.write_synthetic(root, **parameters, progress=report)

@@ -20,6 +20,8 @@ class TrainState(flax.struct.PyTreeNode):
     params: dict
     batch_stats: dict
     opt_state: optax.OptState
+    metrics: Metrics  # sums over the epoch so far: an epoch may be stopped in its middle
+    gradient_norm: jax.Array  # f32[], the last step's
 
     @property
     def variables(self) -> dict:
@@ -80,13 +82,15 @@ def make_optimizer(
 
 
 def create_state(
-    model: nn.Module, optimizer: optax.GradientTransformation, *, seed: int, length_samples: int
+    model: nn.Module, optimizer: optax.GradientTransformation, *, seed: int, length_samples: int, num_labels: int
 ) -> TrainState:
     """A fresh state, the same for the same seed."""
     audio, length = jnp.zeros((1, length_samples), jnp.int16), jnp.full(1, length_samples, jnp.int32)
     variables = model.init(jax.random.key(seed), audio, length)
     params = variables["params"]
-    return TrainState(jnp.zeros((), jnp.int32), params, variables.get("batch_stats", {}), optimizer.init(params))
+    statistics, metrics = variables.get("batch_stats", {}), Metrics.zero(num_labels)
+    step, gradient_norm = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
+    return TrainState(step, params, statistics, optimizer.init(params), metrics, gradient_norm)
 
 
 def make_train_step(
@@ -125,7 +129,8 @@ def make_train_step(
         metrics = Metrics.of(logits, label, mask)
         report = StepReport(metrics, optax.global_norm(gradient), schedule(state.step))
         params = optax.apply_updates(state.params, change)
-        return TrainState(state.step + 1, params, updates.get("batch_stats", {}), opt_state), report
+        statistics, total = updates.get("batch_stats", {}), state.metrics + metrics
+        return TrainState(state.step + 1, params, statistics, opt_state, total, report.gradient_norm), report
 
     return jax.jit(train_step, donate_argnums=0)
 

@@ -1,5 +1,6 @@
 """Training, read top to bottom: data, state, the loop, the end."""
 
+import itertools
 import json
 import math
 import time
@@ -14,9 +15,12 @@ from audiojax import evaluate, models, plots, prepare, runlog
 from audiojax.augment import make_augment
 from audiojax.checkpoint import BEST_BY, Checkpoints, check_finite, restore_variables
 from audiojax.data import batches, splits
+from audiojax.data.disk import only_process, write_text
+from audiojax.interrupt import Interrupt, Stopped
 from audiojax.mesh import check_divisible, make_mesh, replicated, shard_batch
 from audiojax.metrics import Metrics
 from audiojax.state import StepReport, TrainState, create_state, make_eval_step, make_optimizer, make_train_step
+from audiojax.trained import Trained
 from audiojax.types import Clips, InputError
 
 
@@ -31,6 +35,7 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
 
     Raises:
         InputError: a workdir of another run, data or a config that cannot be used, a loss that is not finite.
+        Stopped: Ctrl-C or SIGTERM came, and what was done is saved.
     """
     workdir = Path(workdir)
     mesh = make_mesh(num_devices)
@@ -49,15 +54,17 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
     augment = make_augment(**config.augment)
     train_step = make_train_step(model, optimizer, schedule, augment, label_smoothing=config.train.label_smoothing)
     eval_step = make_eval_step(model)
-    state = create_state(model, optimizer, seed=config.seed, length_samples=config.train.length_samples)
+    num_labels = len(clips.label_names)
+    state = create_state(
+        model, optimizer, seed=config.seed, length_samples=config.train.length_samples, num_labels=num_labels
+    )
     key = jax.random.key(config.seed)
 
     if config.init_from:
         state = _start_from(Path(config.init_from).expanduser(), state)
-    configs.save(workdir, config, data)
-    with Checkpoints(workdir) as checkpoints:
-        if checkpoints.last_step is not None:
-            state = checkpoints.restore("last", state, replicated(mesh))
+    with only_process(workdir), Checkpoints(workdir) as checkpoints, Interrupt() as interrupt:
+        configs.save(workdir, config, data)
+        state = checkpoints.restore("last", state, replicated(mesh)) or state
         state = jax.device_put(state, replicated(mesh))
         done = int(state.step)
         summary = _read_summary(workdir)
@@ -71,37 +78,51 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
         with runlog.RunLog(workdir, config.to_dict(), step=done, num_steps=num_steps) as log:
 
             def score(variables: dict, indices: np.ndarray) -> Metrics:
-                rows = batches.evaluation(clips, indices, **size)
-                return evaluate.score(eval_step, variables, rows, len(clips.label_names), mesh)
+                rows = interrupt.guard(batches.evaluation(clips, indices, **size))
+                return evaluate.score(eval_step, variables, rows, num_labels, mesh)
 
             stream = batches.fixed_length(clips, split.train, **size, seed=config.seed, start=done, stop=num_steps)
-            on_device = batches.prefetch(shard_batch(batch, mesh) for batch in stream)
-            for epoch in range(done // steps_per_epoch, config.train.num_epochs):
-                metrics, previous, start = Metrics.zero(len(clips.label_names)), None, time.perf_counter()
-                for _ in range(steps_per_epoch):
-                    state, report = train_step(state, next(on_device), key)
-                    metrics = metrics + report.metrics
-                    if previous is not None:  # read one step late, so that the device never waits for the host
+            on_device = batches.prefetch(shard_batch(batch, mesh) for batch in interrupt.guard(stream))
+            # An epoch that was stopped in its middle, or before it was scored, has sums.
+            first_epoch = (done - bool(state.metrics.count)) // steps_per_epoch
+            previous = None
+            try:
+                for epoch in range(first_epoch, config.train.num_epochs):
+                    start, steps = time.perf_counter(), (epoch + 1) * steps_per_epoch - done
+                    for batch in itertools.islice(on_device, steps):
+                        state, report = train_step(state, batch, key)
+                        if previous is not None:  # read one step late, so that the device never waits for the host
+                            _log_step(log, done, previous, config.train.log_every_steps)
+                        done, previous = done + 1, report
+                    if previous is not None:
                         _log_step(log, done, previous, config.train.log_every_steps)
-                    done, previous = done + 1, report
-                _log_step(log, done, report, config.train.log_every_steps)
-                seconds = time.perf_counter() - start
+                    seconds, previous = time.perf_counter() - start, None
 
-                row: dict = {"epoch": epoch + 1}
-                sums = {"train": metrics}
-                sums |= {part: score(state.variables, getattr(split, part)) for part in ("validation", "test")}
-                for part, total in sums.items():
-                    row |= {f"{part}/{name}": value for name, value in total.summary().items()}
-                row |= {"learning_rate": float(report.learning_rate), "gradient_norm": float(report.gradient_norm)}
-                row |= {"seconds": seconds, "clips_per_second": steps_per_epoch * config.train.batch_size / seconds}
-                check_finite(state)
-                log.row(done, row)  # before the checkpoint: a resumed run drops rows that are ahead of it
-                checkpoints.save(state, row[BEST_BY])
-                log.say(_epoch_line(row, config.train.num_epochs))
+                    sums = {"train": state.metrics}
+                    sums |= {part: score(state.variables, getattr(split, part)) for part in ("validation", "test")}
+                    row: dict = {"epoch": epoch + 1}
+                    for part, total in sums.items():
+                        row |= {f"{part}/{name}": value for name, value in total.summary().items()}
+                    row |= {"learning_rate": float(schedule(done - 1)), "gradient_norm": float(state.gradient_norm)}
+                    row |= {"seconds": seconds, "clips_per_second": steps * config.train.batch_size / seconds}
+                    check_finite(state)
+                    log.row(done, row)  # before the checkpoint: a resumed run drops rows that are ahead of it
+                    state = state.replace(metrics=jax.device_put(Metrics.zero(num_labels), replicated(mesh)))
+                    checkpoints.save(state, row[BEST_BY])
+                    log.say(_epoch_line(row, config.train.num_epochs))
 
-            best = checkpoints.restore("best", state, replicated(mesh))
-            last_row = [row for row in runlog.read_rows(workdir) if "epoch" in row][-1]
-            return _finish(workdir, log, clips, split, last_row, score(best.variables, split.test))
+                best = checkpoints.restore("best", state, replicated(mesh)) or state
+                opened = Trained(config, data, model, best.variables, int(best.step))
+                return _finish(workdir, log, clips, split, opened)
+            except Stopped as stopped:
+                if previous is not None:
+                    _log_step(log, done, previous, config.train.log_every_steps)
+                if checkpoints.last_step != done:
+                    checkpoints.save(state, None)
+                sentence = (
+                    f"stopped at step {done} of {num_steps}, which is saved; the same command goes on from there."
+                )
+                raise Stopped(sentence, stopped.signal_number) from None
 
 
 def _start_from(workdir: Path, state: TrainState) -> TrainState:
@@ -145,31 +166,29 @@ def _epoch_line(row: dict, num_epochs: int) -> str:
     return f"epoch {row['epoch']:>3}/{num_epochs}   {parts}   {row['clips_per_second']:,.0f} clips/s"
 
 
-def _finish(workdir: Path, log: runlog.RunLog, clips: Clips, split: splits.Split, last: dict, best: Metrics) -> dict:
-    """Draws the pictures, sends them to W&B, writes the summary and says where everything lies."""
-    names, folder = clips.label_names, workdir / "plots"
+def _finish(workdir: Path, log: runlog.RunLog, clips: Clips, split: splits.Split, best: Trained) -> dict:
+    """Scores the best checkpoint, draws, sends it all to W&B, writes the summary and says where everything lies."""
+    last = [row for row in runlog.read_rows(workdir) if "epoch" in row][-1]
+    result, page = evaluate.tell(best, clips, split, "test", workdir)
     summary = {
         "source": clips.source,
         "epochs": last["epoch"],
         **{f"last/{name}": last[f"{name}/accuracy"] for name in plots.PARTS},
-        "test/accuracy": best.summary()["accuracy"],
-        "test/loss": best.summary()["loss"],
+        "test/accuracy": result["accuracy"],
+        "test/interval": result["interval"],
+        "test/loss": result["loss"],
+        "test/calibration_error": result["calibration"]["error"],
     }
-    title = f"{clips.source}: test accuracy {summary['test/accuracy']:.2%} at the best validation accuracy"
-    confusion = np.asarray(best.confusion)
     examples = [split.test[clips.label[split.test] == label][0] for label in _four_and_eight(clips, split)]
-    pictures = [
-        plots.curves(runlog.read_rows(workdir), title, folder / "curves.png"),
-        plots.confusion_matrix(confusion, names, title, folder / "confusion_test.png"),
-        plots.waveforms_and_spectrograms(clips, examples, clips.source, folder / "examples.png"),
-    ]
+    plots.waveforms_and_spectrograms(clips, examples, clips.source, workdir / "plots" / "examples.png")
     sounds = {
-        f"{clips.source}: {names[clips.label[i]]}, speaker {clips.speaker[i]}": (clips[i], clips.rate_hz)
+        f"{clips.source}: {clips.label_names[clips.label[i]]}, speaker {clips.speaker[i]}": (clips[i], clips.rate_hz)
         for i in examples
     }
-    log.pictures(pictures, sounds, confusion, names)
-    (workdir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    log.say(f"{_sentence(summary)}\nEverything lies in {workdir}; the pictures in {folder}.")
+    pictures = sorted((workdir / "plots").glob("*.png"))
+    log.pictures(pictures, sounds, np.asarray(result["confusion"]), clips.label_names)
+    write_text(workdir / "summary.json", json.dumps(summary, indent=2) + "\n")
+    log.say(f"{_sentence(summary)}\nEverything lies in {workdir}; start with {page}.")
     log.say(f"Try it: python -m audiojax.predict --workdir {workdir} FILE.wav")
     return summary
 

@@ -1,6 +1,7 @@
 """A trained run, opened for use: all that evaluate, predict and their like need, from its workdir alone."""
 
 import functools
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from audiojax import checkpoint, models
+from audiojax import analysis, checkpoint, models
 from audiojax import config as configs
+from audiojax.data import batches
+from audiojax.data.disk import write_text
+from audiojax.types import Clips
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Trained:
     model: nn.Module
     variables: dict
     step: int
+    temperature: float = 1.0  # divides the logits before they become probabilities
 
     @classmethod
     def load(cls, workdir: Path, which: str = "best") -> "Trained":
@@ -30,7 +35,9 @@ class Trained:
         config, data = configs.load(workdir)
         model = models.build(**config.model, num_labels=len(data["label_names"]))
         variables, step = checkpoint.restore_variables(workdir, which)
-        return cls(config, data, model, jax.device_put(variables), step)
+        return cls(
+            config, data, model, jax.device_put(variables), step, _read_temperatures(workdir).get(str(step), 1.0)
+        )
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -39,6 +46,30 @@ class Trained:
     def logits(self, audio: np.ndarray, length: np.ndarray) -> np.ndarray:
         """f32[B, labels] of `audio` i16[B, T], zero right-padded, and `length` i32[B]."""
         return np.asarray(_apply(self.model, self.variables, audio, length))
+
+    def logits_of(self, clips: Clips, indices: np.ndarray) -> np.ndarray:
+        """f32[n, labels] of the clips at `indices`."""
+        size = dict(batch_size=self.config.train.batch_size, length_samples=self.config.train.length_samples)
+        parts = batches.prefetch(batches.evaluation(clips, indices, **size))
+        return np.concatenate([self.logits(batch["audio"], batch["length"]) for batch in parts])[: len(indices)]
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """f64[..., labels] of `logits`, calibrated where the run has been."""
+        return analysis.softmax(logits, self.temperature)
+
+
+def write_temperature(workdir: Path, step: int, temperature: float) -> None:
+    """Keeps the temperature of the checkpoint at `step`, for `Trained.load`."""
+    known = _read_temperatures(workdir) | {str(step): temperature}
+    write_text(workdir / "calibration.json", json.dumps({"temperature_by_step": known}, indent=2) + "\n")
+
+
+def _read_temperatures(workdir: Path) -> dict[str, float]:
+    try:
+        saved = json.loads((workdir / "calibration.json").read_text())["temperature_by_step"]
+        return {str(step): float(temperature) for step, temperature in saved.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -14,7 +14,8 @@ Test accuracy of the checkpoint that validation chose, on 2 CPU cores; experimen
 
 from audiojax.config import base, parse_arg, shrink
 
-NUM_EPOCHS = {"synthetic": 5, "fsdd": 12, "audiomnist": 4}
+NUM_EPOCHS = {"synthetic": 5, "fsdd": 12, "audiomnist": 4, "folder": 12}
+BATCH_SIZE = {"synthetic": 10, "fsdd": 20, "audiomnist": 20, "folder": 20}
 
 
 def get_config(arg: str = ""):
@@ -32,6 +33,7 @@ def get_config(arg: str = ""):
         config.train.update(batch_size=100, num_epochs=20)
         config.optimizer.update(schedule="constant", learning_rate=1e-4, warmup_steps=0)
     else:
-        config.train.update(num_epochs=NUM_EPOCHS[choice.source], label_smoothing=0.1)
+        config.train.update(num_epochs=NUM_EPOCHS[choice.source], batch_size=BATCH_SIZE[choice.source])
+        config.train.update(label_smoothing=0.1)
         config.augment = dict(speed=0.1, max_offset_samples=800, gain_db=0.0, noise_snr_db=(15.0, 40.0))
     return shrink(config) if choice.runlocal else config

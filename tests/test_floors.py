@@ -10,19 +10,20 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"types"},
-    {"data"},
-    {"models", "metrics", "mesh", "augment"},
+    {"data", "interrupt"},
+    {"models", "metrics", "mesh", "augment", "analysis"},
     {"state"},
     {"config"},
+    {"tracker"},
     {"checkpoint", "runlog", "plots", "command"},
-    {"trained", "prepare"},
+    {"trained", "prepare", "page"},
     {"evaluate", "predict"},
     {"train"},
     {"main"},
 ]
 FENCES = {
     "orbax": {"checkpoint"},
-    "wandb": {"runlog"},
+    "wandb": {"tracker"},
     "matplotlib": {"plots"},
     "rich": {"runlog"},
     "soundfile": {"data"},

@@ -140,7 +140,7 @@ def five_steps(num_devices, augment=QUIET, batch_size=8):
     model = models.build(name="audionet", num_labels=10)
     optimizer, schedule = make_optimizer(**{**OPTIMIZER, "learning_rate": 0.01}, total_steps=20)
     step = make_train_step(model, optimizer, schedule, make_augment(**augment), label_smoothing=0.1)
-    state = jax.device_put(create_state(model, optimizer, seed=0, length_samples=256), replicated(mesh))
+    state = jax.device_put(create_state(model, optimizer, seed=0, length_samples=256, num_labels=10), replicated(mesh))
     for k in range(5):
         state, report = step(state, shard_batch(batch_of(batch_size, seed=k), mesh), jax.random.key(0))
     evaluated = make_eval_step(model)(state.variables, shard_batch(batch_of(batch_size), mesh))
@@ -165,7 +165,7 @@ def test_eight_clips_are_learnt_by_heart():
     model = models.build(name="audionet", num_labels=10)
     optimizer, schedule = make_optimizer(**{**OPTIMIZER, "learning_rate": 0.02}, total_steps=60)
     step = make_train_step(model, optimizer, schedule, make_augment(**QUIET), label_smoothing=0.0)
-    state, batch = create_state(model, optimizer, seed=0, length_samples=256), batch_of(8)
+    state, batch = create_state(model, optimizer, seed=0, length_samples=256, num_labels=10), batch_of(8)
     for _ in range(60):
         state, report = step(state, batch, jax.random.key(0))
     assert report.metrics.summary()["accuracy"] == 1.0 and report.metrics.summary()["loss"] < 0.1
@@ -180,7 +180,7 @@ def test_rows_of_mask_0_teach_nothing_and_count_nothing():
     filled["mask"][6:] = 0
     filled["label"][6:] = 7
     results = [
-        step(create_state(model, optimizer, seed=0, length_samples=256), given, jax.random.key(0))
+        step(create_state(model, optimizer, seed=0, length_samples=256, num_labels=10), given, jax.random.key(0))
         for given in (batch, Batch(**filled))
     ]
     (plain, report), (masked, masked_report) = results

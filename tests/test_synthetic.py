@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiojax.data import phonemes, sources, synthetic
+from audiojax.data import phonemes, sources, synthetic, voices
 
 
 def write(folder, num_voices=3, num_takes=2, seed=0):
@@ -44,18 +44,18 @@ def test_a_file_depends_on_its_seed_voice_digit_and_take_alone(folder, tmp_path)
 
 
 def test_the_voices_differ_widely():
-    voices = [synthetic.make_voice(0, number) for number in range(1, 21)]
+    many = [voices.make_voice(0, number) for number in range(1, 21)]
     ranges = {"formant_scale": 1.35, "pitch_hz": 2.0, "rate": 1.6, "tilt_hz": 3.0, "breathiness": 5.0}
     for name, ratio in ranges.items():
-        values = [getattr(voice, name) for voice in voices]
+        values = [getattr(voice, name) for voice in many]
         assert max(values) / min(values) > ratio, name
-    assert max(v.peak_db for v in voices) - min(v.peak_db for v in voices) > 20
-    assert max(v.snr_db for v in voices) - min(v.snr_db for v in voices) > 20
+    assert max(v.peak_db for v in many) - min(v.peak_db for v in many) > 20
+    assert max(v.snr_db for v in many) - min(v.snr_db for v in many) > 20
 
 
 def test_other_words_can_be_said():
     rng = np.random.default_rng(0)
-    sound = synthetic.synthesise(["S", "T", "AA", "P"], synthetic.NEUTRAL, rng)
+    sound = synthetic.synthesise(["S", "T", "AA", "P"], voices.NEUTRAL, rng)
     assert sound.dtype == np.float32 and 0.2 * 16000 < len(sound) <= 0.99 * 16000 and np.isfinite(sound).all()
     said = {name for variants in phonemes.PRONUNCIATIONS.values() for word in variants for name in word.split()}
     assert said < set(phonemes.PHONEMES) and list(phonemes.PRONUNCIATIONS) == list(phonemes.DIGITS)
@@ -65,7 +65,7 @@ def test_formants_are_where_the_inventory_puts_them():
     """The strongest part of a long "IY" lies near its F1, and its F2 stands out far above that of "AA"."""
     power = {}
     for name in ("IY", "AA"):
-        sound = synthetic.synthesise([name] * 3, synthetic.NEUTRAL, np.random.default_rng(0))
+        sound = synthetic.synthesise([name] * 3, voices.NEUTRAL, np.random.default_rng(0))
         middle = sound[len(sound) // 3 : len(sound) // 3 + 4096] * np.hanning(4096)
         power[name] = np.abs(np.fft.rfft(middle)) ** 2
     hz = np.fft.rfftfreq(4096, 1 / synthetic.RATE_HZ)

@@ -13,8 +13,9 @@ import jax
 import numpy as np
 import pytest
 
-from audiojax import runlog, train
+from audiojax import runlog, tracker, train
 from audiojax.checkpoint import BEST_BY, Checkpoints, restore_variables
+from audiojax.metrics import Metrics
 from audiojax.trained import Trained
 from audiojax.types import InputError
 
@@ -155,7 +156,8 @@ def saved(tiny_config, tmp_path):
 
     def state(step):
         params = {"kernel": jnp.full((3, 2), float(step))}
-        return TrainState(jnp.asarray(step), params, {"mean": jnp.zeros(2)}, {"trace": jnp.zeros(3)})
+        statistics, trace, metrics = {"mean": jnp.zeros(2)}, {"trace": jnp.zeros(3)}, Metrics.zero(10)
+        return TrainState(jnp.asarray(step), params, statistics, trace, metrics, jnp.zeros(()))
 
     return state, tmp_path / "run"
 
@@ -227,10 +229,10 @@ def test_wandb_is_online_only_where_a_key_is(environment, wanted, mode, monkeypa
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert runlog.wandb_mode(wanted) == mode
+    assert tracker.wandb_mode(wanted) == mode
     (tmp_path / "none").write_text("machine api.wandb.ai login user password secret\n")
     if not environment and wanted == "auto":
-        assert runlog.wandb_mode("auto") == "online"
+        assert tracker.wandb_mode("auto") == "online"
 
 
 def test_wandb_that_fails_does_not_stop_training(tiny_config, tmp_path, monkeypatch, capsys):

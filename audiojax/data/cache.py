@@ -5,10 +5,8 @@ A cache is built under a temporary name and renamed when whole, so that a killed
 
 import hashlib
 import json
-import multiprocessing
 import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -16,30 +14,36 @@ import numpy as np
 import soundfile
 import soxr
 
-from audiojax.data.atomic import whole_folder
+from audiojax.data import workers
+from audiojax.data.disk import whole_folder
 from audiojax.data.sources import Recordings, read_sound
 from audiojax.types import Clips, InputError, Progress, Speaker
 
-FORMAT = 1  # raise it when the same files would give other clips
+FORMAT = 2  # raise it when the same files would give other clips
 _CLIPS_PER_TASK = 200
 
 
-def load_or_build(recordings: Recordings, *, rate_hz: int, folder: Path, progress: Progress) -> Clips:
+def load_or_build(
+    recordings: Recordings, *, rate_hz: int, on_bad_file: str, folder: Path, progress: Progress
+) -> tuple[Clips, tuple[str, ...]]:
     """The clips of `recordings` at `rate_hz`, from their cache below `folder`; built where it is missing or stale.
+
+    The second part of the answer has a sentence for each file that was left out, which `on_bad_file` "skip" allows.
 
     Stale means that a file's name, size or time, the rate, or a library that decides the samples has changed.
     `progress` is called only while a cache is built.
     """
     where = folder / f"{recordings.source}-{rate_hz}Hz-{_digest(str(recordings.root.resolve()))[:10]}"
-    wanted = _fingerprint(recordings, rate_hz)
+    wanted = _fingerprint(recordings, rate_hz, on_bad_file)
     if _fingerprint_on_disk(where) != wanted:
-        _build(recordings, rate_hz, where, wanted, progress)
+        _build(recordings, rate_hz, on_bad_file, where, wanted, progress)
     return _load(where)
 
 
-def _fingerprint(recordings: Recordings, rate_hz: int) -> str:
+def _fingerprint(recordings: Recordings, rate_hz: int, on_bad_file: str) -> str:
     files = [(file.path, file.num_bytes, file.modified_ns) for file in recordings.files]
-    return _digest(json.dumps([FORMAT, recordings.source, rate_hz, _versions(), recordings.speakers, files]))
+    about = [recordings.source, rate_hz, on_bad_file, recordings.speakers, recordings.skipped]
+    return _digest(json.dumps([FORMAT, _versions(), about, files]))
 
 
 def _versions() -> dict[str, str]:
@@ -51,28 +55,39 @@ def _digest(text: str) -> str:
 
 
 def _fingerprint_on_disk(where: Path) -> str | None:
+    """None where there is no cache, or a damaged one."""
     try:
-        return json.loads((where / "manifest.json").read_text())["fingerprint"]
+        manifest = json.loads((where / "manifest.json").read_text())
+        whole = (where / "samples.int16").stat().st_size == 2 * sum(manifest["clips"]["length"])
+        return manifest["fingerprint"] if whole else None
     except (OSError, ValueError, KeyError):
         return None
 
 
-def _build(recordings: Recordings, rate_hz: int, where: Path, fingerprint: str, progress: Progress) -> None:
+def _build(
+    recordings: Recordings, rate_hz: int, on_bad_file: str, where: Path, fingerprint: str, progress: Progress
+) -> None:
     with whole_folder(where) as folder:
-        content, lengths = hashlib.sha256(), []
+        content, files, lengths, skipped = hashlib.sha256(), [], [], list(recordings.skipped)
         with open(folder / "samples.int16", "wb") as out:
-            for clip in _read_all(recordings, rate_hz):
+            for done, (file, clip) in enumerate(zip(recordings.files, _read_all(recordings, rate_hz), strict=True), 1):
+                progress(done, len(recordings.files))
+                if isinstance(clip, str):
+                    if on_bad_file != "skip":
+                        raise InputError(f"{clip.rstrip('.')}, or go on without it: --config.data.on_bad_file=skip.")
+                    skipped.append(clip)
+                    continue
                 sound = clip.astype("<i2").tobytes()
                 content.update(sound)
                 out.write(sound)
+                files.append(file)
                 lengths.append(len(clip))
-                progress(len(lengths), len(recordings.files))
             out.flush()
             os.fsync(out.fileno())
         columns = {
-            "label": [file.label for file in recordings.files],
-            "speaker": [file.speaker for file in recordings.files],
-            "take": [file.take for file in recordings.files],
+            "label": [file.label for file in files],
+            "speaker": [file.speaker for file in files],
+            "take": [file.take for file in files],
             "length": lengths,
         }
         names = {"label_names": recordings.label_names, "speakers": recordings.speakers, "rate_hz": rate_hz}
@@ -85,24 +100,26 @@ def _build(recordings: Recordings, rate_hz: int, where: Path, fingerprint: str, 
             "fingerprint": fingerprint,
             "key": content.hexdigest(),
             **names,
-            "clips": {"path": [file.path for file in recordings.files], **columns},
+            "clips": {"path": [file.path for file in files], **columns},
+            "skipped": skipped,
         }
         (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-def _read_all(recordings: Recordings, rate_hz: int) -> Iterator[np.ndarray]:
-    """Yields i16[t] of every file in order, read by as many processes as there are cores where that pays."""
+def _read_all(recordings: Recordings, rate_hz: int) -> Iterator[np.ndarray | str]:
+    """Yields i16[t] of every file in order, or a sentence that says why it cannot be read.
+
+    As many processes as there are cores read them where that pays.
+    """
     paths = [str(recordings.root / file.path) for file in recordings.files]
     tasks = [paths[i : i + _CLIPS_PER_TASK] for i in range(0, len(paths), _CLIPS_PER_TASK)]
     read = partial(_read_some, rate_hz=rate_hz)
-    num_workers = min(len(tasks), os.cpu_count() or 1)
+    num_workers = min(len(tasks), workers.num_cores())
     if num_workers == 1:
         for task in tasks:
             yield from read(task)
         return
-    # Not forked: a fork of a process in which jax runs threads may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
+    with workers.pool(num_workers) as pool:
         pending = [pool.submit(read, task) for task in tasks[: 2 * num_workers]]
         for position in range(len(tasks)):
             clips = pending.pop(0).result()
@@ -111,18 +128,22 @@ def _read_all(recordings: Recordings, rate_hz: int) -> Iterator[np.ndarray]:
             yield from clips
 
 
-def _read_some(paths: list[str], rate_hz: int) -> list[np.ndarray]:
-    return [read_sound(path, rate_hz) for path in paths]
+def _read_some(paths: list[str], rate_hz: int) -> list[np.ndarray | str]:
+    clips: list[np.ndarray | str] = []
+    for path in paths:
+        try:
+            clips.append(read_sound(path, rate_hz))
+        except InputError as error:
+            clips.append(str(error))
+    return clips
 
 
-def _load(where: Path) -> Clips:
+def _load(where: Path) -> tuple[Clips, tuple[str, ...]]:
     manifest = json.loads((where / "manifest.json").read_text())
     clips = manifest["clips"]
     offsets = np.concatenate([[0], np.cumsum(clips["length"], dtype=np.int64)])
     samples = np.memmap(where / "samples.int16", dtype="<i2", mode="r")
-    if len(samples) != offsets[-1]:
-        raise InputError(f"{where} is damaged: {len(samples)} samples instead of {offsets[-1]}; delete that folder.")
-    return Clips(
+    loaded = Clips(
         source=manifest["source"],
         rate_hz=manifest["rate_hz"],
         samples=samples,
@@ -135,3 +156,4 @@ def _load(where: Path) -> Clips:
         speakers={name: Speaker(*about) for name, about in manifest["speakers"].items()},
         key=manifest["key"],
     )
+    return loaded, tuple(manifest["skipped"])

@@ -1,16 +1,24 @@
-"""The one preprocessing of sound: mono, resampled, 16 bit; and the one way to make it a fixed length."""
+"""The one preprocessing of sound: resampled, 16 bit; and the one way to make it a fixed length."""
+
+import io
 
 import numpy as np
+import soundfile
 import soxr
 
 from audiojax.types import InputError
 
 
+def mono(audio: np.ndarray) -> np.ndarray:
+    """f32[t] of `audio` f32[t] or f32[t, channels]: their average."""
+    return audio.mean(axis=1) if audio.ndim == 2 else audio
+
+
 def prepare_clip(audio: np.ndarray, source_rate_hz: int, rate_hz: int) -> np.ndarray:
-    """Mono by averaging, resampled with soxr HQ (alias -143 dB), rounded to 16 bit.
+    """Mono, resampled with soxr HQ (alias -143 dB), rounded to 16 bit.
 
     Args:
-        audio: f32[t] or f32[t, channels] in [-1, 1] at `source_rate_hz`.
+        audio: f32[t] or f32[t, channels] in [-1, 1] at `source_rate_hz`; what is louder is clipped.
         rate_hz: the rate of the result.
 
     Returns:
@@ -19,8 +27,7 @@ def prepare_clip(audio: np.ndarray, source_rate_hz: int, rate_hz: int) -> np.nda
     Raises:
         InputError: no samples, or samples that are not finite.
     """
-    if audio.ndim == 2:
-        audio = audio.mean(axis=1)
+    audio = mono(audio)
     if not audio.size:
         raise InputError("holds no samples")
     if not np.isfinite(audio).all():
@@ -30,6 +37,13 @@ def prepare_clip(audio: np.ndarray, source_rate_hz: int, rate_hz: int) -> np.nda
     if not audio.size:
         raise InputError(f"is shorter than one sample at {rate_hz} Hz")
     return np.clip(np.rint(audio * 32768.0), -32768, 32767).astype(np.int16)
+
+
+def wav_file(clip: np.ndarray, rate_hz: int) -> bytes:
+    """A WAV file of `clip` i16[t]."""
+    out = io.BytesIO()
+    soundfile.write(out, clip, rate_hz, format="WAV", subtype="PCM_16")
+    return out.getvalue()
 
 
 def fit_length(clip: np.ndarray, out: np.ndarray) -> int:

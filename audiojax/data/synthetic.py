@@ -7,22 +7,21 @@ inverse FFTs of all rows, overlapped and added, are the wave. Every loop over sa
 """
 
 import json
-import multiprocessing
-import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import as_completed
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 
-from audiojax.data.atomic import whole_folder
+from audiojax.data import workers
+from audiojax.data.disk import whole_folder
 from audiojax.data.phonemes import DIGITS, PHONEMES, PRONUNCIATIONS, VOWELS
+from audiojax.data.voices import Voice, make_voice
 from audiojax.types import Progress
 
-VERSION = 1  # raise it when the same seed would give another sound
+VERSION = 2  # raise it when the same seed would give another sound
 RATE_HZ = 16_000
 FILE_RATE_HZ = 48_000  # AudioMNIST's own
 HOP_SAMPLES = 64
@@ -32,77 +31,6 @@ MAX_WORD_SECONDS = 0.86
 
 _HZ = np.fft.rfftfreq(FFT_SAMPLES, 1 / RATE_HZ)
 _DELAY = np.exp(-2j * np.pi * _HZ / RATE_HZ).astype(np.complex64)  # z^-1 on the unit circle
-
-
-@dataclass(frozen=True)
-class Voice:
-    """A speaker with a microphone and a room. The defaults are a plain adult man, close and well recorded."""
-
-    formant_scale: float = 1.0  # about 0.85 for a long vocal tract, 1.25 for a child's
-    vowel_shift: Mapping[str, tuple[float, float]] | None = None  # vowel -> factors on F1 and F2: an accent
-    reduction: float = 0.0  # 0: targets reached; 1: every vowel a schwa
-    sibilant_scale: float = 1.0
-    pitch_hz: float = 120.0
-    pitch_fall: float = 0.25  # octave fractions from the first sample to the last
-    pitch_accent: float = 0.15  # height of the bump on the stressed syllable, in octaves
-    accent_at: float = 0.35  # where in the word it is, from 0 to 1
-    jitter: float = 0.008  # of a period
-    shimmer: float = 0.05  # of an amplitude
-    tilt_hz: float = 2500.0  # corner of the low-pass on the glottal pulse: low is soft or muffled
-    breathiness: float = 0.01
-    creak: float = 0.0  # probability that a take ends in creak
-    rate: float = 1.0
-    take_spread: float = 0.05  # how much takes differ in rate, stress and pitch
-    habits: Mapping[str, int] | None = None  # word -> its favourite pronunciation
-    max_lead_seconds: float = 0.1
-    peak_db: float = -6.0  # full scale is 0
-    snr_db: float = 45.0
-    noise_slope_db: float = 0.0  # per octave: 0 is white, -3 pink
-    hum_db: float = -80.0  # against the noise floor
-    mic_slope_db: float = 0.0  # per octave about 1 kHz
-    mic_band_hz: tuple[float, float] = (60.0, 7800.0)
-    room: float = 0.0  # energy of the reverberation against the direct sound's
-    room_seconds: float = 0.1
-
-
-NEUTRAL = Voice()
-
-
-def make_voice(seed: int, number: int) -> Voice:
-    """Voice `number` of generator `seed`, whatever other voices there are."""
-    rng = np.random.default_rng([seed, number])
-    offset = np.random.default_rng(seed).random(2)
-    # Size and rate follow a low-discrepancy sequence (Roberts' R2), so that a dozen voices already span the range.
-    size, speed = (offset + number * np.array([0.7548776662, 0.5698402910])) % 1
-    scale = 0.83 + 0.42 * size
-    shifts = np.exp(rng.normal(0, (0.1, 0.07), (len(VOWELS), 2)))
-    return Voice(
-        formant_scale=scale,
-        vowel_shift={name: (float(f1), float(f2)) for name, (f1, f2) in zip(VOWELS, shifts, strict=True)},
-        reduction=rng.uniform(0, 0.25),
-        sibilant_scale=rng.uniform(0.85, 1.15),
-        pitch_hz=float(np.clip(110 * (scale / 0.95) ** 2.8 * np.exp(rng.normal(0, 0.15)), 80, 300)),
-        pitch_fall=rng.uniform(-0.3, 0.8),
-        pitch_accent=rng.uniform(-0.15, 0.5),
-        accent_at=rng.uniform(0.1, 0.8),
-        jitter=rng.uniform(0.003, 0.02),
-        shimmer=rng.uniform(0.02, 0.15),
-        tilt_hz=float(np.exp(rng.uniform(np.log(700), np.log(5000)))),
-        breathiness=float(np.exp(rng.uniform(np.log(0.005), np.log(0.12)))),
-        creak=float(rng.choice([0.0, 0.0, 0.2, 0.6])),
-        rate=0.72 * (1.38 / 0.72) ** speed,
-        take_spread=rng.uniform(0.1, 0.2),
-        habits={word: int(rng.integers(len(variants))) for word, variants in PRONUNCIATIONS.items()},
-        max_lead_seconds=rng.uniform(0.2, 0.4),
-        peak_db=rng.uniform(-32, -4),
-        snr_db=rng.uniform(6, 36),
-        noise_slope_db=rng.uniform(-5, 0),
-        hum_db=rng.uniform(-30, 3),
-        mic_slope_db=rng.uniform(-3, 3),
-        mic_band_hz=(float(rng.uniform(50, 300)), float(rng.uniform(3800, 7800))),
-        room=rng.uniform(0, 0.3) ** 2,
-        room_seconds=rng.uniform(0.05, 0.2),
-    )
 
 
 def synthesise(word: str | Sequence[str], voice: Voice, rng: np.random.Generator) -> np.ndarray:
@@ -251,6 +179,7 @@ def _record(speech: np.ndarray, voice: Voice, rng: np.random.Generator) -> np.nd
     floor /= np.sqrt(np.mean(np.fft.irfft(floor) ** 2))
     floor += np.fft.rfft(hum) * 10 ** (voice.hum_db / 20)
     floor *= np.sqrt(np.mean(speech**2)) * 10 ** (-voice.snr_db / 20)
+    clip = clip + _knocks(voice.knocks, num_samples, np.max(np.abs(speech)), rng)
     spectrum = np.fft.rfft(clip, fft_samples) * np.fft.rfft(np.append(1.0, tail), fft_samples) + floor
     low_hz, high_hz = voice.mic_band_hz
     spectrum *= 10 ** (voice.mic_slope_db * octave / 20) / np.sqrt(1 + (low_hz / np.maximum(hz, 1)) ** 4)
@@ -260,14 +189,30 @@ def _record(speech: np.ndarray, voice: Voice, rng: np.random.Generator) -> np.nd
     return (heard * (min(level, 0.99) / np.max(np.abs(heard)))).astype(np.float32)
 
 
+def _knocks(mean: float, num_samples: int, peak: float, rng: np.random.Generator) -> np.ndarray:
+    """f64[num_samples]: knocks, clicks and breaths anywhere in the clip: bands of noise that decay."""
+    sound = np.zeros(num_samples)
+    for _ in range(rng.poisson(mean)):
+        width = int(np.exp(rng.uniform(np.log(0.004), np.log(0.05))) * RATE_HZ)
+        start = int(rng.integers(num_samples))
+        burst = rng.standard_normal(6 * width) * np.exp(-np.arange(6 * width) / width)
+        spectrum = np.fft.rfft(burst)
+        hz = np.fft.rfftfreq(len(burst), 1 / RATE_HZ)
+        centre_hz = np.exp(rng.uniform(np.log(200), np.log(5000)))
+        burst = np.fft.irfft(spectrum * np.exp(-0.5 * (np.log2(np.maximum(hz, 1) / centre_hz) / 0.7) ** 2), len(burst))
+        burst *= peak * 10 ** (rng.uniform(-25, -5) / 20) / np.max(np.abs(burst))
+        kept = min(len(burst), num_samples - start)
+        sound[start : start + kept] += burst[:kept]
+    return sound
+
+
 def write_synthetic(folder: Path, *, num_voices: int, num_takes: int, seed: int, progress: Progress) -> None:
     """Writes num_voices x 10 x num_takes clips as AudioMNIST is laid out, 48 kHz PCM_16.
 
     Each file is a function of (seed, voice, digit, take) alone. The folder appears whole, by a rename, or not at all.
     """
     numbers = range(1, num_voices + 1)
-    context = multiprocessing.get_context("spawn")  # a fork of a process in which jax runs threads may hang
-    with whole_folder(folder) as partial, ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
+    with whole_folder(folder) as partial, workers.pool(workers.num_cores()) as pool:
         data = partial / "data"
         data.mkdir()
         voices = [pool.submit(_write_voice, data, number, num_takes, seed) for number in numbers]
