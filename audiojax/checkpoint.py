@@ -3,9 +3,11 @@
 Each holds the state and a checksum of it: a bit that flipped on the disk would otherwise be believed.
 """
 
+import contextlib
+import json
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from audiojax.data.disk import check_room
 from audiojax.mesh import Sharding
 from audiojax.state import TrainState, all_finite
 from audiojax.types import InputError
@@ -32,13 +35,28 @@ class Checkpoints:
         self._folder, self._say = Path(workdir).resolve() / "checkpoints", say
         for leftover in self._folder.glob("*.orbax-checkpoint-tmp*"):
             shutil.rmtree(leftover, ignore_errors=True)
+        for step in _steps(self._folder):
+            if reason := _unreadable(self._folder / str(step)):  # orbax would refuse all others too
+                self._set_aside(step, reason)
         self._manager = _manager(self._folder)
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *_) -> None:
-        self._manager.close()
+        with self._in_one_sentence():
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _in_one_sentence(self) -> Iterator[None]:
+        """A save fails in the background, and is heard of at the next one or at the end."""
+        try:
+            yield
+        except Exception as error:
+            raise InputError(
+                f"a checkpoint could not be saved in {self._folder} ({_reason(error)}); make room there, or give it "
+                "another --workdir: what was saved before is whole."
+            ) from None
 
     @property
     def last_step(self) -> int | None:
@@ -54,11 +72,13 @@ class Checkpoints:
         Raises InputError instead of saving a number that is not finite.
         """
         check_finite(state)
+        check_room(self._folder, sum(x.nbytes for x in jax.tree.leaves(state)))
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), checksums=ocp.args.JsonSave(_checksums(state)))
         if int(state.step) in self._manager.all_steps():  # stopped here before it was scored; orbax would keep that one
             self._manager.delete(int(state.step))
         metrics = None if validation_accuracy is None else {BEST_BY: validation_accuracy}
-        self._manager.save(int(state.step), args=args, metrics=metrics)
+        with self._in_one_sentence():
+            self._manager.save(int(state.step), args=args, metrics=metrics)
 
     def restore(self, which: str, like: TrainState, sharding: Sharding) -> TrainState | None:
         """The "best" or "last" state, on the devices of `sharding`; `like` gives its tree, shapes and types.
@@ -74,12 +94,15 @@ class Checkpoints:
                 _verify(saved["state"].__dict__, saved["checksums"])
                 return saved["state"]
             except Exception as error:  # orbax and tensorstore raise many kinds for a file that is not what it was
-                self._say(f"Checkpoint {step} in {self._folder} is damaged and set aside ({_reason(error)}).")
-                aside = self._folder / f"damaged-{step}"
-                shutil.rmtree(aside, ignore_errors=True)
-                (self._folder / str(step)).rename(aside)
+                self._set_aside(step, _reason(error))
                 self._manager.reload()
         return None
+
+    def _set_aside(self, step: int, reason: str) -> None:
+        self._say(f"Checkpoint {step} in {self._folder} is damaged and set aside ({reason}).")
+        aside = self._folder / f"damaged-{step}"
+        shutil.rmtree(aside, ignore_errors=True)
+        (self._folder / str(step)).rename(aside)
 
 
 def check_finite(state: TrainState) -> None:
@@ -98,14 +121,14 @@ def restore_variables(workdir: Path, which: str) -> tuple[dict, int]:
     for a damaged one.
     """
     folder = Path(workdir).resolve() / "checkpoints"
-    step = None
-    if folder.is_dir():
-        with _manager(folder, read_only=True) as manager:
-            step = _wanted(manager, which)
-    if step is None:
+    steps = _steps(folder)
+    if not steps:
         raise InputError(f"{workdir} holds no checkpoint yet; let training reach the end of an epoch.")
-    state = folder / str(step) / "state"
+    step = steps[-1]
     try:
+        with _manager(folder, read_only=True) as manager:
+            step = _wanted(manager, which) or step
+        state = folder / str(step) / "state"
         checkpointer = ocp.PyTreeCheckpointer()
         tree = checkpointer.metadata(state).item_metadata.tree
         wanted = {name: jax.tree.map(lambda _: 0, tree.get(name) or {}) for name in ("params", "batch_stats")}
@@ -133,6 +156,22 @@ def _manager(folder: Path, *, read_only: bool = False) -> ocp.CheckpointManager:
     )
     # orbax fails in the background, and silently, with a relative path
     return ocp.CheckpointManager(folder.resolve(), item_names=("state", "checksums"), options=options)
+
+
+def _steps(folder: Path) -> list[int]:
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+
+
+def _unreadable(checkpoint: Path) -> str | None:
+    """Why what orbax reads of every checkpoint in order to list them cannot be read; None where it can."""
+    for path in (checkpoint / "_CHECKPOINT_METADATA", checkpoint / "metrics" / "metrics"):
+        try:
+            json.loads(path.read_text())
+        except FileNotFoundError:  # a checkpoint in the middle of an epoch has no metrics
+            continue
+        except (OSError, ValueError) as error:
+            return f"{path.name}: {_reason(error)}"
+    return None
 
 
 def _wanted(manager: ocp.CheckpointManager, which: str) -> int | None:

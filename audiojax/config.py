@@ -44,6 +44,11 @@ RANGES: dict[str, tuple[float, float]] = {
     "augment.gain_db": (0, 60),
     "model.dropout": (0, _ALMOST_ONE),
 }
+CHOICES = {
+    "data.on_bad_file": ("stop", "skip"),
+    "model.dtype": ("float32", "bfloat16"),
+    "wandb.mode": ("auto", "online", "offline", "disabled"),
+}
 
 
 class Choice(NamedTuple):
@@ -154,6 +159,8 @@ def check(config: ConfigDict) -> None:
         if name in RANGES and not low <= value <= high:  # NaN is not, either
             bounds = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
             raise InputError(f"config.{name} is {value:g}; choose {bounds}.")
+        if value not in CHOICES.get(name, (value,)):
+            raise InputError(f"config.{name} is {value!r}; choose one of {', '.join(CHOICES[name])}.")
     pair = config.augment.noise_snr_db
     if len(pair) != 2 or not all(isinstance(x, int | float) for x in pair) or not pair[0] <= pair[1]:
         raise InputError(f"config.augment.noise_snr_db is {tuple(pair)}; give two numbers of dB, the lower first.")

@@ -1,6 +1,7 @@
 """Files and folders that appear whole or not at all, and a folder that one process at a time may use."""
 
 import contextlib
+import errno
 import os
 import platform
 import shutil
@@ -8,6 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
 
 from audiojax.types import InputError
 
@@ -20,6 +26,16 @@ def write_text(path: Path, text: str) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def check_room(folder: Path, num_bytes: int) -> None:
+    """Raises OSError where `num_bytes` do not fit beside what `folder` holds, or into one file of this process."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0] if resource else -1
+    room = min([shutil.disk_usage(folder).free, *([limit] if limit >= 0 else [])])
+    if room < num_bytes:
+        raise OSError(
+            errno.ENOSPC, f"{num_bytes / 1e6:,.1f} MB are to be written, {room / 1e6:,.1f} MB fit", str(folder)
+        )
 
 
 @contextlib.contextmanager

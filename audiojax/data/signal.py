@@ -11,7 +11,8 @@ from audiojax.types import InputError
 
 def mono(audio: np.ndarray) -> np.ndarray:
     """f32[t] of `audio` f32[t] or f32[t, channels]: their average."""
-    return audio.mean(axis=1) if audio.ndim == 2 else audio
+    with np.errstate(all="ignore"):  # what is not finite is prepare_clip's to refuse
+        return audio.mean(axis=1) if audio.ndim == 2 else audio
 
 
 def prepare_clip(audio: np.ndarray, source_rate_hz: int, rate_hz: int) -> np.ndarray:
@@ -36,7 +37,7 @@ def prepare_clip(audio: np.ndarray, source_rate_hz: int, rate_hz: int) -> np.nda
         audio = soxr.resample(audio, source_rate_hz, rate_hz, quality="HQ")
     if not audio.size:
         raise InputError(f"is shorter than one sample at {rate_hz} Hz")
-    return np.clip(np.rint(audio * 32768.0), -32768, 32767).astype(np.int16)
+    return np.clip(np.rint(np.clip(audio, -1, 1) * 32768.0), -32768, 32767).astype(np.int16)
 
 
 def wav_file(clip: np.ndarray, rate_hz: int) -> bytes:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from audiojax.models.frontend import computing_dtype, to_unit_range, unit_rms
+from audiojax.models.frontend import to_unit_range, unit_rms
 
 CHANNELS = (100, 64, 128, 128, 128, 128, 128)
 HIDDEN = (1024, 512)
@@ -40,7 +40,7 @@ class AudioNet(nn.Module):
     @nn.compact
     def __call__(self, audio: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
         """f32[B, num_labels] of `audio` [B, T] in 16-bit units, zero right-padded, and its `length` i32[B]."""
-        dtype = computing_dtype(self.dtype)
+        dtype = jnp.dtype(self.dtype)
         x = to_unit_range(audio, dtype)
         if self.unit_rms:
             x = unit_rms(x, length)

@@ -1,16 +1,7 @@
-"""What comes before a network: the scale of its samples, and the type it computes in."""
+"""What comes before a network: the scale of its samples."""
 
 import jax
 import jax.numpy as jnp
-
-from audiojax.types import InputError
-
-
-def computing_dtype(name: str) -> jnp.dtype:
-    """The type to compute in, "float32" or "bfloat16". Raises InputError for another name."""
-    if name not in ("float32", "bfloat16"):
-        raise InputError(f"config.model.dtype is {name!r}; choose float32 or bfloat16.")
-    return jnp.dtype(name)
 
 
 def to_unit_range(audio: jax.Array, dtype: jnp.dtype) -> jax.Array:

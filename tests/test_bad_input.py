@@ -1,0 +1,188 @@
+"""What people and disks do to a tool: one sentence that names the file or the key, and nothing lost."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import tone
+
+from audiojax import prepare, train
+from audiojax.checkpoint import restore_variables
+from audiojax.data import sources
+from audiojax.types import InputError
+from experiments import fuzz
+
+ROOT = Path(__file__).parent.parent
+CNN = f"--config={ROOT}/configs/cnn.py"
+SOUND = tone(3, 1, 0, 48000)
+
+
+def write(path: Path, sound=SOUND, rate_hz=48000, **how) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, sound, rate_hz, **how)
+    return path
+
+
+def cut(path: Path, share=0.5) -> Path:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    return path
+
+
+def claims_hours(path: Path) -> Path:
+    """A FLAC file whose header announces 2^36 - 1 samples: 275 GB as float32."""
+    content = bytearray(write(path).read_bytes())
+    content[21] |= 0x0F
+    content[22:26] = b"\xff" * 4
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda folder: cut(write(folder / "a.wav")), "is truncated: its header announces"),
+        (lambda folder: cut(write(folder / "a.wav", subtype="FLOAT")), "is truncated"),
+        (lambda folder: cut(write(folder / "a.aiff")), "is truncated"),
+        (lambda folder: cut(write(folder / "a.flac")), "cannot be read as sound"),
+        (lambda folder: cut(write(folder / "a.wav"), 0), "cannot be read as sound"),
+        (lambda folder: claims_hours(folder / "a.flac"), "cannot be read as sound|holds no samples"),
+        (lambda folder: write(folder / "a.wav", SOUND[:0]), "holds no samples"),
+        (lambda folder: write(folder / "a.wav", np.full(9, np.nan), subtype="FLOAT"), "not finite"),
+        (lambda folder: write(folder / "a.wav", np.append(SOUND, np.inf), subtype="DOUBLE"), "not finite"),
+        (lambda folder: write(folder / "a.flac", np.zeros(601 * 8000), 8000), "lasts more than 600 s"),
+        (lambda folder: folder / "nothing.wav", "is not a file"),
+        (lambda folder: folder, "is not a file"),
+    ],
+)
+def test_a_bad_sound_is_one_sentence(tmp_path, make, words):
+    path = make(tmp_path)
+    with pytest.raises(InputError, match=words) as error:
+        sources.read_sound(path, 8000)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("how", [{"subtype": "ULAW"}, {"subtype": "PCM_24"}, {"format": "W64"}, {"format": "RF64"}])
+def test_a_good_sound_is_a_clip_whatever_its_format(tmp_path, how):
+    clip = sources.read_sound(write(tmp_path / "a.wav", **how), 8000)
+    assert abs(len(clip) - len(SOUND) / 6) < 2 and np.abs(clip).max() > 5000
+
+
+def test_a_file_written_as_a_stream_is_read(tmp_path):
+    """`ffmpeg -f wav -` cannot go back to write the length, and leaves the largest one there."""
+    path = write(tmp_path / "a.wav")
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data")
+    content[at + 4 : at + 8] = content[4:8] = b"\xff" * 4
+    whole = sources.read_sound(path, 8000)
+    path.write_bytes(content)
+    np.testing.assert_array_equal(sources.read_sound(path, 8000), whole)
+
+
+def test_damaged_files_are_a_clip_or_a_sentence(tmp_path):
+    answers = [fuzz.answer(seed, tmp_path) for seed in range(400)]
+    assert [(seed, said) for seed, said in enumerate(answers) if said not in ("clip", "sentence")] == []
+    assert min(answers.count("clip"), answers.count("sentence")) > 50
+
+
+@pytest.fixture
+def mixed(tones, tmp_path):
+    """The tones with four bad files among them."""
+    root = shutil.copytree(tones, tmp_path / "root")
+    (root / "data/01/5_01_9.wav").write_bytes(b"no sound")
+    cut(root / "data/02/5_02_3.wav")
+    shutil.copy(root / "data/03/5_03_3.wav", root / "data/03/5_03_03.wav")
+    shutil.copy(root / "data/03/5_03_3.wav", root / "data/03/12_03_3.wav")
+    return root
+
+
+def test_bad_files_can_be_left_out(run_cli, mixed, tmp_path):
+    args = (f"{CNN}:audiomnist", f"--config.data.root={mixed}", f"--config.data.cache={tmp_path / 'cache'}")
+    code, _, err = run_cli("prepare", *args)
+    assert code == 1 and len(err.splitlines()) == 1 and "--config.data.on_bad_file=skip" in err
+    for _ in range(2):  # made, and from the cache
+        code, out, err = run_cli("prepare", *args, "--config.data.on_bad_file=skip")
+        assert code == 0 and "199 clips of 5 speakers" in out and "4 of 203 files of audiomnist are left out" in err
+        for name in ("5_01_9.wav cannot", "5_02_3.wav is trunc", "5_03_3.wav is the same take", "12_03_3.wav is not"):
+            assert name in err, name
+    assert run_cli("prepare", *args)[0] == 1  # the cache of the one is not believed by the other
+
+
+def test_a_folder_of_words_works_in_every_command(run_cli, tmp_path):
+    root = tmp_path / "words"
+    for number, word in enumerate(("no", "stop", "yes")):
+        for speaker in ("ann", "bob"):
+            for take in range(10):
+                write(root / word / f"{speaker}_nohash_{take}.wav", tone(3 * number, 1, take), 8000)
+    write(root / "_background_" / "noise.wav")
+    write(root / "stop" / "other.flac", tone(3, 1, 77), 8000)
+    args = [f"{CNN}:folder", f"--config.data.root={root}", f"--config.data.cache={tmp_path / 'cache'}"]
+    code, out, err = run_cli("prepare", *args)
+    assert code == 0 and err == "" and "61 clips of 3 speakers, 3 labels" in out
+    tiny = ("length_samples=1024", "batch_size=10", "num_epochs=8", "log_every_steps=4")
+    args += [f"--config.train.{key}" for key in tiny]
+    code, out, err = run_cli("main", *args, f"--workdir={tmp_path / 'run'}")
+    assert code == 0 and err == "" and "start with" in out
+    assert "stop" in run_cli("evaluate", "--workdir", tmp_path / "run")[1]
+    code, out, _ = run_cli("predict", "--workdir", tmp_path / "run", "--json", root / "yes" / "ann_nohash_0.wav")
+    assert code == 0 and '"label": "yes"' in out and '"digit"' not in out
+    (root / "stray.wav").write_bytes(b"")
+    assert "does not lie in the folder of a word" in run_cli("prepare", *args)[2]
+    shutil.rmtree(root / "yes")
+    shutil.rmtree(root / "no")
+    assert "takes at least two folders" in run_cli("prepare", *args)[2]
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("train.num_epochs", 0), ("train.batch_size", 0), ("train.log_every_steps", 0), ("train.length_samples", 127),
+        ("seed", -1), ("data.rate_hz", 0), ("synthetic.num_voices", 100), ("synthetic.num_takes", 0),
+        ("optimizer.learning_rate", "nan"), ("optimizer.learning_rate", 0), ("optimizer.momentum", 1),
+        ("augment.noise_snr_db", "(10,)"), ("augment.noise_snr_db", "(20,10)"), ("augment.speed", -0.1),
+        ("train.label_smoothing", 1), ("model.dropout", 1), ("model.dtype", "float23"), ("data.on_bad_file", "ignore"),
+        ("data.source", "audiomnst"), ("wandb.mode", "on"), ("split.fold", 7), ("optimizer.warmup_steps", -1),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_range_is_one_sentence(run_cli, tiny_args, tmp_path, key, value):
+    code, out, err = run_cli("main", *tiny_args, f"--config.{key}={value}", f"--workdir={tmp_path / 'run'}")
+    assert code == 1 and "Data:" not in out and len(err.splitlines()) == 1 and f"config.{key}" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_may_not_be_written_is_one_sentence(run_cli, tiny_args, tmp_path):
+    (tmp_path / "file").write_text("a file, where a folder is wanted")
+    for flags in ([f"--workdir={tmp_path / 'file' / 'run'}"], [f"--config.data.cache={tmp_path / 'file' / 'cache'}"]):
+        code, _, err = run_cli("main", *tiny_args, f"--workdir={tmp_path / 'run'}", *flags)
+        assert code == 1 and len(err.splitlines()) == 1 and str(tmp_path / "file") in err
+
+
+def run_on_a_full_disk(tiny_args, workdir, num_kib):
+    """Trains where no file may grow beyond `num_kib`: the same error as on a disk without room, for one process."""
+    start = [sys.executable, "-m", "audiojax.main", *tiny_args, f"--workdir={workdir}"]
+    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+    limited = ["bash", "-c", f'ulimit -f {num_kib}; exec "$@"', "bash", *map(str, start)]
+    return subprocess.run(limited, cwd=ROOT, capture_output=True, text=True, env=environment)
+
+
+def test_a_disk_that_fills_up_while_the_cache_is_made(tiny_args, tiny_config, tmp_path):
+    args = [*tiny_args, f"--config.data.cache={tmp_path / 'cache'}"]
+    ended = run_on_a_full_disk(args, tmp_path / "run", 100)
+    assert ended.returncode == 1 and len(ended.stderr.splitlines()) == 1 and "make room" in ended.stderr, ended.stderr
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert len(prepare.load_clips(tiny_config(**{"data.cache": tmp_path / "cache"}))) == 200
+
+
+def test_a_disk_that_fills_up_while_a_checkpoint_is_saved(tiny_args, tiny_config, trained_run, tmp_path):
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
+    (workdir / "summary.json").unlink()
+    shutil.rmtree(workdir / "checkpoints" / "35")
+    ended = run_on_a_full_disk(tiny_args, workdir, 300)
+    assert ended.returncode == 1 and len(ended.stderr.splitlines()) == 1 and "make room" in ended.stderr, ended.stderr
+    assert restore_variables(workdir, "last")[1] == 28
+    assert train.run(tiny_config(), workdir)["epochs"] == 5

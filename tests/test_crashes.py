@@ -1,0 +1,221 @@
+"""What may happen to a run while it trains, and after: nothing is lost, and it ends with an unbroken run's numbers."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from test_train import rows_without_time, same_numbers
+
+from audiojax import interrupt, runlog, train
+from audiojax.checkpoint import Checkpoints, restore_variables
+from audiojax.data import workers
+from audiojax.data.disk import only_process, whole_folder, write_text
+from audiojax.interrupt import Interrupt, Stopped
+from audiojax.types import InputError
+
+ROOT = Path(__file__).parent.parent
+
+
+def start(tiny_args, workdir, **popen) -> subprocess.Popen:
+    command = [sys.executable, "-m", "audiojax.main", *tiny_args, f"--workdir={workdir}"]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **popen)
+
+
+def wait_for(condition, seconds=120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+
+
+def same_run(workdir, other) -> bool:
+    for which in ("last", "best"):
+        ours, theirs = restore_variables(workdir, which), restore_variables(other, which)
+        if ours[1] != theirs[1] or not same_numbers(ours[0], theirs[0]):
+            return False
+    return rows_without_time(workdir) == rows_without_time(other)
+
+
+def test_sigterm_saves_in_the_middle_of_an_epoch_and_the_same_command_goes_on(tiny_args, trained_run, tmp_path):
+    workdir = tmp_path / "run"
+    process = start(tiny_args, workdir)
+    wait_for(lambda: len(runlog.read_rows(workdir)) >= 5)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM and "the same command goes on from there" in err
+    assert "Traceback" not in err and "Traceback" not in out and len(err.strip().splitlines()) == 1
+    step = restore_variables(workdir, "last")[1]
+    assert f"at step {step} of 35" in err and runlog.read_rows(workdir)[-1]["step"] <= step
+    process = start(tiny_args, workdir)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0 and f"Resuming at step {step} of 35" in out
+    assert same_run(workdir, trained_run)
+
+
+def stop_at(call_number: int, monkeypatch) -> None:
+    """Asks to stop when the guard is asked for its `call_number`th item."""
+    calls = 0
+
+    def guard(self, items):
+        nonlocal calls
+        for item in items:
+            calls += 1
+            if calls == call_number:
+                self.signal_number = signal.SIGTERM
+            if self.signal_number:
+                raise Stopped("asked to stop", self.signal_number)
+            yield item
+
+    monkeypatch.setattr(interrupt.Interrupt, "guard", guard)
+
+
+# 7 steps, 1 batch of validation and 2 of test make an epoch of 10 items, but for what is prefetched
+@pytest.mark.parametrize("call_number", [1, 4, 11, 13, 24])
+def test_a_stop_at_any_moment_changes_nothing(tiny_config, trained_run, tmp_path, monkeypatch, call_number):
+    workdir = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        stop_at(call_number, patched)
+        with pytest.raises(Stopped, match=r"stopped at step \d+ of 35"):
+            train.run(tiny_config(), workdir)
+    train.run(tiny_config(), workdir)
+    assert same_run(workdir, trained_run)
+
+
+def test_a_second_signal_exits_at_once(tmp_path):
+    code = (
+        "import time\nfrom audiojax.interrupt import Interrupt\n"
+        "with Interrupt() as interrupt:\n print('ready', flush=True)\n"
+        " while True:\n  time.sleep(0.01)\n  if interrupt.signal_number: print('asked', flush=True); time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout and process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "asked\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=5) == 130
+
+
+def test_signals_are_left_alone_outside_the_main_thread_and_afterwards():
+    before = signal.getsignal(signal.SIGTERM)
+    caught = []
+
+    def work():
+        with Interrupt() as asked:
+            caught.append(asked.signal_number)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    with Interrupt():
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert caught == [0] and signal.getsignal(signal.SIGTERM) is before
+
+
+def flip_a_byte(step: Path) -> None:
+    """In the middle of the largest file: the parameters."""
+    largest = max((path for path in step.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+
+
+def delete_half(step: Path) -> None:
+    for path in sorted(path for path in step.rglob("*") if path.is_file())[::2]:
+        path.unlink()
+
+
+def empty_all(step: Path) -> None:
+    for path in step.rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("harm", [flip_a_byte, delete_half, empty_all, shutil.rmtree])
+def test_a_damaged_newest_checkpoint_costs_an_epoch_and_nothing_else(tiny_config, trained_run, tmp_path, capsys, harm):
+    workdir = tmp_path / "run"
+    shutil.copytree(trained_run, workdir)
+    (workdir / "summary.json").unlink()
+    harm(workdir / "checkpoints" / "35")
+    capsys.readouterr()
+    train.run(tiny_config(), workdir)
+    said = capsys.readouterr().out
+    assert "Resuming at step 28 of 35" in said and ("35 in" in said and "is damaged" in said) == (harm != shutil.rmtree)
+    assert same_run(workdir, trained_run)
+
+
+def test_all_checkpoints_damaged_starts_anew(tiny_config, trained_run, tmp_path, capsys):
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
+    (workdir / "summary.json").unlink()
+    for step in (workdir / "checkpoints").iterdir():
+        delete_half(step)
+    with pytest.raises(InputError, match=r"is damaged .*run the training command again"):
+        restore_variables(workdir, "best")
+    train.run(tiny_config(), workdir)
+    said = capsys.readouterr().out
+    assert "Resuming" not in said and said.count("is damaged") >= 2
+    assert same_run(workdir, trained_run)
+
+
+def test_what_a_killed_save_left_is_cleared(tmp_path):
+    leftover = tmp_path / "checkpoints" / "7.orbax-checkpoint-tmp" / "state"
+    leftover.mkdir(parents=True)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.last_step is None and not leftover.exists()
+
+
+def test_a_second_process_is_refused(tiny_config, tiny_args, trained_run, tmp_path):
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
+    with only_process(workdir):
+        process = start(tiny_args, workdir)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 1 and "is in use by another process" in err and len(err.splitlines()) == 1
+    assert train.run(tiny_config(), workdir)["epochs"] == 5
+
+
+def test_a_text_is_replaced_whole_or_not_at_all(tmp_path):
+    write_text(tmp_path / "file", "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(tmp_path / "file", "\ud800")
+    assert (tmp_path / "file").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_two_may_make_the_same_folder_at_once(tmp_path):
+    with workers.pool(2) as pool:
+        list(pool.map(_make_many, [(tmp_path / "folder", n) for n in range(2)]))
+    assert (tmp_path / "folder" / "file").read_text() == (tmp_path / "folder" / "other").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def _make_many(job):
+    folder, number = job
+    for _ in range(50):
+        with whole_folder(folder) as partial:
+            for name in ("file", "other"):
+                (partial / name).write_text(str(number))
+
+
+def test_workers_end_with_a_killed_parent():
+    code = (
+        "import os, time\nfrom audiojax.data import workers\n"
+        "if __name__ == '__main__':\n"
+        " pool = workers.pool(2)\n print(*[pool.submit(os.getpid).result() for _ in range(2)], flush=True)\n"
+        " pool.submit(time.sleep, 60)\n time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout
+    pids = {int(pid) for pid in parent.stdout.readline().split()}
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not any(_runs(pid) for pid in pids), 20)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
