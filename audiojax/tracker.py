@@ -1,13 +1,23 @@
-"""Weights & Biases, in a thread of its own: it can neither stop training nor slow it. The only importer of wandb."""
+"""Weights & Biases, in a process of its own: it can neither stop training nor slow it. The only importer of wandb.
 
+`Tracker` is training's side, `serve` the other; between them go lines of JSON. Whatever happens to W&B, a hang, a
+crash, a full disk or no network, ends with one sentence, and W&B is left out from then on.
+"""
+
+import base64
+import contextlib
+import json
 import netrc
 import os
 import queue
+import signal
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -17,93 +27,153 @@ _PATIENCE_SECONDS = 60.0  # how long the end of a run waits for what is still to
 
 
 class Tracker:
-    """A W&B run. The first call that fails is said, and W&B is left out from then on."""
+    """A W&B run, as training sees it: nothing here waits but `finish`, and that not for ever."""
 
     def __init__(self, workdir: Path, config: dict, say: Callable[[str], None]):
-        self._workdir, self._config, self._say = workdir, config, say
-        self._mode: Any = wandb_mode(config["wandb"]["mode"])
-        self._run: Any = None
-        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, daemon=True, name="wandb")
-        self._failed = self._mode == "disabled"
-        if not self._failed:
-            self._calls.put(self._start)
-            self._thread.start()
+        self._say, self._heard_failure = say, False
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._process: subprocess.Popen[str] | None = None
+        mode = wandb_mode(config["wandb"]["mode"])
+        if mode == "disabled":
+            return
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "audiojax.tracker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,  # Ctrl-C is training's; and all of it can be killed together
+        )
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._write, self._read)]
+        for thread in self._threads:
+            thread.start()
+        self._send("start", workdir=str(workdir.resolve()), config=config, mode=mode)
 
     def log(self, row: dict) -> None:
         """One row of numbers."""
-        self._later(lambda: self._run.log(row))
+        self._send("log", row=row)
 
     def pictures(
         self, paths: list[Path], sounds: dict[str, tuple[np.ndarray, int]], confusion: np.ndarray, names: Sequence[str]
     ) -> None:
         """The end of a run: PNGs, {caption: (i16[t], rate_hz)}, counts [true, predicted] of `names`."""
-        self._later(lambda: self._log_pictures(paths, sounds, confusion, names))
+        coded = {}
+        for caption, (sound, rate_hz) in sounds.items():
+            coded[caption] = (base64.b64encode(sound.tobytes()).decode(), rate_hz)
+        about = dict(paths=[str(path.resolve()) for path in paths], sounds=coded)
+        self._send("pictures", **about, confusion=confusion.tolist(), names=list(names))
 
     def finish(self, exit_code: int) -> None:
-        """Waits, but not for ever, until everything has arrived."""
-        if self._thread.is_alive():
-            self._calls.put(lambda: self._run.finish(exit_code))
-            self._calls.put(None)
-            self._thread.join(_PATIENCE_SECONDS)
-            if self._thread.is_alive():
-                self._fail(f"it has not finished within {_PATIENCE_SECONDS:g} s")
+        """Waits until everything has arrived, or until patience ends."""
+        if self._process is None:
+            return
+        self._send("finish", exit_code=exit_code)
+        self._lines.put(None)
+        try:
+            code = self._process.wait(_PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            code, reason = 0, f"it has not finished within {_PATIENCE_SECONDS:g} s"
+            self._fail(reason)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        for thread in self._threads:
+            thread.join(1)
+        if code:
+            self._fail(f"its process ended with code {code}")
+        self._process = None
 
-    def _later(self, call: Callable[[], None]) -> None:
-        if not self._failed:
-            self._calls.put(call)
+    def _send(self, call: str, **arguments: Any) -> None:
+        if self._process is not None:
+            self._lines.put(json.dumps({"call": call, **arguments}))
 
-    def _work(self) -> None:
-        while not self._failed and (call := self._calls.get()) is not None:
-            try:
-                call()
-            except BaseException as error:  # whatever it is, it is W&B's and not training's
-                self._fail(" ".join(str(error).split())[:200] or type(error).__name__)
+    def _write(self) -> None:
+        assert self._process and self._process.stdin
+        with contextlib.suppress(OSError), self._process.stdin as pipe:
+            while (line := self._lines.get()) is not None:
+                pipe.write(line + "\n")
+                pipe.flush()
+
+    def _read(self) -> None:
+        assert self._process and self._process.stdout
+        for line in self._process.stdout:
+            kind, _, text = line.rstrip("\n").partition(" ")
+            if kind == "failed":
+                self._fail(text)
+            elif kind == "say":
+                self._say(text)
 
     def _fail(self, reason: str) -> None:
-        self._failed = True
-        self._say(f"W&B failed and is left out from here ({reason}); training goes on.")
+        if not self._heard_failure:
+            self._heard_failure = True
+            self._say(f"W&B failed and is left out from here ({reason}); training goes on.")
 
-    def _start(self) -> None:
-        import wandb
 
-        identity = self._workdir / "wandb_id.txt"
-        if not identity.exists():
-            identity.write_text(uuid.uuid4().hex[:8])
-        about: dict[str, Any] = dict(
-            project=self._config["wandb"]["project"],
-            name=self._config["wandb"]["name"] or self._workdir.name,
-            id=identity.read_text().strip(),
-            resume="allow",
-            dir=self._workdir,
-            config=self._config,
-            settings=wandb.Settings(silent=True, console="off", init_timeout=20, finish_timeout=30),
-        )
-        try:
-            self._run = wandb.init(mode=self._mode, **about)
-        except wandb.Error as error:
-            if self._mode != "online":
-                raise
-            self._say(f"W&B cannot be reached ({' '.join(str(error).split())[:100]}); this run is kept offline.")
-            self._mode = "offline"
-            self._run = wandb.init(mode=self._mode, **about)
-        # A resumed run repeats steps that W&B has seen, which it would drop; with a metric of its own it does not.
-        self._run.define_metric("*", step_metric="step")
-        where = self._run.url
-        if self._mode == "offline":
-            where = f"offline; `wandb sync {Path(self._run.dir).parent}` uploads it"
-        self._say(f"W&B: {where}")
+def serve(lines: IO[str], say: Callable[[str], None]) -> None:
+    """W&B's side: makes the calls that `lines` ask for, until they end."""
+    import wandb
 
-    def _log_pictures(self, paths: list[Path], sounds: dict, confusion: np.ndarray, names: Sequence[str]) -> None:
-        import wandb
+    run: Any = None
+    for line in lines:
+        arguments = json.loads(line)
+        match arguments.pop("call"):
+            case "start":
+                run = _start(wandb, Path(arguments["workdir"]), arguments["config"], arguments["mode"], say)
+            case "log":
+                run.log(arguments["row"])
+            case "pictures":
+                _log_pictures(wandb, run, **arguments)
+            case "finish":
+                run.finish(arguments["exit_code"])
+                return
+    if run is not None:  # training was killed
+        run.finish(1)
 
-        true, predicted = np.indices(confusion.shape).reshape(2, -1).repeat(confusion.ravel(), axis=1)
-        media: dict[str, Any] = {f"plots/{path.stem}": wandb.Image(str(path)) for path in paths}
-        media["test/sounds"] = [wandb.Audio(audio, rate_hz, caption) for caption, (audio, rate_hz) in sounds.items()]
-        media["test/confusion"] = wandb.plot.confusion_matrix(
-            y_true=true.tolist(), preds=predicted.tolist(), class_names=list(names)
-        )
-        self._run.log(media)
+
+def _start(wandb: Any, workdir: Path, config: dict, mode: str, say: Callable[[str], None]) -> Any:
+    identity = workdir / "wandb_id.txt"
+    if not identity.exists():
+        identity.write_text(uuid.uuid4().hex[:8])
+    about: dict[str, Any] = dict(
+        project=config["wandb"]["project"],
+        name=config["wandb"]["name"] or workdir.name,
+        id=identity.read_text().strip(),
+        resume="allow",
+        dir=workdir,
+        config=config,
+        settings=wandb.Settings(silent=True, console="off", init_timeout=20, finish_timeout=30),
+    )
+    try:
+        run = wandb.init(mode=mode, **about)
+    except wandb.Error as error:
+        if mode != "online":
+            raise
+        say(f"W&B cannot be reached ({_one_line(error, 80)}); this run is kept offline.")
+        mode = "offline"
+        wandb.teardown()
+        run = wandb.init(mode=mode, **about)
+    # A resumed run repeats steps that W&B has seen, which it would drop; with a metric of its own it does not.
+    run.define_metric("*", step_metric="step")
+    folder = Path(run.dir).parent
+    say(f"W&B: {run.url}" if mode == "online" else f"W&B: offline; `wandb sync {folder}` uploads it")
+    return run
+
+
+def _log_pictures(wandb: Any, run: Any, *, paths: list[str], sounds: dict, confusion: list, names: list[str]) -> None:
+    counts = np.asarray(confusion)
+    true, predicted = np.indices(counts.shape).reshape(2, -1).repeat(counts.ravel(), axis=1)
+    media: dict[str, Any] = {f"plots/{Path(path).stem}": wandb.Image(path) for path in paths}
+    media["test/sounds"] = [
+        wandb.Audio(np.frombuffer(base64.b64decode(sound), np.int16), rate_hz, caption)
+        for caption, (sound, rate_hz) in sounds.items()
+    ]
+    media["test/confusion"] = wandb.plot.confusion_matrix(
+        y_true=true.tolist(), preds=predicted.tolist(), class_names=names
+    )
+    run.log(media)
+
+
+def _one_line(error: BaseException, length: int = 200) -> str:
+    return " ".join(str(error).split())[:length] or type(error).__name__
 
 
 def wandb_mode(wanted: str) -> str:
@@ -111,18 +181,28 @@ def wandb_mode(wanted: str) -> str:
 
     Without a key W&B would ask for a login.
     """
-    modes = ("auto", "online", "offline", "disabled")
+    modes = {"auto": "auto", "online": "online", "offline": "offline", "disabled": "disabled"}
+    modes |= {"run": "auto", "dryrun": "offline", "shared": "auto"}  # W&B's other names
     mode = os.environ.get("WANDB_MODE") or wanted
     if mode not in modes:
-        raise InputError(f"config.wandb.mode (or $WANDB_MODE) is {mode!r}; choose one of {', '.join(modes)}.")
-    if mode in ("auto", "online"):
+        raise InputError(f"$WANDB_MODE is {mode!r}; choose one of {', '.join(modes)}.")
+    if modes[mode] in ("auto", "online"):
         return "online" if os.environ.get("WANDB_API_KEY") or _key_in_netrc() else "offline"
-    return mode
+    return modes[mode]
 
 
 def _key_in_netrc() -> bool:
-    host = os.environ.get("WANDB_BASE_URL", "wandb").rpartition("//")[2].split("/")[0]
+    """Whether W&B's host, or where none is set a host of W&B's, has an entry in the netrc file."""
+    host = os.environ.get("WANDB_BASE_URL", "").rpartition("//")[2].partition("/")[0].partition(":")[0]
     try:
-        return any(host in known for known in netrc.netrc(os.environ.get("NETRC")).hosts)
+        known = netrc.netrc(os.environ.get("NETRC")).hosts
     except (OSError, netrc.NetrcParseError):
         return False
+    return host in known if host else any("wandb" in name.split(".") for name in known)
+
+
+if __name__ == "__main__":
+    try:
+        serve(sys.stdin, lambda text: print("say", text, flush=True))
+    except BaseException as failure:  # whatever it is, it is W&B's and not training's
+        print("failed", _one_line(failure), flush=True)

@@ -29,6 +29,9 @@ FENCES = {
     "soundfile": {"data"},
     "soxr": {"data"},
     "absl": {"command"},
+    "loky": {"data"},
+    "psutil": {"data"},
+    "filelock": {"data"},
 }
 MODULES = sorted((ROOT / "audiojax").rglob("*.py"))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import psutil
 import pytest
 
 from audiojax import runlog, tracker, train
@@ -241,4 +242,32 @@ def test_wandb_that_fails_does_not_stop_training(tiny_config, tmp_path, monkeypa
     workdir.mkdir()
     (workdir / "wandb_id.txt").mkdir()  # not a file: reading the run's id fails
     assert train.run(tiny_config(**{"train.num_epochs": 1}), workdir)["epochs"] == 1
+    assert capsys.readouterr().out.count("W&B failed and is left out") == 1
+
+
+def test_wandb_that_cannot_be_reached_keeps_the_run_offline(tiny_config, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
+    train.run(tiny_config(**{"train.num_epochs": 1}), tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "W&B cannot be reached" in said and "W&B: offline" in said and "failed" not in said
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_wandb_whose_service_dies_or_hangs_stops_nothing(tiny_config, tmp_path, monkeypatch, capsys, number):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(tracker, "_PATIENCE_SECONDS", 3.0)
+    say = train.runlog.RunLog.say
+
+    def harm(self, text):  # once W&B runs, its service is harmed
+        say(self, text)
+        if text.startswith("W&B: offline"):
+            ours = psutil.Process(self._tracker._process.pid).children(recursive=True)
+            assert [service.send_signal(number) for service in ours if "wandb" in service.name()]
+
+    monkeypatch.setattr(train.runlog.RunLog, "say", harm)
+    assert train.run(tiny_config(**{"train.num_epochs": 3}), tmp_path / "run")["epochs"] == 3
     assert "W&B failed and is left out" in capsys.readouterr().out
+    assert not [child for child in psutil.Process().children(recursive=True) if "wandb" in child.name()]
