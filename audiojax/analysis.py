@@ -22,7 +22,8 @@ def wilson(num_correct: int, num_clips: int) -> tuple[float, float]:
     centre = share + z**2 / (2 * num_clips)
     reach = z * np.sqrt(share * (1 - share) / num_clips + (z / (2 * num_clips)) ** 2)
     scale = 1 + z**2 / num_clips
-    return max(0.0, float((centre - reach) / scale)), min(1.0, float((centre + reach) / scale))
+    low, high = (centre - reach) / scale, (centre + reach) / scale
+    return max(0.0, min(float(low), share)), min(1.0, max(float(high), share))  # rounding must not exclude 0 and 1
 
 
 @dataclass(frozen=True)

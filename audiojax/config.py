@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from audiojax.data.batches import PLACEMENTS
 from audiojax.data.disk import write_text
 from audiojax.types import InputError
 
 # Each source and the split it gets unasked.
-SPLITS = {"synthetic": "folds", "audiomnist": "folds", "fsdd": "random", "folder": "random"}
+SPLITS = {"synthetic": "folds", "audiomnist": "folds", "fsdd": "random", "folder": "random", "espeak": "folds"}
 GRAMMAR = "[SOURCE][,split=random|official|folds|speaker][,fold=K][,recipe=NAME][,runlocal]"
 # What may change between two starts of one run; train.num_epochs too, but only upwards.
 FREE_TO_CHANGE = ("data.root", "data.cache", "wandb", "train.log_every_steps")
@@ -46,6 +47,7 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 CHOICES = {
     "data.on_bad_file": ("stop", "skip"),
+    "train.placement": PLACEMENTS,
     "model.dtype": ("float32", "bfloat16"),
     "wandb.mode": ("auto", "online", "offline", "disabled"),
 }
@@ -108,6 +110,7 @@ def base(choice: Choice) -> ConfigDict:
     config.train = dict(
         batch_size=20,
         length_samples=8000,
+        placement="start",  # of a clip in them; or "random": drawn once a clip
         num_epochs=5,
         label_smoothing=0.0,
         log_every_steps=10,
@@ -124,6 +127,11 @@ def base(choice: Choice) -> ConfigDict:
     config.augment = dict(speed=0.0, max_offset_samples=0, gain_db=0.0, noise_snr_db=(0.0, 0.0))
     config.wandb = dict(mode="auto", project="audiojax", name="")
     return config
+
+
+def batch_shape(config: ConfigDict) -> dict[str, Any]:
+    """What all of a run's batches share."""
+    return {key: config.train[key] for key in ("batch_size", "length_samples", "placement")}
 
 
 def shrink(config: ConfigDict) -> ConfigDict:
@@ -166,9 +174,17 @@ def check(config: ConfigDict) -> None:
         raise InputError(f"config.augment.noise_snr_db is {tuple(pair)}; give two numbers of dB, the lower first.")
 
 
-def save(workdir: Path, config: ConfigDict, data: dict) -> None:
-    """Writes `workdir/config.json`: the config, and what is needed to know of the data without it."""
-    write_text(workdir / "config.json", json.dumps({"config": config.to_dict(), "data": data}, indent=2) + "\n")
+def save(workdir: Path, config: ConfigDict, data: dict, environment: dict) -> None:
+    """Writes `workdir/config.json`: the config, what is to be known of the data, and what the run is made with.
+
+    A run that goes on in another environment lists them all.
+    """
+    path = workdir / "config.json"
+    environments = json.loads(path.read_text()).get("environments", []) if path.exists() else []
+    if environment not in environments:
+        environments.append(environment)
+    content = {"config": config.to_dict(), "data": data, "environments": environments}
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def load(workdir: Path) -> tuple[ConfigDict, dict]:

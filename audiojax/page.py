@@ -2,13 +2,11 @@
 
 import base64
 import html
-import json
 from pathlib import Path
 
 import numpy as np
 
 from audiojax import analysis, plots, runlog
-from audiojax import config as configs
 from audiojax.data.disk import write_text
 from audiojax.data.signal import wav_file
 from audiojax.types import Clips
@@ -50,7 +48,6 @@ def write(workdir: Path, clips: Clips, result: dict) -> Path:
         pictures["worst"] = plots.waveforms_and_spectrograms(clips, indices, "the surest errors", path, notes=notes)
 
     low, high = result["interval"]
-    config, data = configs.load(workdir)
     body = [
         f"<h1>{html.escape(workdir.resolve().name)}</h1>",
         f'<p><span class="big">{result["accuracy"]:.2%}</span> accuracy on {result["clips"]:,} {part} clips of '
@@ -72,7 +69,7 @@ def write(workdir: Path, clips: Clips, result: dict) -> Path:
         _image(pictures["worst"]) if worst else "<p>There are none.</p>",
         *(_error(clips, error) for error in worst),
         "<h2>The run</h2>",
-        f"<pre>{html.escape(json.dumps({'config': config.to_dict(), 'data': data}, indent=2))}</pre>",
+        f"<pre>{html.escape((workdir / 'config.json').read_text())}</pre>",
     ]
     write_text(
         workdir / "report.html",

@@ -12,22 +12,27 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from audiojax import command, runlog
-from audiojax.data import cache, sources, synthetic
+from audiojax.data import cache, espeak, sources, synthetic
 from audiojax.types import Clips, InputError
+
+MADE = {
+    "synthetic": (synthetic.write_synthetic, synthetic.VERSION),
+    "espeak": (espeak.write_espeak, espeak.VERSION),
+}
 
 
 def load_clips(config: ConfigDict) -> Clips:
     """The clips of `config.data`, from the cache or made now, with a progress bar."""
     folder = Path(config.data.cache).expanduser().resolve()
     source = config.data.source
-    if source == "synthetic":
-        recordings = _synthetic(folder, **config.synthetic)
+    if source in MADE:
+        recordings = _made(source, folder, **config.synthetic)
     elif source in sources.SOURCES:
         if not config.data.root:
             raise InputError(f"config.data.root is empty; set --config.data.root=DIR to the folder of {source}.")
         recordings = sources.SOURCES[source](config.data.root, config.data.on_bad_file)
     else:
-        raise InputError(f"config.data.source is {source!r}; choose synthetic, {', '.join(sources.SOURCES)}.")
+        raise InputError(f"config.data.source is {source!r}; choose one of {', '.join([*MADE, *sources.SOURCES])}.")
     with runlog.progress(f"preparing {source}") as report:
         clips, skipped = cache.load_or_build(
             recordings,
@@ -42,14 +47,15 @@ def load_clips(config: ConfigDict) -> Clips:
     return clips
 
 
-def _synthetic(folder: Path, **parameters: int) -> sources.Recordings:
-    """The synthetic voices, written once as AudioMNIST is laid out, and read by its reader."""
+def _made(source: str, folder: Path, **parameters: int) -> sources.Recordings:
+    """Voices that are made, not recorded: written once as AudioMNIST is laid out, and read by its reader."""
+    write, version = MADE[source]
     name = "-".join(f"{key.removeprefix('num_')}{value}" for key, value in sorted(parameters.items()))
-    root = folder / f"synthetic-v{synthetic.VERSION}-{name}"
+    root = folder / f"{source}-v{version}-{name}"
     if not root.exists():
-        with runlog.progress("speaking synthetic digits") as report:
-            synthetic.write_synthetic(root, **parameters, progress=report)
-    return dataclasses.replace(sources.audiomnist(root), source="synthetic")
+        with runlog.progress(f"speaking {source} digits") as report:
+            write(root, **parameters, progress=report)
+    return dataclasses.replace(sources.audiomnist(root), source=source)
 
 
 def main(argv: list[str]) -> None:

@@ -38,7 +38,7 @@ def _bar(console: Console) -> Bar:
 
 
 @contextlib.contextmanager
-def progress(description: str) -> Iterator[Progress]:
+def progress(description: str, unit: str = "files") -> Iterator[Progress]:
     """A callback (done, total) that draws a bar on a terminal, and elsewhere says one line once there is work."""
     console = _console()
     with _bar(console) as bar:
@@ -50,7 +50,7 @@ def progress(description: str) -> Iterator[Progress]:
             if not started:
                 started = True
                 if not console.is_terminal:
-                    console.print(f"{description}: {total:,} files")
+                    console.print(f"{description}: {total:,} {unit}")
             bar.update(task, completed=done, total=total, visible=True)
 
         yield report

@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from audiojax import config as configs
-from audiojax import evaluate, models, plots, prepare, runlog
+from audiojax import environment, evaluate, models, plots, prepare, runlog
 from audiojax.augment import make_augment
 from audiojax.checkpoint import BEST_BY, Checkpoints, check_finite, restore_variables
 from audiojax.data import batches, splits
@@ -38,6 +38,7 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
         Stopped: Ctrl-C or SIGTERM came, and what was done is saved.
     """
     workdir = Path(workdir)
+    configs.check(config)
     mesh = make_mesh(num_devices)
     check_divisible(config.train.batch_size, mesh)
     clips = prepare.load_clips(config)
@@ -46,7 +47,7 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
     if (workdir / "config.json").exists():
         configs.check_resumable(workdir, config, data)
 
-    size = dict(batch_size=config.train.batch_size, length_samples=config.train.length_samples)
+    shape = configs.batch_shape(config)
     steps_per_epoch = batches.steps_per_epoch(len(split.train), config.train.batch_size)
     num_steps = steps_per_epoch * config.train.num_epochs
     model = models.build(**config.model, num_labels=len(clips.label_names))
@@ -63,7 +64,7 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
     if config.init_from:
         state = _start_from(Path(config.init_from).expanduser(), state)
     with only_process(workdir), Checkpoints(workdir) as checkpoints, Interrupt() as interrupt:
-        configs.save(workdir, config, data)
+        configs.save(workdir, config, data, environment.describe(mesh.size))
         state = checkpoints.restore("last", state, replicated(mesh)) or state
         state = jax.device_put(state, replicated(mesh))
         done = int(state.step)
@@ -78,10 +79,10 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
         with runlog.RunLog(workdir, config.to_dict(), step=done, num_steps=num_steps) as log:
 
             def score(variables: dict, indices: np.ndarray) -> Metrics:
-                rows = interrupt.guard(batches.evaluation(clips, indices, **size))
+                rows = interrupt.guard(batches.evaluation(clips, indices, **shape))
                 return evaluate.score(eval_step, variables, rows, num_labels, mesh)
 
-            stream = batches.fixed_length(clips, split.train, **size, seed=config.seed, start=done, stop=num_steps)
+            stream = batches.fixed_length(clips, split.train, **shape, seed=config.seed, start=done, stop=num_steps)
             on_device = batches.prefetch(shard_batch(batch, mesh) for batch in interrupt.guard(stream))
             # An epoch that was stopped in its middle, or before it was scored, has sums.
             first_epoch = (done - bool(state.metrics.count)) // steps_per_epoch

@@ -30,8 +30,9 @@ class Trained:
     temperature: float = 1.0  # divides the logits before they become probabilities
 
     @classmethod
-    def load(cls, workdir: Path, which: str = "best") -> "Trained":
+    def load(cls, workdir: Path | str, which: str = "best") -> "Trained":
         """The run in `workdir` at its "best" or "last" checkpoint. Raises InputError where there is none."""
+        workdir = Path(workdir)
         config, data = configs.load(workdir)
         model = models.build(**config.model, num_labels=len(data["label_names"]))
         variables, step = checkpoint.restore_variables(workdir, which)
@@ -49,8 +50,7 @@ class Trained:
 
     def logits_of(self, clips: Clips, indices: np.ndarray) -> np.ndarray:
         """f32[n, labels] of the clips at `indices`."""
-        size = dict(batch_size=self.config.train.batch_size, length_samples=self.config.train.length_samples)
-        parts = batches.prefetch(batches.evaluation(clips, indices, **size))
+        parts = batches.prefetch(batches.evaluation(clips, indices, **configs.batch_shape(self.config)))
         return np.concatenate([self.logits(batch["audio"], batch["length"]) for batch in parts])[: len(indices)]
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
-os.environ["AUDIOJAX_CACHE"] = tempfile.mkdtemp(prefix="audiojax-tests-")
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers share the cache of who started them
+    os.environ["AUDIOJAX_CACHE"] = tempfile.mkdtemp(prefix="audiojax-tests-")
 os.environ["WANDB_MODE"] = "disabled"
 for name in ("WANDB_API_KEY", "NO_COLOR", "FORCE_COLOR"):
     os.environ.pop(name, None)

@@ -120,3 +120,16 @@ def test_prefetch_ends_its_thread_when_nobody_reads_on():
     for thread in [t for t in threading.enumerate() if t.name == "prefetch"]:
         thread.join(timeout=5)
         assert not thread.is_alive()
+
+
+def test_a_random_placement_is_drawn_once_a_clip_and_loses_nothing():
+    indices = np.arange(len(CLIPS))
+    [start] = batches.evaluation(CLIPS, indices, batch_size=13, length_samples=24)
+    [drawn] = batches.evaluation(CLIPS, indices, batch_size=13, length_samples=24, placement="random")
+    shuffled = batches.gather(CLIPS, indices[::-1], batch_size=20, length_samples=24, placement="random")
+    np.testing.assert_array_equal(drawn["audio"], shuffled["audio"][12::-1])
+    for index in indices:
+        row, length, kept = drawn["audio"][index], drawn["length"][index], min(24, len(CLIPS[index]))
+        assert (row[length - kept : length] == index + 1).all() and not row[: length - kept].any()
+        assert not row[length:].any() and row.sum() == start["audio"][index].sum()
+    assert len(set((drawn["length"] - np.minimum(CLIPS.length, 24)).tolist())) > 4

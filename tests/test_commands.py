@@ -119,3 +119,39 @@ def test_predict_answers_the_good_files_and_names_the_bad(run_cli, trained_run, 
     assert "long.wav lasts 2.00 s; the loudest 0.128 s is taken" in lines[3]
     code, out, _ = run_cli("predict", "--workdir", trained_run, files[0])
     assert code == 0 and "two" in out and "trained on audiomnist" in out
+
+
+def test_the_recipes_are_what_they_say():
+    from audiojax import command
+
+    def of(arg):
+        return command.parse_with_config(command.parser("test", ""), [f"{CNN}:{arg}"])[1]
+
+    seed, becker = of("audiomnist,recipe=seed"), of("audiomnist,fold=2,recipe=becker")
+    for config in (seed, becker):
+        assert (config.train.batch_size, config.optimizer.momentum, config.optimizer.learning_rate) == (100, 0.9, 1e-4)
+        assert config.optimizer.schedule == "constant" and config.optimizer.warmup_steps == 0
+        assert config.augment.speed == config.augment.max_offset_samples == config.train.label_smoothing == 0
+    assert seed.train.num_epochs == 20 and seed.model.scale == "none" and seed.train.placement == "start"
+    assert round(becker.train.num_epochs * 18_000 / 100, -3) == 50_000 and becker.train.placement == "random"
+    assert becker.model.to_dict() == dict(
+        name="audionet", variant="becker", scale="percentile", batch_norm=False, dropout=0.5, relu_on_logits=False,
+        dtype="float32",
+    )  # fmt: skip
+
+
+def test_config_json_says_what_the_run_was_made_with(trained_run):
+    saved = json.loads((trained_run / "config.json").read_text())
+    [environment] = saved["environments"]
+    assert environment["versions"]["jax"] and environment["devices"] == "2 x cpu" and len(saved["data"]["key"]) == 64
+    if (ROOT / ".git").exists():
+        assert len(environment["revision"].removesuffix("-dirty")) == 40
+
+
+def test_a_run_that_goes_on_elsewhere_lists_both_environments(tmp_path):
+    from ml_collections import ConfigDict
+
+    for device in ("one", "one", "two"):
+        configs.save(tmp_path, ConfigDict({"seed": 1}), {"key": ""}, {"devices": device})
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert [made["devices"] for made in saved["environments"]] == ["one", "two"]

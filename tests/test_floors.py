@@ -11,12 +11,12 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"types"},
     {"data", "interrupt"},
-    {"models", "metrics", "mesh", "augment", "analysis"},
+    {"models", "metrics", "mesh", "augment", "analysis", "environment"},
     {"state"},
     {"config"},
     {"tracker"},
     {"checkpoint", "runlog", "plots", "command"},
-    {"trained", "prepare", "page"},
+    {"trained", "prepare", "page", "download"},
     {"evaluate", "predict"},
     {"train"},
     {"main"},
@@ -32,6 +32,7 @@ FENCES = {
     "loky": {"data"},
     "psutil": {"data"},
     "filelock": {"data"},
+    "requests": {"download"},
 }
 MODULES = sorted((ROOT / "audiojax").rglob("*.py"))
 

@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from audiojax import models
 from audiojax.models.audionet import WaveConvPool, max_pool
-from audiojax.models.frontend import to_unit_range, unit_rms
+from audiojax.models.frontend import rescale, to_unit_range
 from audiojax.types import InputError
 
 COUNTS = [
@@ -16,6 +16,7 @@ COUNTS = [
     (dict(name="audionet", batch_norm=False), 8000, 8_898_906),
     (dict(name="audionet"), 1024, 1_822_426),
     (dict(name="audionet", num_labels=35), 8000, 8_913_139),
+    (dict(name="audionet", variant="becker"), 8000, 17_107_162),
 ]
 
 
@@ -40,14 +41,17 @@ def test_an_unknown_model_is_one_sentence():
 
 
 @pytest.mark.parametrize("num_samples", [64, 65])
-def test_the_fused_first_block_is_conv_and_max_pool(num_samples):
+@pytest.mark.parametrize("wide", [False, True])
+def test_the_fused_first_block_is_conv_and_max_pool(num_samples, wide):
     x = jax.random.normal(jax.random.key(0), (3, num_samples))
-    layer = WaveConvPool(5)
+    layer = WaveConvPool(5, wide=wide)
     params = layer.init(jax.random.key(1), x)
     params["params"]["bias"] = jnp.arange(5.0)
 
     def plain(params, x):
         y = nn.Conv(5, (3,)).apply(params, x[..., None])
+        if wide:  # Caffe's ceil mode: the last window may reach beyond the end
+            return nn.max_pool(y, (3,), strides=(2,), padding=[(0, 1 - num_samples % 2)])
         return nn.max_pool(y, (2,), strides=(2,))
 
     for of in (lambda f: f, lambda f: jax.grad(lambda p, x: jnp.sum(jnp.sin(f(p, x))), argnums=(0, 1))):
@@ -121,13 +125,43 @@ def test_unit_rms_makes_loud_and_quiet_the_same_and_spares_padding_and_silence(n
     np.testing.assert_allclose(
         model.apply(variables, quiet, length), model.apply(variables, quiet * 30, length), atol=2e-4
     )
-    absolute = models.build(name="audionet", num_labels=10, unit_rms=False)
+    absolute = models.build(name="audionet", num_labels=10, scale="none")
     assert not np.allclose(
         absolute.apply(variables, quiet, length), absolute.apply(variables, quiet * 30, length), atol=0.1
     )
-    scaled = unit_rms(to_unit_range(quiet, jnp.float32), length)
+    scaled = rescale(to_unit_range(quiet, jnp.float32), length, "rms")
     np.testing.assert_allclose(jnp.mean(scaled[:, :200] ** 2, axis=1), 1.0, rtol=1e-3)
-    assert not scaled[:, 200:].any() and not unit_rms(jnp.zeros((1, 9)), jnp.ones(1, jnp.int32)).any()
+    assert not scaled[:, 200:].any()
+    for scale in ("rms", "percentile", "none"):
+        assert not rescale(jnp.zeros((1, 9)), jnp.ones(1, jnp.int32), scale).any()
+    with pytest.raises(InputError, match="choose rms, percentile or none"):
+        rescale(jnp.zeros((1, 9)), jnp.ones(1, jnp.int32), "peak")
+
+
+def test_the_percentile_is_that_of_audiomnists_preprocessing():
+    audio = sound(3, 500)
+    expected = audio / (np.percentile(audio, 95, axis=1, keepdims=True) + 0.001)
+    ours = rescale(to_unit_range(audio, jnp.float32), whole(3, 500), "percentile")
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)
+
+
+def test_beckers_network_has_no_relu_between_its_dense_layers():
+    """Then its logits are affine in the first dense layer's weights, which a ReLU would break."""
+    model = models.build(name="audionet", num_labels=10, variant="becker", scale="percentile", batch_norm=False)
+    audio, length = sound(2, 256), whole(2, 256)
+    variables = model.init(jax.random.key(0), audio, length)
+    assert set(variables) == {"params"} and "conv_5" in variables["params"] and "conv_6" not in variables["params"]
+    spread = float(jnp.std(variables["params"]["dense_0"]["kernel"]))
+    assert abs(spread - 0.1) < 0.005
+
+    def logits(scale):
+        changed = jax.tree.map(lambda x: x, variables)
+        changed["params"]["dense_0"]["kernel"] = scale * changed["params"]["dense_0"]["kernel"]
+        return model.apply(changed, audio, length)
+
+    np.testing.assert_allclose(logits(2.0) - logits(1.0), logits(1.0) - logits(0.0), rtol=1e-3, atol=1e-2)
+    with pytest.raises(InputError, match="choose batch_norm or becker"):
+        models.build(name="audionet", num_labels=10, variant="bekcer").init(jax.random.key(0), audio, length)
 
 
 def test_the_fields_do_what_they_say(net):

@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,10 +11,18 @@ from audiojax.data.signal import fit_length
 from audiojax.types import Batch, Clips, InputError
 
 T = TypeVar("T")
+PLACEMENTS = ("start", "random")
+_PLACEMENT_SEED = 8000
 
 
-def gather(clips: Clips, indices: np.ndarray, *, batch_size: int, length_samples: int) -> Batch:
-    """The clips at `indices`, truncated or zero right-padded; rows beyond them fill the batch with mask 0."""
+def gather(
+    clips: Clips, indices: np.ndarray, *, batch_size: int, length_samples: int, placement: str = "start"
+) -> Batch:
+    """The clips at `indices`, truncated or zero-padded; rows beyond them fill the batch with mask 0.
+
+    `placement` "start" puts every clip first; "random" puts silence before it, drawn once a clip: always the same.
+    Its length counts that silence.
+    """
     batch = Batch(
         audio=np.zeros((batch_size, length_samples), np.int16),
         length=np.ones(batch_size, np.int32),  # never 0: a recurrent model would read frame -1
@@ -22,7 +30,11 @@ def gather(clips: Clips, indices: np.ndarray, *, batch_size: int, length_samples
         mask=np.zeros(batch_size, np.float32),
     )
     for row, index in enumerate(indices):
-        batch["length"][row] = fit_length(clips[index], batch["audio"][row])
+        clip, start = clips[index], 0
+        if placement == "random":
+            rng = np.random.default_rng([_PLACEMENT_SEED, index])
+            start = int(rng.integers(max(1, length_samples - len(clip) + 1)))
+        batch["length"][row] = start + fit_length(clip, batch["audio"][row, start:])
     batch["label"][: len(indices)] = clips.label[indices]
     batch["mask"][: len(indices)] = 1.0
     return batch
@@ -36,15 +48,24 @@ def steps_per_epoch(num_clips: int, batch_size: int) -> int:
 
 
 def fixed_length(
-    clips: Clips, indices: np.ndarray, *, batch_size: int, length_samples: int, seed: int, start: int, stop: int
+    clips: Clips,
+    indices: np.ndarray,
+    *,
+    batch_size: int,
+    length_samples: int,
+    placement: str = "start",
+    seed: int,
+    start: int,
+    stop: int,
 ) -> Iterator[Batch]:
     """Training batches `start` to `stop` (exclusive) of an endless, seeded sequence of shuffled epochs."""
     num_steps = steps_per_epoch(len(indices), batch_size)
     order_of = _EpochOrder(len(indices), seed)
+    shape: dict[str, Any] = dict(batch_size=batch_size, length_samples=length_samples, placement=placement)
     for step in range(start, stop):
         epoch, position = divmod(step, num_steps)
         chosen = order_of(epoch)[position * batch_size : (position + 1) * batch_size]
-        yield gather(clips, indices[chosen], batch_size=batch_size, length_samples=length_samples)
+        yield gather(clips, indices[chosen], **shape)
 
 
 def bucketed(
@@ -80,11 +101,13 @@ def bucketed(
         yield gather(clips, indices[chosen], batch_size=batch_size, length_samples=length_samples)
 
 
-def evaluation(clips: Clips, indices: np.ndarray, *, batch_size: int, length_samples: int) -> Iterator[Batch]:
+def evaluation(
+    clips: Clips, indices: np.ndarray, *, batch_size: int, length_samples: int, placement: str = "start"
+) -> Iterator[Batch]:
     """Each clip exactly once, in order; the last batch is filled with rows of mask 0."""
     for start in range(0, len(indices), batch_size):
         chosen = indices[start : start + batch_size]
-        yield gather(clips, chosen, batch_size=batch_size, length_samples=length_samples)
+        yield gather(clips, chosen, batch_size=batch_size, length_samples=length_samples, placement=placement)
 
 
 def prefetch(batches: Iterable[T], size: int = 3) -> Iterator[T]:

@@ -1,0 +1,119 @@
+"""Digits spoken by espeak-ng's voices, laid out as AudioMNIST: harder than the formant synthesiser's, extra `[tts]`.
+
+espeak-ng is GPL-3.0 and is run as a program of its own. Its noise depends on all it has said before, so that one
+fresh process says everything in one order: then the same seed gives the same bytes.
+"""
+
+import argparse
+import ctypes
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from audiojax.data.disk import whole_folder
+from audiojax.data.phonemes import DIGITS
+from audiojax.types import InputError, Progress
+
+VERSION = 1
+FILE_RATE_HZ = 48_000
+LANGUAGES = ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-029", "en-us-nyc", "en-gb-x-gbclan", "en-gb-x-gbcwmd")
+_RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4  # espeak_PARAMETER
+_MAX_SECONDS = 0.99
+
+
+def write_espeak(folder: Path, *, num_voices: int, num_takes: int, seed: int, progress: Progress) -> None:
+    """Writes num_voices x 10 x num_takes clips, 48 kHz PCM_16. The folder appears whole or not at all.
+
+    Raises InputError where the extra is not installed, or espeak-ng fails.
+    """
+    if importlib.util.find_spec("espeakng_loader") is None:
+        raise InputError("config.data.source is 'espeak', which needs an extra: pip install -e '.[tts]'.")
+    numbers = [f"--{name}={value}" for name, value in (("voices", num_voices), ("takes", num_takes), ("seed", seed))]
+    with whole_folder(folder) as partial:
+        command = [sys.executable, "-m", "audiojax.data.espeak", str(partial), *numbers]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout and process.stderr
+            for line in process.stdout:
+                progress(int(line), num_voices * len(DIGITS) * num_takes)
+            complaint = " ".join(process.stderr.read().split())
+        if process.returncode:
+            raise InputError(f"espeak-ng failed ({complaint[-200:]}); use --config.data.source=synthetic.")
+
+
+class _Espeak:
+    """The library, by ctypes: text in, f32[t] out."""
+
+    def __init__(self, seed: int):
+        import espeakng_loader
+
+        self._library = ctypes.CDLL(espeakng_loader.get_library_path())
+        self.data_path = Path(espeakng_loader.get_data_path())
+        self._blocks: list[np.ndarray] = []
+        callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+        self._callback = callback(self._collect)  # kept: the library holds a bare pointer
+        self.rate_hz = self._library.espeak_Initialize(2, 0, str(self.data_path.parent).encode(), 0)  # 2: synchronous
+        if self.rate_hz <= 0:
+            raise RuntimeError("espeak_Initialize failed")
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
+        self._library.espeak_SetSynthCallback(self._callback)
+
+    def _collect(self, samples, count: int, _) -> int:
+        if samples and count > 0:
+            self._blocks.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        return 0
+
+    def say(self, text: str, voice: str, **parameters: int) -> np.ndarray:
+        if self._library.espeak_SetVoiceByName(voice.encode()):
+            raise RuntimeError(f"espeak-ng has no voice {voice}")
+        for number, value in parameters.items():
+            self._library.espeak_SetParameter({"rate": _RATE, "pitch": _PITCH, "range": _RANGE}[number], value, 0)
+        self._blocks.clear()
+        content = text.encode() + b"\0"
+        self._library.espeak_Synth(content, len(content), 0, 1, 0, 1, None, None)  # from character 0, UTF-8
+        self._library.espeak_Synchronize()
+        return np.concatenate(self._blocks).astype(np.float32) / 32768
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    for name in ("voices", "takes", "seed"):
+        parser.add_argument(f"--{name}", type=int)
+    args = parser.parse_args()
+    espeak = _Espeak(args.seed)
+    variants = sorted(path.name for path in (espeak.data_path / "voices" / "!v").iterdir())
+    data, meta, done = args.folder / "data", {}, 0
+    for number in range(1, args.voices + 1):
+        rng = np.random.default_rng([args.seed, number])
+        language, variant = str(rng.choice(LANGUAGES)), str(rng.choice(variants))
+        rate, pitch, spread = rng.integers(130, 200), rng.integers(25, 75), rng.integers(30, 70)
+        where = data / f"{number:02d}"
+        where.mkdir(parents=True)
+        for digit, word in enumerate(DIGITS):
+            for take in range(args.takes):
+                clip = espeak.say(
+                    word,
+                    f"{language}+{variant}",
+                    rate=int(rate + rng.integers(-15, 16)),
+                    pitch=int(pitch + rng.integers(-6, 7)),
+                    range=int(spread),
+                )
+                clip = soxr.resample(clip, espeak.rate_hz, FILE_RATE_HZ)
+                silence = np.zeros(int(rng.uniform(0.02, 0.2) * FILE_RATE_HZ), np.float32)
+                clip = np.concatenate([silence, clip])[: int(_MAX_SECONDS * FILE_RATE_HZ)]
+                clip *= 10 ** (rng.uniform(-20, -3) / 20) / max(float(np.abs(clip).max()), 1e-6)
+                soundfile.write(where / f"{digit}_{number:02d}_{take}.wav", clip, FILE_RATE_HZ, subtype="PCM_16")
+                done += 1
+        print(done, flush=True)
+        meta[f"{number:02d}"] = {"accent": language, "age": 30, "gender": "unknown", "origin": f"espeak-ng +{variant}"}
+    (data / "audioMNIST_meta.txt").write_text(json.dumps(meta, indent=4))
+
+
+if __name__ == "__main__":
+    _main()

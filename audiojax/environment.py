@@ -1,0 +1,43 @@
+"""What a run was made with: the revision of this code, the versions of its libraries, the devices."""
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import jax
+
+LIBRARIES = ("audiojax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "soundfile", "soxr")
+
+
+def describe(num_devices: int) -> dict:
+    """Ready for JSON. The revision ends in "-dirty" where files differ from it, and is None outside a checkout."""
+    return {
+        "revision": _revision(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "devices": f"{num_devices} x {jax.devices()[0].device_kind}",
+        "versions": {name: _version(name) for name in LIBRARIES},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _revision() -> str | None:
+    """Of the repository that tracks this very file: an environment may lie within somebody else's."""
+    here = Path(__file__).resolve()
+    try:
+        _git(here.parent, "ls-files", "--error-unmatch", here.name)
+        return _git(here.parent, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -1,0 +1,182 @@
+"""Downloads from a real server on the loopback: broken transfers, resumed ones, archives that mean harm."""
+
+import http.server
+import io
+import tarfile
+import threading
+
+import pytest
+import soundfile
+from conftest import tone
+
+from audiojax import download
+from audiojax.data import sources
+from audiojax.types import InputError
+
+
+def wav(label: int, take: int) -> bytes:
+    out = io.BytesIO()
+    soundfile.write(out, tone(label, 1, take), 8000, format="WAV")
+    return out.getvalue()
+
+
+def archive(members: dict[str, bytes | tarfile.TarInfo]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        for name, content in members.items():
+            if isinstance(content, tarfile.TarInfo):
+                content.name = name
+                tar.addfile(content)
+                continue
+            about = tarfile.TarInfo(name)
+            about.size = len(content)
+            tar.addfile(about, io.BytesIO(content))
+    return out.getvalue()
+
+
+GOOD = {f"top/recordings/{label}_ann_{take}.wav": wav(label, take) for label in range(10) for take in range(6)}
+
+
+class Server:
+    """Serves `content`; breaks off after `broken_after` bytes of each of the first `breaks` answers."""
+
+    def __init__(self):
+        self.content, self.breaks, self.broken_after, self.ranges, self.requests = b"", 0, 0, True, []
+        self.status, self.tag = 200, '"1"'
+        ours = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                wanted = self.headers.get("Range")
+                ours.requests.append(wanted)
+                start = 0
+                if wanted and ours.ranges and self.headers.get("If-Range") == ours.tag:
+                    start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+                body = ours.content[start:]
+                self.send_response(206 if start else ours.status)
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("ETag", ours.tag)
+                self.end_headers()
+                if ours.breaks:
+                    ours.breaks -= 1
+                    body = body[: ours.broken_after]
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/archive.tar.gz"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    small = download.ARCHIVES["fsdd"]._replace(num_speakers=1, num_clips=60)
+    monkeypatch.setitem(download.ARCHIVES, "fsdd", small)
+    monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(download, "_BLOCK_BYTES", 1000)
+    server = Server()
+    server.content = archive(GOOD | {"top/README.md": b"read me", "top/recordings/extra.txt": b""})
+    yield server
+    server.close()
+
+
+def test_a_download_can_be_read_and_is_not_made_twice(server, tmp_path, run_cli):
+    found = download.fetch("fsdd", tmp_path / "fsdd", server.url)
+    assert len(found.files) == 60 and sorted(path.name for path in tmp_path.iterdir()) == ["fsdd"]
+    assert sorted(path.name for path in (tmp_path / "fsdd").iterdir()) == ["recordings"]
+    assert len(sources.read_sound(tmp_path / "fsdd" / found.files[0].path, 8000)) > 500
+    code, out, _ = run_cli("download", "fsdd", "--root", tmp_path / "fsdd", "--url", server.url)
+    assert code == 0 and "60 clips of 1 speakers" in out and len(server.requests) == 1
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_broken_transfer_goes_on(server, tmp_path, ranges):
+    server.breaks, server.broken_after, server.ranges = 2, 10_000, ranges
+    assert len(download.fetch("fsdd", tmp_path / "fsdd", server.url).files) == 60
+    assert server.requests == [None, "bytes=10000-", "bytes=20000-" if ranges else "bytes=10000-"]
+
+
+def test_a_transfer_that_never_succeeds_goes_on_in_the_next_start(server, tmp_path):
+    server.breaks, server.broken_after = 4, 5_000
+    with pytest.raises(InputError, match="git clone"):
+        download.fetch("fsdd", tmp_path / "fsdd", server.url)
+    assert not (tmp_path / "fsdd").exists()
+    assert len(download.fetch("fsdd", tmp_path / "fsdd", server.url).files) == 60
+    assert server.requests[-1] == "bytes=20000-"
+
+
+def test_another_content_is_not_joined_to_the_old(server, tmp_path, monkeypatch):
+    whole, server.content = server.content, bytes(len(server.content))
+    server.breaks, server.broken_after = 1, 5_000
+
+    def change(seconds):
+        server.content, server.tag = whole, '"2"'
+
+    monkeypatch.setattr(download.time, "sleep", change)
+    assert len(download.fetch("fsdd", tmp_path / "fsdd", server.url).files) == 60
+
+
+def link(kind: bytes, target: str) -> tarfile.TarInfo:
+    about = tarfile.TarInfo()
+    about.type, about.linkname = kind, target
+    return about
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("../outside.wav", b"x"),
+        ("top/../../recordings/0_ann_0.wav", b"x"),
+        ("/tmp/audiojax-outside.wav", b"x"),
+        ("top/recordings/../../outside.wav", b"x"),
+        ("top/recordings", link(tarfile.SYMTYPE, "/tmp")),
+        ("top/recordings/0_eve_0.wav", link(tarfile.SYMTYPE, "/etc/passwd")),
+        ("top/recordings/0_eve_1.wav", link(tarfile.LNKTYPE, "top/recordings/0_ann_0.wav")),
+        ("top/recordings/0_eve_2.wav", link(tarfile.CHRTYPE, "")),
+    ],
+)
+def test_an_archive_that_means_harm_writes_nothing_outside(server, tmp_path, name, content):
+    server.content = archive({name: content} | GOOD)
+    folder = tmp_path / "a" / "b"
+    assert len(download.fetch("fsdd", folder / "fsdd", server.url).files) == 60
+    written = [path for path in tmp_path.rglob("*") if not path.is_dir()]
+    assert len(written) == 60 and all(path.parent == folder / "fsdd" / "recordings" for path in written)
+    assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"not an archive", "is no good"),
+        (archive(GOOD)[:20_000], "is no good"),
+        (archive({"top/recordings/0_ann_0.wav": bytes(6_000_000)}), "holds more than"),
+        (archive({"top/recordings/0_ann_0.wav": wav(0, 0)}), "it holds 1 clips of 1 speakers instead of 60"),
+        (archive({"top/README.md": b""}), "is not a folder"),
+    ],
+)
+def test_what_arrived_is_checked(server, tmp_path, content, words):
+    server.content = content
+    with pytest.raises(InputError, match=words):
+        download.fetch("fsdd", tmp_path / "fsdd", server.url)
+    assert not (tmp_path / "fsdd").exists()
+    server.content, server.tag = archive(GOOD), '"2"'
+    assert len(download.fetch("fsdd", tmp_path / "fsdd", server.url).files) == 60
+
+
+def test_without_a_network_one_sentence_says_what_to_do(run_cli, tmp_path, server):
+    code, _, err = run_cli("download", "fsdd", "--root", tmp_path / "fsdd", "--url", "http://127.0.0.1:9/x")
+    assert code == 1 and len(err.splitlines()) == 1 and "git clone" in err and "--config.data.root=DIR" in err
+    server.status = 404
+    code, _, err = run_cli("download", "fsdd", "--root", tmp_path / "fsdd", "--url", server.url)
+    assert code == 1 and "404" in err and len(err.splitlines()) == 1
+
+
+def test_the_pinned_archives_are_pinned():
+    for known in download.ARCHIVES.values():
+        assert len(known.commit) == 40 and known.commit in known.url and known.url.startswith("https://")
