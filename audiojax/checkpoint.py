@@ -5,6 +5,7 @@ Each holds the state and a checksum of it: a bit that flipped on the disk would 
 
 import contextlib
 import json
+import logging
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
@@ -114,6 +115,19 @@ def check_finite(state: TrainState) -> None:
         )
 
 
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """absl, through which orbax warns of what it was asked for, speaks up for errors only."""
+    log = logging.getLogger("absl")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
+@_quietly()
 def restore_variables(workdir: Path, which: str) -> tuple[dict, int]:
     """`{"params", "batch_stats"}` as numpy arrays, without the optimizer, and their step; `which` is best or last.
 
@@ -140,7 +154,7 @@ def restore_variables(workdir: Path, which: str) -> tuple[dict, int]:
     except Exception as error:
         raise InputError(
             f"checkpoint {step} in {folder} is damaged ({_reason(error)}); take the other with "
-            "--checkpoint=best or last, or run the training command again, which repairs it."
+            "--checkpoint=best or last, or train again."
         ) from None
     return variables, step
 

@@ -21,7 +21,7 @@ from audiojax.state import EvalStep
 from audiojax.trained import Trained
 from audiojax.types import Batch, Clips, InputError
 
-NUM_WORST = 12
+NUM_WORST = 8
 
 
 def score(eval_step: EvalStep, variables: dict, parts: Iterable[Batch], num_labels: int, mesh: Mesh) -> Metrics:

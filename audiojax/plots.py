@@ -23,11 +23,11 @@ def _figure(*args, **kwargs):
     return pyplot.subplots(*args, layout="constrained", **kwargs)
 
 
-def _save(figure, path: Path) -> Path:
+def _save(figure, path: Path, dpi: int = 150) -> Path:
     from matplotlib import pyplot
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=dpi)
     pyplot.close(figure)
     return path
 
@@ -131,4 +131,4 @@ def waveforms_and_spectrograms(
         )
         below.set(xlabel="seconds", ylabel="kHz")
     figure.suptitle(title)
-    return _save(figure, path)
+    return _save(figure, path, dpi=150 if num_rows == 1 else 90)

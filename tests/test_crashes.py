@@ -153,7 +153,7 @@ def test_all_checkpoints_damaged_starts_anew(tiny_config, trained_run, tmp_path,
     (workdir / "summary.json").unlink()
     for step in (workdir / "checkpoints").iterdir():
         delete_half(step)
-    with pytest.raises(InputError, match=r"is damaged .*run the training command again"):
+    with pytest.raises(InputError, match=r"is damaged .*train again"):
         restore_variables(workdir, "best")
     train.run(tiny_config(), workdir)
     said = capsys.readouterr().out
