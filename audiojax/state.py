@@ -86,7 +86,7 @@ def create_state(
 ) -> TrainState:
     """A fresh state, the same for the same seed."""
     audio, length = jnp.zeros((1, length_samples), jnp.int16), jnp.full(1, length_samples, jnp.int32)
-    variables = model.init(jax.random.key(seed), audio, length)
+    variables = jax.jit(model.init)(jax.random.key(seed), audio, length)  # one program, without the forward pass
     params = variables["params"]
     statistics, metrics = variables.get("batch_stats", {}), Metrics.zero(num_labels)
     step, gradient_norm = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)

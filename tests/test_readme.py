@@ -73,6 +73,7 @@ def test_the_example_in_python_runs(place, tmp_path):
     [example] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     [file, *_] = sorted(Path(_cache()).rglob("data/01/7_01_0.wav"))
     (folder / "example.py").write_text(example.replace("FILE.wav", str(file)))
+    (tmp_path / "compiled").symlink_to(Path(_cache()) / "compiled")
     environment = os.environ | {"AUDIOJAX_CACHE": str(tmp_path)}  # so that the workers run below a plain script too
     done = subprocess.run([sys.executable, "example.py"], cwd=folder, capture_output=True, text=True, env=environment)
     assert done.returncode == 0 and done.stderr == "", done.stderr
