@@ -84,13 +84,13 @@ def reliability(curve: Reliability, title: str, path: Path) -> Path:
 
 def accuracy_by_group(groups: Mapping[str, dict], title: str, path: Path) -> Path:
     """A row a group of {name: {"accuracy", "interval", "clips"}}: its accuracy and the 95 % interval."""
-    figure, axis = _figure(figsize=(6, 0.24 * len(groups) + 1.2))
+    figure, axis = _figure(figsize=(6, 0.24 * len(groups) + 1.0))
     accuracy = np.array([of["accuracy"] for of in groups.values()])
     reach = np.abs(np.array([of["interval"] for of in groups.values()]).T - accuracy)
     axis.errorbar(accuracy, range(len(groups)), xerr=reach, fmt="o", color=PARTS["train"], markersize=4, capsize=2)
     axis.set_yticks(range(len(groups)), [f"{name} ({of['clips']:,})" for name, of in groups.items()], fontsize=8)
     axis.xaxis.set_major_formatter("{x:.0%}")
-    axis.set(title=title, xlim=(None, 1.01))
+    axis.set(title=title, xlim=(None, 1.01), ylim=(-0.7, len(groups) - 0.3))
     axis.grid(axis="x", alpha=0.25)
     return _save(figure, path)
 

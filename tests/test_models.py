@@ -38,6 +38,8 @@ def test_exact_parameter_counts(fields, num_samples, count):
 def test_an_unknown_model_is_one_sentence():
     with pytest.raises(InputError, match="choose one of audionet"):
         models.build(name="audinet", num_labels=10)
+    with pytest.raises(InputError, match=r"config\.model\.unit_rms is no key of audionet"):
+        models.build(name="audionet", num_labels=10, unit_rms=True)
 
 
 @pytest.mark.parametrize("num_samples", [64, 65])

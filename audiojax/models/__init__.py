@@ -1,5 +1,7 @@
 """The networks by name, and `build`, which turns a config's model section into one of them."""
 
+import dataclasses
+
 from flax import linen as nn
 
 from audiojax.models.audionet import AudioNet
@@ -9,7 +11,11 @@ MODELS: dict[str, type[nn.Module]] = {"audionet": AudioNet}
 
 
 def build(*, name: str, num_labels: int, **fields) -> nn.Module:
-    """The network `name`, with one output a label. Raises InputError for a name that is not in MODELS."""
+    """The network `name`, with one output a label. Raises InputError for a name or field that does not exist."""
     if name not in MODELS:
         raise InputError(f"config.model.name is {name!r}; choose one of {', '.join(MODELS)}.")
-    return MODELS[name](num_labels=num_labels, **fields)
+    model = MODELS[name]
+    unknown = sorted(fields.keys() - {field.name for field in dataclasses.fields(model)})
+    if unknown:
+        raise InputError(f"config.model.{unknown[0]} is no key of {name}; was this run made by another version?")
+    return model(num_labels=num_labels, **fields)
