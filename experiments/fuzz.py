@@ -15,6 +15,7 @@ import resource
 import signal
 import sys
 import tempfile
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -76,6 +77,7 @@ def answer(seed: int, folder: Path) -> str:
     path = folder / f"{seed}.{extension}"
     path.write_bytes(damage(content, rng))
     try:
+        warnings.simplefilter("error")
         if extension == "txt":
             speakers = sources.read_metadata(path)
             return "clip" if all(isinstance(name, str) for name in speakers) else "not a table"

@@ -34,7 +34,7 @@ def prepare_clip(audio: np.ndarray, source_rate_hz: int, rate_hz: int) -> np.nda
     if not np.isfinite(audio).all():
         raise InputError("holds samples that are not finite numbers")
     if source_rate_hz != rate_hz:
-        audio = soxr.resample(audio, source_rate_hz, rate_hz, quality="HQ")
+        audio = soxr.resample(np.clip(audio, -8, 8), source_rate_hz, rate_hz, quality="HQ")  # 1e38 overflows in soxr
     if not audio.size:
         raise InputError(f"is shorter than one sample at {rate_hz} Hz")
     return np.clip(np.rint(np.clip(audio, -1, 1) * 32768.0), -32768, 32767).astype(np.int16)
