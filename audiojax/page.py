@@ -14,7 +14,8 @@ from audiojax.types import Clips
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.5rem; border-bottom: 1px solid #ddd; }
-img { max-width: 100%; display: block; } img.half { max-width: 34rem; width: 100%; } table { border-collapse: collapse; } td, th { padding: .2rem .8rem; text-align: left; }
+img { max-width: 100%; display: block; } img.half { max-width: 34rem; width: 100%; }
+table { border-collapse: collapse; } td, th { padding: .2rem .8rem; text-align: left; }
 td.n { text-align: right; font-variant-numeric: tabular-nums; } tr:nth-child(even) { background: #f6f6f6; }
 .big { font-size: 2.2rem; font-weight: 600; } .note { color: #666; } audio { height: 2rem; vertical-align: middle; }
 .row { display: flex; flex-wrap: wrap; gap: 2rem; align-items: flex-start; } .row > * { flex: 1 1 20rem; }
@@ -58,8 +59,8 @@ def write(workdir: Path, clips: Clips, result: dict) -> Path:
         _image(pictures["confusion"], "half"),
         _table("word", result["accuracy_by_label"]),
         "<h2>How sure, how right</h2>",
-        f'<div class="row">{_image(pictures["reliability"], "half")}<p>Temperature {raw["temperature"]:.2f}, fitted on the '
-        f"validation clips. Expected calibration error {raw['error']:.1%} with it, {raw['error_uncalibrated']:.1%} "
+        f'<div class="row">{_image(pictures["reliability"], "half")}<p>Temperature {raw["temperature"]:.2f}, fitted '
+        f"on the validation clips. Expected calibration error {raw['error']:.1%} with it, {raw['error_uncalibrated']:.1%} "
         f"without; loss {raw['loss']:.3f} with it, {result['loss']:.3f} without.</p></div>",
         "<h2>Who was heard how well</h2>",
         *(_image(pictures[kind], "half") for kind in ("speaker", "sex", "accent")),

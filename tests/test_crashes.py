@@ -1,5 +1,6 @@
 """What may happen to a run while it trains, and after: nothing is lost, and it ends with an unbroken run's numbers."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -203,7 +204,8 @@ def test_workers_end_with_a_killed_parent():
     code = (
         "import os, time\nfrom audiojax.data import workers\n"
         "if __name__ == '__main__':\n"
-        " pool = workers.pool(2)\n print(*[pool.submit(os.getpid).result() for _ in range(2)], flush=True)\n"
+        " executor = workers.pool(2)\n pool = executor.__enter__()\n"
+        " print(*[pool.submit(os.getpid).result() for _ in range(2)], flush=True)\n"
         " pool.submit(time.sleep, 60)\n time.sleep(60)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -212,6 +214,22 @@ def test_workers_end_with_a_killed_parent():
     parent.kill()
     parent.wait()
     wait_for(lambda: not any(_runs(pid) for pid in pids), 20)
+
+
+def _die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_one_sentence_and_the_others_end_with_the_block():
+    with pytest.raises(InputError, match="was killed"), workers.pool(2) as pool:
+        pids = [pool.submit(os.getpid).result() for _ in range(4)]
+        pool.submit(_die).result()
+    with pytest.raises(KeyboardInterrupt), workers.pool(2) as pool:
+        pids += [pool.submit(os.getpid).result()]
+        pool.submit(time.sleep, 60)
+        start = time.monotonic()
+        raise KeyboardInterrupt
+    assert time.monotonic() - start < 30 and not any(_runs(pid) for pid in pids)
 
 
 def _runs(pid: int) -> bool:

@@ -53,6 +53,18 @@ def test_a_run_learns_and_leaves_what_it_promises(trained_run):
     assert [row["step"] for row in rows if "step/loss" in row] == list(range(2, 36, 2))
 
 
+def test_the_sums_of_an_epoch_are_those_of_its_steps(tiny_config, tmp_path):
+    train.run(tiny_config(**{"train.num_epochs": 2, "train.log_every_steps": 1}), tmp_path / "run")
+    rows = runlog.read_rows(tmp_path / "run")
+    for epoch in (0, 1):
+        steps = [row for row in rows if "step/loss" in row][7 * epoch : 7 * epoch + 7]
+        whole = [row for row in rows if "epoch" in row][epoch]
+        for name in ("loss", "accuracy"):
+            assert abs(np.mean([row[f"step/{name}"] for row in steps]) - whole[f"train/{name}"]) < 1e-5
+        assert steps[-1]["gradient_norm"] == whole["gradient_norm"]
+        assert steps[-1]["learning_rate"] == whole["learning_rate"]
+
+
 def test_permuted_labels_fall_to_chance(tiny_config, tones, tmp_path):
     """If they did not, something would tell the network the answer."""
     root = tmp_path / "permuted"
@@ -174,6 +186,19 @@ def test_the_best_and_the_last_are_kept(saved):
         assert same_numbers(checkpoints.restore("best", state(0), sharding), state(2))
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["2", "4", "5"]
     assert BEST_BY == "validation/accuracy"
+
+
+def test_a_checkpoint_without_a_score_is_the_last_and_gives_way_to_the_scored_one(saved):
+    state, workdir = saved
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    with Checkpoints(workdir) as checkpoints:
+        checkpoints.save(state(1), 0.3)
+        checkpoints.save(state(2), None)
+        assert same_numbers(checkpoints.restore("last", state(0), sharding), state(2))
+        assert same_numbers(checkpoints.restore("best", state(0), sharding), state(1))
+        checkpoints.save(state(2), 0.9)
+    with Checkpoints(workdir) as checkpoints:
+        assert checkpoints.last_step == checkpoints.best_step == 2
 
 
 def test_what_is_not_finite_is_never_saved(saved):

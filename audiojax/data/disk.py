@@ -49,7 +49,7 @@ def only_process(folder: Path) -> Iterator[None]:
         with filelock.FileLock(folder / "lock", timeout=0):
             yield
     except filelock.Timeout:
-        raise InputError(f"{folder} is in use by another process; wait for it, or give another --workdir.") from None
+        raise InputError(f"{folder} is in use by another process; wait for it to end, or choose another.") from None
 
 
 @contextlib.contextmanager

@@ -4,9 +4,13 @@ import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 
 import loky
 import psutil
+
+from audiojax.types import InputError
 
 
 def num_cores() -> int:
@@ -14,12 +18,23 @@ def num_cores() -> int:
     return loky.cpu_count()
 
 
-def pool(num_workers: int) -> loky.ProcessPoolExecutor:
-    """An executor of `num_workers` processes. Ctrl-C stops them through their parent; SIGKILL of it ends them too.
+@contextlib.contextmanager
+def pool(num_workers: int) -> Iterator[loky.ProcessPoolExecutor]:
+    """An executor of `num_workers` processes, which are gone when the block ends, however it ends.
 
-    They are not forks, which may hang where jax runs threads, and do not import the program that starts them.
+    They are not forks, which may hang where jax runs threads, and do not import the program that starts them. Ctrl-C
+    ends them through their parent, and so does SIGKILL of it. Raises InputError where one of them is killed.
     """
-    return loky.ProcessPoolExecutor(num_workers, initializer=_begin, initargs=(os.getpid(),))
+    executor = loky.ProcessPoolExecutor(num_workers, initializer=_begin, initargs=(os.getpid(),))
+    try:
+        yield executor
+        executor.shutdown()
+    except BrokenProcessPool:
+        raise InputError(
+            "a process that helped was killed, most often for want of memory; make room, and run the command again."
+        ) from None
+    finally:
+        executor.shutdown(kill_workers=True)
 
 
 def _begin(parent: int) -> None:
