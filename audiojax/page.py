@@ -61,7 +61,8 @@ def write(workdir: Path, clips: Clips, result: dict) -> Path:
         "<h2>How sure, how right</h2>",
         f'<div class="row">{_image(pictures["reliability"], "half")}<p>Temperature {raw["temperature"]:.2f}, fitted '
         f"on the validation clips. Expected calibration error {raw['error']:.1%} with it, "
-        f"{raw['error_uncalibrated']:.1%} without; loss {raw['loss']:.3f} with it, {result['loss']:.3f} without.</p></div>",
+        f"{raw['error_uncalibrated']:.1%} without; loss {raw['loss']:.3f} with it, "
+        f"{result['loss']:.3f} without.</p></div>",
         "<h2>Who was heard how well</h2>",
         *(_image(pictures[kind], "half") for kind in ("speaker", "sex", "accent")),
         '<p class="note">Accuracy with its 95 % Wilson interval; the number of clips in brackets.</p>',
