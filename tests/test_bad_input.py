@@ -110,7 +110,12 @@ def test_bad_files_can_be_left_out(run_cli, mixed, tmp_path):
         assert code == 0 and "199 clips of 5 speakers" in out and "4 of 203 files of audiomnist are left out" in err
         for name in ("5_01_9.wav cannot", "5_02_3.wav is trunc", "5_03_3.wav is the same take", "12_03_3.wav is not"):
             assert name in err, name
-    assert run_cli("prepare", *args)[0] == 1  # the cache of the one is not believed by the other
+    assert run_cli("prepare", *args)[0] == 1
+    for listed in ("02/5_02_3.wav", "03/5_03_03.wav", "03/12_03_3.wav"):
+        (mixed / "data" / listed).unlink()
+    assert run_cli("prepare", *args, "--config.data.on_bad_file=skip")[0] == 0
+    code, _, err = run_cli("prepare", *args)  # the cache of the one is not believed by the other
+    assert code == 1 and "5_01_9.wav cannot" in err
 
 
 def test_a_folder_of_words_works_in_every_command(run_cli, tmp_path):

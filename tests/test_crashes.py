@@ -192,6 +192,22 @@ def test_two_may_make_the_same_folder_at_once(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
+def test_a_folder_that_appears_at_the_last_moment_is_replaced(tmp_path, monkeypatch):
+    rename, folder = Path.rename, tmp_path / "folder"
+
+    def late(self, target):
+        if ".partial-" in self.name and not folder.exists():
+            folder.mkdir()
+            (folder / "theirs").write_text("")
+            monkeypatch.undo()
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    with whole_folder(folder) as partial:
+        (partial / "ours").write_text("")
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "ours"]
+
+
 def _make_many(job):
     folder, number = job
     for _ in range(50):
