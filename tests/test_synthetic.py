@@ -1,5 +1,6 @@
 """The embedded data: real files in AudioMNIST's layout, each a function of (seed, voice, digit, take) alone."""
 
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -59,6 +60,21 @@ def test_other_words_can_be_said():
     assert sound.dtype == np.float32 and 0.2 * 16000 < len(sound) <= 0.99 * 16000 and np.isfinite(sound).all()
     said = {name for variants in phonemes.PRONUNCIATIONS.values() for word in variants for name in word.split()}
     assert said < set(phonemes.PHONEMES) and list(phonemes.PRONUNCIATIONS) == list(phonemes.DIGITS)
+
+
+def test_knocks_are_heard_and_stay_below_the_word():
+    many = [voices.make_voice(1, number) for number in range(1, 21)]
+    assert all(1 <= voice.knocks <= 3.5 for voice in many)
+    rng = np.random.default_rng(0)
+    sounds = [synthetic._knocks(3.0, 8000, 1.0, rng) for _ in range(50)]
+    peaks = np.array([np.abs(sound).max() for sound in sounds])
+    assert not synthetic._knocks(0.0, 8000, 1.0, rng).any()
+    assert (peaks > 0).sum() > 40 and np.median(peaks[peaks > 0]) < 10 ** (-5 / 20) * 1.2
+    quiet, loud = (
+        synthetic.synthesise("six", dataclasses.replace(voices.NEUTRAL, knocks=knocks), np.random.default_rng(3))
+        for knocks in (0.0, 40.0)
+    )
+    assert np.abs(quiet[-400:]).mean() < 0.3 * np.abs(loud[-400:]).mean()
 
 
 def test_formants_are_where_the_inventory_puts_them():
