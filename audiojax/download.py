@@ -11,6 +11,7 @@ import re
 import shutil
 import tarfile
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -136,7 +137,7 @@ def _unpack(archive: Archive, packed: Path, folder: Path, progress: Progress) ->
             done = 0
             for member in members:
                 match = wanted.fullmatch(member.name)
-                too_long = member.offset_data + member.size > MAX_ARCHIVE_BYTES  # a bomb is not even skipped
+                too_long = not 0 <= member.size <= MAX_ARCHIVE_BYTES - member.offset_data  # a bomb is not even skipped
                 if not too_long and (match is None or not member.isfile()):
                     continue
                 if match is None or too_long or member.size > MAX_FILE_BYTES or done > archive.num_clips:
@@ -149,8 +150,13 @@ def _unpack(archive: Archive, packed: Path, folder: Path, progress: Progress) ->
                     shutil.copyfileobj(content, out)
                 done += 1
                 progress(done, max(done, archive.num_clips))
+            stream = members.fileobj
+            assert stream is not None
+            while stream.read(1 << 20):  # the checksum comes last, and only who reads that far has it compared
+                if stream.tell() > MAX_ARCHIVE_BYTES:
+                    raise InputError(f"the archive holds more than {archive.repository} should (behind its last file)")
         _check(archive, folder)
-    except (tarfile.TarError, EOFError, OSError, InputError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, ValueError, OSError, InputError) as error:
         if isinstance(error, OSError) and error.errno:  # the disk, not the archive
             raise
         packed.unlink(missing_ok=True)

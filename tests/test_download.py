@@ -1,5 +1,6 @@
 """Downloads from a real server on the loopback: broken transfers, resumed ones, archives that mean harm."""
 
+import gzip
 import http.server
 import io
 import tarfile
@@ -167,6 +168,44 @@ def test_what_arrived_is_checked(server, tmp_path, content, words):
     assert not (tmp_path / "fsdd").exists()
     server.content, server.tag = archive(GOOD), '"2"'
     assert len(download.fetch("fsdd", tmp_path / "fsdd", server.url).files) == 60
+
+
+def unpack(content: bytes, folder):
+    """What lies in `folder` after `content` is unpacked there; None where it was refused with a sentence."""
+    packed = folder.with_suffix(".tar.gz")
+    packed.write_bytes(content)
+    folder.mkdir()
+    try:
+        download._unpack(download.ARCHIVES["fsdd"], packed, folder, lambda *_: None)
+    except InputError as error:
+        assert "is no good and was deleted" in str(error) and "\n" not in str(error) and not packed.exists()
+        return None
+    return {path.name: path.read_bytes() for path in folder.rglob("*.wav")}
+
+
+def test_a_flipped_bit_is_refused_or_harmless(server, tmp_path, monkeypatch):
+    names = list(GOOD)[:2]
+    monkeypatch.setitem(download.ARCHIVES, "fsdd", download.ARCHIVES["fsdd"]._replace(num_clips=2))
+    content = archive({name: GOOD[name] for name in names})
+    whole = unpack(content, tmp_path / "whole")
+    assert whole and len(whole) == 2
+    bits = [*range(160), *range(160, 8 * len(content) - 160, 41), *range(8 * len(content) - 160, 8 * len(content))]
+    refused = 0
+    for bit in bits:
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        found = unpack(bytes(flipped), tmp_path / str(bit))
+        assert found in (None, whole), bit
+        refused += found is None
+    assert refused > len(bits) - 160  # the header holds a time and a name that nobody reads
+
+
+def test_what_follows_the_last_member_is_read_to_its_end_but_not_for_ever(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "MAX_ARCHIVE_BYTES", 3_000_000)
+    blank = gzip.compress(bytes(2_000_000))
+    assert unpack(archive(GOOD) + blank, tmp_path / "long") == unpack(archive(GOOD), tmp_path / "good")
+    assert unpack(archive(GOOD) + blank[:-9], tmp_path / "cut") is None
+    assert unpack(archive(GOOD) + 2 * blank, tmp_path / "bomb") is None
 
 
 def test_without_a_network_one_sentence_says_what_to_do(run_cli, tmp_path, server):
