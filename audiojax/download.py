@@ -72,18 +72,21 @@ def fetch(name: str, root: Path, url: str | None = None) -> sources.Recordings:
     Raises InputError with what to do by hand where the network, the archive or its content is not what it should be.
     """
     archive = ARCHIVES[name]
-    if root.exists() and any(root.iterdir()):
-        return _check(archive, root)
-    root.parent.mkdir(parents=True, exist_ok=True)
     transfer = root.with_name(f"{root.name}.download")
-    with only_process(transfer):
-        packed = transfer / "archive.tar.gz"
-        with runlog.progress(f"downloading {name}", "bytes") as report:
-            _transfer(archive, url or archive.url, packed, report)
-        with runlog.progress(f"unpacking {name}") as report, whole_folder(root) as partial:
-            _unpack(archive, packed, partial, report)
-    shutil.rmtree(transfer)
-    return archive.read(root)
+    if not _is_there(root):
+        with only_process(transfer):
+            if not _is_there(root):  # another process may have finished it before this one held the lock
+                packed = transfer / "archive.tar.gz"
+                with runlog.progress(f"downloading {name}", "bytes") as report:
+                    _transfer(archive, url or archive.url, packed, report)
+                with runlog.progress(f"unpacking {name}") as report, whole_folder(root) as partial:
+                    _unpack(archive, packed, partial, report)
+            shutil.rmtree(transfer, ignore_errors=True)  # with the lock: who still waits for it finds the folder whole
+    return _check(archive, root)
+
+
+def _is_there(root: Path) -> bool:
+    return root.exists() and any(root.iterdir())
 
 
 def _transfer(archive: Archive, url: str, packed: Path, progress: Progress) -> None:
@@ -109,6 +112,12 @@ def _transfer_once(url: str, part: Path, packed: Path, progress: Progress) -> No
     if have:  # If-Range: another content is sent whole
         headers |= {"Range": f"bytes={have}-", "If-Range": tag_file.read_text()}
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS) as answer:
+        if have and answer.status_code == 416:  # nothing is left to send
+            if answer.headers.get("Content-Range") == f"bytes */{have}":  # an earlier try was killed before it renamed
+                part.rename(packed)
+                return
+            part.unlink()
+            raise requests.ConnectionError(f"the server has less than the {have:,} bytes that were there")
         answer.raise_for_status()
         if answer.status_code != 206:
             have = 0

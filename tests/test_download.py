@@ -3,12 +3,14 @@
 import gzip
 import http.server
 import io
+import subprocess
+import sys
 import tarfile
 import threading
 
 import pytest
 import soundfile
-from conftest import tone
+from conftest import ROOT, tone
 
 from audiojax import download
 from audiojax.data import sources
@@ -54,6 +56,12 @@ class Server:
                 if wanted and ours.ranges and self.headers.get("If-Range") == ours.tag:
                     start = int(wanted.removeprefix("bytes=").removesuffix("-"))
                 body = ours.content[start:]
+                if wanted and start >= len(ours.content):
+                    self.send_response(416)
+                    self.send_header("Content-Range", f"bytes */{len(ours.content)}")
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
                 self.send_response(206 if start else ours.status)
                 self.send_header("Content-Length", str(len(body)))
                 self.send_header("ETag", ours.tag)
@@ -121,6 +129,40 @@ def test_another_content_is_not_joined_to_the_old(server, tmp_path, monkeypatch)
 
     monkeypatch.setattr(download.time, "sleep", change)
     assert len(download.fetch("fsdd", tmp_path / "fsdd", server.url).files) == 60
+
+
+@pytest.mark.parametrize("extra, requests", [(0, 1), (7, 2)])
+def test_a_transfer_killed_before_its_last_step_is_taken_or_made_again(server, tmp_path, extra, requests):
+    transfer = tmp_path / "fsdd.download"
+    transfer.mkdir()
+    (transfer / "archive.tar.part").write_bytes(server.content + bytes(extra))
+    (transfer / "archive.tar.etag").write_text(server.tag)
+    assert len(download.fetch("fsdd", tmp_path / "fsdd", server.url).files) == 60
+    assert len(server.requests) == requests and [path.name for path in tmp_path.iterdir()] == ["fsdd"]
+
+
+FETCH = """
+import sys
+from pathlib import Path
+from audiojax import download
+download.ARCHIVES["fsdd"] = download.ARCHIVES["fsdd"]._replace(num_speakers=1, num_clips=60)
+print(len(download.fetch("fsdd", Path(sys.argv[1]), sys.argv[2]).files))
+"""
+
+
+def test_what_another_process_finishes_meanwhile_is_used(server, tmp_path, monkeypatch):
+    root, lock = tmp_path / "fsdd", download.only_process
+
+    def late(folder):
+        """Another process makes the folder after this one saw none, and before this one holds the lock."""
+        command = [sys.executable, "-c", FETCH, root, server.url]
+        other = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert other.stdout.endswith("60\n"), other.stderr
+        return lock(folder)
+
+    monkeypatch.setattr(download, "only_process", late)
+    assert len(download.fetch("fsdd", root, server.url).files) == 60
+    assert len(server.requests) == 1 and [path.name for path in tmp_path.iterdir()] == ["fsdd"]
 
 
 def link(kind: bytes, target: str) -> tarfile.TarInfo:
