@@ -118,6 +118,16 @@ def test_bad_files_can_be_left_out(run_cli, mixed, tmp_path):
     assert code == 1 and "5_01_9.wav cannot" in err
 
 
+def test_no_good_file_at_all_is_one_sentence_and_no_cache(run_cli, mixed, tmp_path):
+    for path in mixed.rglob("*.wav"):
+        path.write_bytes(b"no sound")
+    args = (f"{CNN}:audiomnist", f"--config.data.root={mixed}", f"--config.data.cache={tmp_path / 'cache'}")
+    for _ in range(2):
+        code, _, err = run_cli("prepare", *args, "--config.data.on_bad_file=skip")
+        assert code == 1 and f"{mixed} holds no sound that can be used: 203 files are bad, as " in err
+        assert "remove it" in err and len(err.splitlines()) == 1 and not list((tmp_path / "cache").iterdir())
+
+
 def test_a_folder_of_words_works_in_every_command(run_cli, tmp_path):
     root = tmp_path / "words"
     for number, word in enumerate(("no", "stop", "yes")):

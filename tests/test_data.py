@@ -151,6 +151,27 @@ def test_a_damaged_cache_is_made_again(tones, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: [],
+        lambda manifest: None,
+        lambda manifest: {"fingerprint": manifest["fingerprint"]},
+        lambda manifest: manifest | {"clips": None},
+        lambda manifest: manifest | {"clips": manifest["clips"] | {"length": ["1"]}},
+        lambda manifest: manifest | {"clips": manifest["clips"] | {"label": [0]}},
+        lambda manifest: manifest | {"speakers": {"01": 5}},
+        lambda manifest: {name: value for name, value in manifest.items() if name != "key"},
+    ],
+)
+def test_a_manifest_of_another_shape_is_no_cache(tones, tmp_path, change):
+    before = build(tones, tmp_path)
+    [path] = tmp_path.glob("*/manifest.json")
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    after = build(tones, tmp_path)
+    assert after.key == before.key and len(after) == len(after.path) == 200 and after.speakers == before.speakers
+
+
+@pytest.mark.parametrize(
     "path, content, words",
     [
         ("data/01/x_01_0.wav", b"", "not named like"),

@@ -35,9 +35,12 @@ def load_or_build(
     """
     where = folder / f"{recordings.source}-{rate_hz}Hz-{_digest(str(recordings.root.resolve()))[:10]}"
     wanted = _fingerprint(recordings, rate_hz, on_bad_file)
-    if _fingerprint_on_disk(where) != wanted:
-        _build(recordings, rate_hz, on_bad_file, where, wanted, progress)
-    return _load(where)
+    if loaded := _load(where, wanted):
+        return loaded
+    _build(recordings, rate_hz, on_bad_file, where, wanted, progress)
+    if loaded := _load(where, wanted):
+        return loaded
+    raise InputError(f"{where} is not what was written there; choose another folder with --config.data.cache.")
 
 
 def _fingerprint(recordings: Recordings, rate_hz: int, on_bad_file: str) -> str:
@@ -52,16 +55,6 @@ def _versions() -> dict[str, str]:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _fingerprint_on_disk(where: Path) -> str | None:
-    """None where there is no cache, or a damaged one."""
-    try:
-        manifest = json.loads((where / "manifest.json").read_text())
-        whole = (where / "samples.int16").stat().st_size == 2 * sum(manifest["clips"]["length"])
-        return manifest["fingerprint"] if whole else None
-    except (OSError, ValueError, KeyError):
-        return None
 
 
 def _build(
@@ -82,6 +75,9 @@ def _build(
                 out.write(sound)
                 files.append(file)
                 lengths.append(len(clip))
+            if not files:
+                about = f"{len(skipped):,} files are bad, as {skipped[0].rstrip('.')}"
+                raise InputError(f"{recordings.root} holds no sound that can be used: {about}.")
             out.flush()
             os.fsync(out.fileno())
         columns = {
@@ -138,22 +134,29 @@ def _read_some(paths: list[str], rate_hz: int) -> list[np.ndarray | str]:
     return clips
 
 
-def _load(where: Path) -> tuple[Clips, tuple[str, ...]]:
-    manifest = json.loads((where / "manifest.json").read_text())
-    clips = manifest["clips"]
-    offsets = np.concatenate([[0], np.cumsum(clips["length"], dtype=np.int64)])
-    samples = np.memmap(where / "samples.int16", dtype="<i2", mode="r")
-    loaded = Clips(
-        source=manifest["source"],
-        rate_hz=manifest["rate_hz"],
-        samples=samples,
-        offsets=offsets,
-        label=np.asarray(clips["label"], np.int32),
-        speaker=np.asarray(clips["speaker"]),
-        take=np.asarray(clips["take"], np.int32),
-        path=tuple(clips["path"]),
-        label_names=tuple(manifest["label_names"]),
-        speakers={name: Speaker(*about) for name, about in manifest["speakers"].items()},
-        key=manifest["key"],
-    )
-    return loaded, tuple(manifest["skipped"])
+def _load(where: Path, fingerprint: str) -> tuple[Clips, tuple[str, ...]] | None:
+    """None where there is no cache, or a stale or damaged one."""
+    try:
+        manifest = json.loads((where / "manifest.json").read_text())
+        if manifest["fingerprint"] != fingerprint:
+            return None
+        clips = manifest["clips"]
+        offsets = np.concatenate([[0], np.cumsum(clips["length"], dtype=np.int64)])
+        samples = np.memmap(where / "samples.int16", dtype="<i2", mode="r")
+        loaded = Clips(
+            source=manifest["source"],
+            rate_hz=manifest["rate_hz"],
+            samples=samples,
+            offsets=offsets,
+            label=np.asarray(clips["label"], np.int32),
+            speaker=np.asarray(clips["speaker"]),
+            take=np.asarray(clips["take"], np.int32),
+            path=tuple(clips["path"]),
+            label_names=tuple(manifest["label_names"]),
+            speakers={name: Speaker(*about) for name, about in manifest["speakers"].items()},
+            key=manifest["key"],
+        )
+        whole = len(samples) == offsets[-1] and {len(column) for column in clips.values()} == {len(loaded)}
+        return (loaded, tuple(manifest["skipped"])) if whole else None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
+        return None
