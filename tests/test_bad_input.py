@@ -13,7 +13,7 @@ from conftest import tone
 
 from audiojax import prepare, train
 from audiojax.checkpoint import restore_variables
-from audiojax.data import sources
+from audiojax.data import cache, sources
 from audiojax.types import InputError
 from experiments import fuzz
 
@@ -126,6 +126,22 @@ def test_no_good_file_at_all_is_one_sentence_and_no_cache(run_cli, mixed, tmp_pa
         code, _, err = run_cli("prepare", *args, "--config.data.on_bad_file=skip")
         assert code == 1 and f"{mixed} holds no sound that can be used: 203 files are bad, as " in err
         assert "remove it" in err and len(err.splitlines()) == 1 and not list((tmp_path / "cache").iterdir())
+
+
+def test_a_build_by_another_rule_meanwhile_costs_time_and_nothing_else(tones, tmp_path):
+    def build(on_bad_file, progress=lambda done, total: None):
+        read_all = dict(rate_hz=8000, on_bad_file=on_bad_file, folder=tmp_path, progress=progress)
+        return cache.load_or_build(sources.audiomnist(tones), **read_all)[0]
+
+    calls = []
+
+    def meanwhile(done, total):
+        calls.append(done)
+        if len(calls) == 1:
+            build("skip")
+
+    assert len(build("stop", meanwhile)) == 200 and len(calls) == 400
+    assert len(build("stop", meanwhile)) == 200 and len(calls) == 400
 
 
 def test_a_folder_of_words_works_in_every_command(run_cli, tmp_path):

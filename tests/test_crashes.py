@@ -192,7 +192,22 @@ def test_two_may_make_the_same_folder_at_once(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def test_a_folder_that_appears_at_the_last_moment_is_replaced(tmp_path, monkeypatch):
+@pytest.mark.parametrize("there_before", [False, True])
+def test_makers_of_one_name_and_number_leave_each_other_alone(tmp_path, there_before):
+    """As in two containers, where hostname and process id are the same: the first to finish is kept."""
+    folder = tmp_path / "folder"
+    if there_before:
+        folder.mkdir()
+    with whole_folder(folder) as slow:
+        (slow / "slow").write_text("")
+        with whole_folder(folder) as quick:
+            (quick / "quick").write_text("")
+        assert (slow / "slow").exists()
+        made = folder.stat().st_ino
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "quick"] and folder.stat().st_ino == made
+
+
+def test_a_folder_that_appears_at_the_last_moment_stays(tmp_path, monkeypatch):
     rename, folder = Path.rename, tmp_path / "folder"
 
     def late(self, target):
@@ -205,7 +220,27 @@ def test_a_folder_that_appears_at_the_last_moment_is_replaced(tmp_path, monkeypa
     monkeypatch.setattr(Path, "rename", late)
     with whole_folder(folder) as partial:
         (partial / "ours").write_text("")
-    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "ours"]
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "theirs"]
+
+
+def test_what_a_living_process_fills_stays_and_what_a_killed_one_left_goes(tmp_path):
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom audiojax.data.disk import whole_folder\n"
+        "with whole_folder(Path(sys.argv[1])) as folder:\n"
+        " (folder / 'file').write_text('')\n print(folder, flush=True)\n time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "folder"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        theirs = Path(process.stdout.readline().strip())
+        with whole_folder(tmp_path / "folder"):
+            assert (theirs / "file").exists()
+        assert (theirs / "file").exists()
+        process.kill()
+    assert (theirs / "file").exists()
+    with whole_folder(tmp_path / "folder") as partial:
+        assert not theirs.exists() and partial.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 def _make_many(job):

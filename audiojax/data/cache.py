@@ -35,12 +35,14 @@ def load_or_build(
     """
     where = folder / f"{recordings.source}-{rate_hz}Hz-{_digest(str(recordings.root.resolve()))[:10]}"
     wanted = _fingerprint(recordings, rate_hz, on_bad_file)
-    if loaded := _load(where, wanted):
-        return loaded
-    _build(recordings, rate_hz, on_bad_file, where, wanted, progress)
-    if loaded := _load(where, wanted):
-        return loaded
-    raise InputError(f"{where} is not what was written there; choose another folder with --config.data.cache.")
+    loaded = _load(where, wanted)
+    for _ in range(2):  # again where another process put a cache of other files or another rule there meanwhile
+        if loaded is None:
+            _build(recordings, rate_hz, on_bad_file, where, wanted, progress)
+            loaded = _load(where, wanted)
+    if loaded is None:
+        raise InputError(f"{where} is not what was written there; choose another folder with --config.data.cache.")
+    return loaded
 
 
 def _fingerprint(recordings: Recordings, rate_hz: int, on_bad_file: str) -> str:

@@ -2,9 +2,9 @@
 
 import contextlib
 import errno
-import os
-import platform
+import glob
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from audiojax.types import InputError
 
 def write_text(path: Path, text: str) -> None:
     """Replaces `path`: whoever reads it finds the old text or the new."""
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+    partial = _partial(path)
     try:
         partial.write_text(text)
         partial.replace(path)
@@ -56,46 +56,48 @@ def only_process(folder: Path) -> Iterator[None]:
 def whole_folder(where: Path) -> Iterator[Path]:
     """An empty folder to fill, which becomes `where` when the block ends well, and is deleted otherwise.
 
-    A folder that was there is replaced; who has its files open or memory-mapped keeps reading them. What killed
-    processes of this host left half filled is deleted first.
+    A folder that was there is replaced; who has its files open or memory-mapped keeps reading them. One that another
+    process puts there while the block runs is kept instead of this one: of two first makers the first is believed. What
+    killed processes left half filled is deleted before: its lock, beside it, ended with them.
     """
     where.parent.mkdir(parents=True, exist_ok=True)
-    host = platform.node()
-    for leftover in where.parent.glob(f"{where.name}.*partial-*"):
-        owner, _, pid = leftover.name.rpartition("partial-")[2].rpartition("-")
-        if owner == host and not _alive(int(pid)):
-            shutil.rmtree(leftover, ignore_errors=True)
-    partial = where.with_name(f"{where.name}.partial-{host}-{os.getpid()}")
-    stale = where.with_name(f"{where.name}.stale.partial-{host}-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        yield partial
-        _replace(where, partial, stale)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(stale, ignore_errors=True)
-
-
-def _replace(where: Path, partial: Path, stale: Path) -> None:
-    """Puts `partial` in the place of `where`, though another process may do the same at this moment."""
-    for attempt in range(100):
-        with contextlib.suppress(FileNotFoundError):
-            where.rename(stale)
+    for leftover in where.parent.glob(f"{glob.escape(where.name)}.partial-*.lock"):
+        with contextlib.suppress(OSError), filelock.FileLock(leftover, timeout=0):  # Timeout is an OSError: it lives
+            _clear(leftover)
+    partial, before = _partial(where), _identity(where)
+    lock = partial.with_name(f"{partial.name}.lock")
+    with filelock.FileLock(lock):
         try:
-            partial.rename(where)
-            return
-        except OSError:
-            if attempt == 99:
-                raise
-            shutil.rmtree(stale, ignore_errors=True)
+            partial.mkdir()
+            yield partial
+            if before and _identity(where) == before:
+                with contextlib.suppress(FileNotFoundError):  # another process did it at this moment
+                    where.rename(f"{partial}.stale")
+            try:
+                partial.rename(where)
+            except OSError:
+                if not where.exists():
+                    raise
+        finally:
+            _clear(lock)
 
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+def _partial(path: Path) -> Path:
+    """A name beside `path` that nobody else takes, in no other container or thread either."""
+    return path.with_name(f"{path.name}.partial-{uuid.uuid4().hex[:12]}")
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from another one of its name; None where there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        stat = folder.stat()
+        return stat.st_ino, stat.st_mtime_ns
+    return None
+
+
+def _clear(lock: Path) -> None:
+    """Deletes what lies beside `lock` under its name, and then the lock itself."""
+    for ending in ("", ".stale"):
+        shutil.rmtree(f"{lock.with_suffix('')}{ending}", ignore_errors=True)
+    with contextlib.suppress(OSError):  # Windows deletes it with its release
+        lock.unlink()
