@@ -45,9 +45,3 @@ class Metrics(flax.struct.PyTreeNode):
         """`loss`, the mean cross-entropy in nats, and `accuracy` in [0, 1]."""
         correct, count = np.trace(np.asarray(self.confusion)), self.count
         return {"loss": float(self.loss_sum) / count, "accuracy": float(correct) / count}
-
-    def accuracy_by_label(self) -> np.ndarray:
-        """f64[labels] in [0, 1]; nan for a label that was not asked."""
-        confusion = np.asarray(self.confusion)
-        with np.errstate(invalid="ignore"):
-            return np.diag(confusion) / confusion.sum(axis=1)

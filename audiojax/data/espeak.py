@@ -13,17 +13,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 
 from audiojax.data.disk import whole_folder
 from audiojax.data.phonemes import DIGITS
+from audiojax.data.synthetic import FILE_RATE_HZ, write_takes
 from audiojax.types import InputError, Progress
 
 VERSION = 1
-FILE_RATE_HZ = 48_000
 LANGUAGES = ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-029", "en-us-nyc", "en-gb-x-gbclan", "en-gb-x-gbcwmd")
-_RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4  # espeak_PARAMETER
+_RATE, _PITCH, _RANGE = 1, 3, 4  # espeak_PARAMETER
 _MAX_SECONDS = 0.99
 
 
@@ -88,31 +87,34 @@ def _main() -> None:
     args = parser.parse_args()
     espeak = _Espeak(args.seed)
     variants = sorted(path.name for path in (espeak.data_path / "voices" / "!v").iterdir())
-    data, meta, done = args.folder / "data", {}, 0
+    data, meta = args.folder / "data", {}
     for number in range(1, args.voices + 1):
-        rng = np.random.default_rng([args.seed, number])
-        language, variant = str(rng.choice(LANGUAGES)), str(rng.choice(variants))
-        rate, pitch, spread = rng.integers(130, 200), rng.integers(25, 75), rng.integers(30, 70)
-        where = data / f"{number:02d}"
-        where.mkdir(parents=True)
-        for digit, word in enumerate(DIGITS):
-            for take in range(args.takes):
-                clip = espeak.say(
-                    word,
-                    f"{language}+{variant}",
-                    rate=int(rate + rng.integers(-15, 16)),
-                    pitch=int(pitch + rng.integers(-6, 7)),
-                    range=int(spread),
-                )
-                clip = soxr.resample(clip, espeak.rate_hz, FILE_RATE_HZ)
-                silence = np.zeros(int(rng.uniform(0.02, 0.2) * FILE_RATE_HZ), np.float32)
-                clip = np.concatenate([silence, clip])[: int(_MAX_SECONDS * FILE_RATE_HZ)]
-                clip *= 10 ** (rng.uniform(-20, -3) / 20) / max(float(np.abs(clip).max()), 1e-6)
-                soundfile.write(where / f"{digit}_{number:02d}_{take}.wav", clip, FILE_RATE_HZ, subtype="PCM_16")
-                done += 1
-        print(done, flush=True)
-        meta[f"{number:02d}"] = {"accent": language, "age": 30, "gender": "unknown", "origin": f"espeak-ng +{variant}"}
+        meta[f"{number:02d}"] = _write_voice(espeak, variants, data, number, args.takes, args.seed)
+        print(number * len(DIGITS) * args.takes, flush=True)
     (data / "audioMNIST_meta.txt").write_text(json.dumps(meta, indent=4))
+
+
+def _write_voice(espeak: _Espeak, variants: list[str], data: Path, number: int, num_takes: int, seed: int) -> dict:
+    """Writes the clips of one voice; returns its entry in AudioMNIST's metadata."""
+    rng = np.random.default_rng([seed, number])
+    language, variant = str(rng.choice(LANGUAGES)), str(rng.choice(variants))
+    rate, pitch, spread = rng.integers(130, 200), rng.integers(25, 75), rng.integers(30, 70)
+
+    def say(digit: int, take: int) -> np.ndarray:
+        clip = espeak.say(
+            DIGITS[digit],
+            f"{language}+{variant}",
+            rate=int(rate + rng.integers(-15, 16)),
+            pitch=int(pitch + rng.integers(-6, 7)),
+            range=int(spread),
+        )
+        clip = soxr.resample(clip, espeak.rate_hz, FILE_RATE_HZ)
+        silence = np.zeros(int(rng.uniform(0.02, 0.2) * FILE_RATE_HZ), np.float32)
+        clip = np.concatenate([silence, clip])[: int(_MAX_SECONDS * FILE_RATE_HZ)]
+        return clip * (10 ** (rng.uniform(-20, -3) / 20) / max(float(np.abs(clip).max()), 1e-6))
+
+    write_takes(data, number, num_takes, say)
+    return {"accent": language, "age": 30, "gender": "unknown", "origin": f"espeak-ng +{variant}"}
 
 
 if __name__ == "__main__":

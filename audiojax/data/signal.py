@@ -1,4 +1,4 @@
-"""The one preprocessing of sound: resampled, 16 bit; and the one way to make it a fixed length."""
+"""The one preprocessing of sound: mono, resampled, 16 bit; and the one way to make it a fixed length."""
 
 import io
 

@@ -7,7 +7,7 @@ inverse FFTs of all rows, overlapped and added, are the wave. Every loop over sa
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import as_completed
 from pathlib import Path
 
@@ -225,13 +225,12 @@ def write_synthetic(folder: Path, *, num_voices: int, num_takes: int, seed: int,
 def _write_voice(data: Path, number: int, num_takes: int, seed: int) -> dict[str, str | int]:
     """Writes the clips of one voice; returns its entry in AudioMNIST's metadata."""
     voice = make_voice(seed, number)
-    where = data / f"{number:02d}"
-    where.mkdir()
-    for digit, word in enumerate(DIGITS):
-        for take in range(num_takes):
-            clip = synthesise(word, voice, np.random.default_rng([seed, number, digit, take]))
-            path = where / f"{digit}_{number:02d}_{take}.wav"
-            soundfile.write(path, soxr.resample(clip, RATE_HZ, FILE_RATE_HZ), FILE_RATE_HZ, subtype="PCM_16")
+
+    def say(digit: int, take: int) -> np.ndarray:
+        clip = synthesise(DIGITS[digit], voice, np.random.default_rng([seed, number, digit, take]))
+        return soxr.resample(clip, RATE_HZ, FILE_RATE_HZ)
+
+    write_takes(data, number, num_takes, say)
     return {
         "accent": "synthetic",
         "age": 30,
@@ -240,3 +239,13 @@ def _write_voice(data: Path, number: int, num_takes: int, seed: int) -> dict[str
         "origin": "synthetic, formant synthesiser",
         "recordingroom": "synthetic",
     }
+
+
+def write_takes(data: Path, number: int, num_takes: int, say: Callable[[int, int], np.ndarray]) -> None:
+    """Writes the files of one speaker as AudioMNIST is laid out; `say(digit, take)` is f32[t] at 48 kHz."""
+    where = data / f"{number:02d}"
+    where.mkdir(parents=True)
+    for digit in range(len(DIGITS)):
+        for take in range(num_takes):
+            path = where / f"{digit}_{number:02d}_{take}.wav"
+            soundfile.write(path, say(digit, take), FILE_RATE_HZ, subtype="PCM_16")
