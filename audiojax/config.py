@@ -109,7 +109,8 @@ def base(choice: Choice) -> ConfigDict:
     config.split = dict(name=choice.split, fold=choice.fold)
     config.train = dict(
         batch_size=20,
-        length_samples=8000,
+        length_samples=8000,  # of all clips, or of the longest bucket
+        bucket_samples=(),  # the shorter lengths, for a network that takes any
         placement="start",  # of a clip in them; or "random": drawn once a clip
         num_epochs=5,
         label_smoothing=0.0,
@@ -131,7 +132,7 @@ def base(choice: Choice) -> ConfigDict:
 
 def batch_shape(config: ConfigDict) -> dict[str, Any]:
     """What all of a run's batches share."""
-    return {key: config.train[key] for key in ("batch_size", "length_samples", "placement")}
+    return {key: config.train[key] for key in ("batch_size", "length_samples", "bucket_samples", "placement")}
 
 
 def shrink(config: ConfigDict) -> ConfigDict:
@@ -169,6 +170,11 @@ def check(config: ConfigDict) -> None:
             raise InputError(f"config.{name} is {value:g}; choose {bounds}.")
         if value not in CHOICES.get(name, (value,)):
             raise InputError(f"config.{name} is {value!r}; choose one of {', '.join(CHOICES[name])}.")
+    buckets, longest = list(config.train.bucket_samples), config.train.length_samples
+    if not all(isinstance(x, int) and 0 < x < longest for x in buckets):
+        raise InputError(
+            f"config.train.bucket_samples is {tuple(buckets)}; give whole numbers below length_samples, {longest}."
+        )
     pair = config.augment.noise_snr_db
     if len(pair) != 2 or not all(isinstance(x, int | float) for x in pair) or not pair[0] <= pair[1]:
         raise InputError(f"config.augment.noise_snr_db is {tuple(pair)}; give two numbers of dB, the lower first.")

@@ -1,7 +1,7 @@
 """Says which word a sound file holds: wav, flac, ogg, any sample rate, any length.
 
-A clip longer than the network's is cut to its loudest part, and that is said. Bad files get a sentence on stderr,
-and exit code 1 after the good ones were answered.
+For a network of one length a longer clip is cut to its loudest part, and that is said. Bad files get a sentence on
+stderr, and exit code 1 after the good ones were answered.
 """
 
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from audiojax import command
+from audiojax.data.batches import padded_samples
 from audiojax.data.phonemes import DIGITS
 from audiojax.data.signal import fit_length, loudest_part
 from audiojax.data.sources import read_sound
@@ -20,8 +21,10 @@ from audiojax.types import InputError
 
 def classify(run: Trained, path: str) -> dict:
     """The answer for one file, ready for JSON. Raises InputError with a sentence for a file that cannot be read."""
-    rate_hz, length_samples = run.config.data.rate_hz, run.config.train.length_samples
-    clip = read_sound(path, rate_hz)
+    rate_hz, train = run.config.data.rate_hz, run.config.train
+    clip, length_samples = read_sound(path, rate_hz), train.length_samples
+    if run.model.any_length:
+        length_samples = padded_samples(len(clip), length_samples, train.bucket_samples)
     part = loudest_part(clip, length_samples)
     audio = np.zeros((1, length_samples), np.int16)
     length = np.asarray([fit_length(part, audio[0])], np.int32)

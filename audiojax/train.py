@@ -48,9 +48,11 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
         configs.check_resumable(workdir, config, data)
 
     shape = configs.batch_shape(config)
-    steps_per_epoch = batches.steps_per_epoch(len(split.train), config.train.batch_size)
-    num_steps = steps_per_epoch * config.train.num_epochs
-    model = models.build(**config.model, num_labels=len(clips.label_names))
+    epochs = batches.Epochs(clips, split.train, **shape, stretch=1 + config.augment.speed, seed=config.seed)
+    num_steps, clips_per_step = epochs.num_steps * config.train.num_epochs, len(split.train) / epochs.num_steps
+    model = models.build(**config.model, num_labels=len(clips.label_names), rate_hz=clips.rate_hz)
+    if config.train.bucket_samples and not model.any_length:
+        raise InputError(f"config.train.bucket_samples must be (): {config.model.name} takes sound of one length only.")
     optimizer, schedule = make_optimizer(**config.optimizer, total_steps=num_steps)
     augment = make_augment(**config.augment)
     train_step = make_train_step(model, optimizer, schedule, augment, label_smoothing=config.train.label_smoothing)
@@ -79,17 +81,17 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
         with runlog.RunLog(workdir, config.to_dict(), step=done, num_steps=num_steps) as log:
 
             def score(variables: dict, indices: np.ndarray) -> Metrics:
-                rows = interrupt.guard(batches.evaluation(clips, indices, **shape))
+                rows = interrupt.guard(batches.evaluation(clips, indices[batches.by_length(clips, indices)], **shape))
                 return evaluate.score(eval_step, variables, rows, num_labels, mesh)
 
-            stream = batches.fixed_length(clips, split.train, **shape, seed=config.seed, start=done, stop=num_steps)
-            on_device = batches.prefetch(shard_batch(batch, mesh) for batch in interrupt.guard(stream))
+            stream = interrupt.guard(epochs(done, num_steps))
+            on_device = batches.prefetch(shard_batch(batch, mesh) for batch in stream)
             # An epoch that was stopped in its middle, or before it was scored, has sums.
-            first_epoch = (done - bool(state.metrics.count)) // steps_per_epoch
+            first_epoch = (done - bool(state.metrics.count)) // epochs.num_steps
             previous = None
             try:
                 for epoch in range(first_epoch, config.train.num_epochs):
-                    start, steps = time.perf_counter(), (epoch + 1) * steps_per_epoch - done
+                    start, steps = time.perf_counter(), (epoch + 1) * epochs.num_steps - done
                     for batch in itertools.islice(on_device, steps):
                         state, report = train_step(state, batch, key)
                         if previous is not None:  # read one step late, so that the device never waits for the host
@@ -105,7 +107,7 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
                     for part, total in sums.items():
                         row |= {f"{part}/{name}": value for name, value in total.summary().items()}
                     row |= {"learning_rate": float(schedule(done - 1)), "gradient_norm": float(state.gradient_norm)}
-                    row |= {"seconds": seconds, "clips_per_second": steps * config.train.batch_size / seconds}
+                    row |= {"seconds": seconds, "clips_per_second": steps * clips_per_step / seconds}
                     check_finite(state)
                     log.row(done, row)  # before the checkpoint: a resumed run drops rows that are ahead of it
                     state = state.replace(metrics=jax.device_put(Metrics.zero(num_labels), replicated(mesh)))

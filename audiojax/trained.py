@@ -34,7 +34,7 @@ class Trained:
         """The run in `workdir` at its "best" or "last" checkpoint. Raises InputError where there is none."""
         workdir = Path(workdir)
         config, data = configs.load(workdir)
-        model = models.build(**config.model, num_labels=len(data["label_names"]))
+        model = models.build(**config.model, num_labels=len(data["label_names"]), rate_hz=config.data.rate_hz)
         variables, step = checkpoint.restore_variables(workdir, which)
         return cls(
             config, data, model, jax.device_put(variables), step, _read_temperatures(workdir).get(str(step), 1.0)
@@ -50,8 +50,10 @@ class Trained:
 
     def logits_of(self, clips: Clips, indices: np.ndarray) -> np.ndarray:
         """f32[n, labels] of the clips at `indices`."""
-        parts = batches.prefetch(batches.evaluation(clips, indices, **configs.batch_shape(self.config)))
-        return np.concatenate([self.logits(batch["audio"], batch["length"]) for batch in parts])[: len(indices)]
+        order = batches.by_length(clips, indices)
+        parts = batches.prefetch(batches.evaluation(clips, indices[order], **configs.batch_shape(self.config)))
+        logits = np.concatenate([self.logits(batch["audio"], batch["length"]) for batch in parts])
+        return logits[np.argsort(order)]
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """f64[..., labels] of `logits`, calibrated where the run has been."""

@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -40,74 +40,105 @@ def gather(
     return batch
 
 
-def steps_per_epoch(num_clips: int, batch_size: int) -> int:
-    """Whole batches in an epoch: which clips the rest leaves out changes with each epoch's order."""
-    if batch_size > num_clips:
-        raise InputError(f"config.train.batch_size is {batch_size}, more than the {num_clips} clips to train on.")
-    return num_clips // batch_size
+class Epochs:
+    """An endless, seeded sequence of shuffled epochs of batches; batch k is a function of (seed, k).
+
+    Of one length, `length_samples`, an epoch has whole batches only: which clips the rest leaves out changes with the
+    order. With buckets each batch holds clips of one of them, the shortest that fits, and every clip comes once: the
+    last batch of a bucket is filled with rows of mask 0. Longer clips are truncated. There are as many shapes as
+    lengths, hence as many compilations.
+    """
+
+    def __init__(
+        self,
+        clips: Clips,
+        indices: np.ndarray,
+        *,
+        batch_size: int,
+        length_samples: int,
+        bucket_samples: Sequence[int] = (),
+        placement: str = "start",
+        stretch: float = 1.0,
+        seed: int,
+    ):
+        """`bucket_samples` are the lengths shorter than `length_samples`; `stretch` is what augmentation may make of a
+        clip's length, for which its bucket leaves room."""
+        self._clips, self._indices, self._seed = clips, indices, seed
+        self._batch_size, self._placement = batch_size, placement
+        self._lengths = _lengths(length_samples, bucket_samples)
+        self._whole_only = len(self._lengths) == 1
+        fits = np.searchsorted(self._lengths, np.ceil(clips.length[indices] * stretch))
+        self._bucket = np.minimum(fits, len(self._lengths) - 1)
+        counts = np.bincount(self._bucket, minlength=len(self._lengths))
+        self.num_steps = int(np.sum(counts // batch_size if self._whole_only else -(-counts // batch_size)))
+        if batch_size > len(indices):
+            raise InputError(
+                f"config.train.batch_size is {batch_size}, more than the {len(indices)} clips to train on."
+            )
+        self._epoch = -1  # the one being read
+        self._groups: list[tuple[int, np.ndarray]] = []
+
+    def __call__(self, start: int, stop: int) -> Iterator[Batch]:
+        """Batches `start` to `stop` (exclusive)."""
+        for step in range(start, stop):
+            epoch, position = divmod(step, self.num_steps)
+            if epoch != self._epoch:
+                self._epoch, self._groups = epoch, self._shuffled(epoch)
+            length_samples, chosen = self._groups[position]
+            yield gather(
+                self._clips,
+                self._indices[chosen],
+                batch_size=self._batch_size,
+                length_samples=length_samples,
+                placement=self._placement,
+            )
+
+    def _shuffled(self, epoch: int) -> list[tuple[int, np.ndarray]]:
+        """The length of each batch of an epoch, and which of `indices` it holds."""
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._indices))
+        parts = [(length, order[self._bucket[order] == b]) for b, length in enumerate(self._lengths)]
+        size = self._batch_size
+        groups = [(length, part[i : i + size]) for length, part in parts for i in range(0, len(part), size)]
+        if self._whole_only:
+            return groups[: self.num_steps]
+        return [groups[i] for i in np.random.default_rng([self._seed, epoch, 1]).permutation(self.num_steps)]
 
 
-def fixed_length(
+def evaluation(
     clips: Clips,
     indices: np.ndarray,
     *,
     batch_size: int,
     length_samples: int,
+    bucket_samples: Sequence[int] = (),
     placement: str = "start",
-    seed: int,
-    start: int,
-    stop: int,
 ) -> Iterator[Batch]:
-    """Training batches `start` to `stop` (exclusive) of an endless, seeded sequence of shuffled epochs."""
-    num_steps = steps_per_epoch(len(indices), batch_size)
-    order_of = _EpochOrder(len(indices), seed)
-    shape: dict[str, Any] = dict(batch_size=batch_size, length_samples=length_samples, placement=placement)
-    for step in range(start, stop):
-        epoch, position = divmod(step, num_steps)
-        chosen = order_of(epoch)[position * batch_size : (position + 1) * batch_size]
-        yield gather(clips, indices[chosen], **shape)
+    """Each clip exactly once, in order; the last batch is filled with rows of mask 0.
 
-
-def bucketed(
-    clips: Clips,
-    indices: np.ndarray,
-    *,
-    batch_size: int,
-    bucket_samples: Sequence[int],
-    seed: int,
-    start: int,
-    stop: int,
-) -> Iterator[Batch]:
-    """Like `fixed_length`, but each batch holds clips of one bucket: the shortest length that fits them.
-
-    Every clip comes once an epoch, a bucket's last batch filled with mask 0; a clip longer than the longest bucket
-    is truncated. There are as many shapes as buckets, hence as many compilations.
+    With buckets nothing is truncated: a batch has the length that its longest clip needs. Give them `by_length`.
     """
-    bounds = np.sort(np.asarray(bucket_samples))
-    bucket = np.minimum(np.searchsorted(bounds, clips.length[indices]), len(bounds) - 1)
-    num_steps = sum(-(-int((bucket == b).sum()) // batch_size) for b in range(len(bounds)))
-    order_of = _EpochOrder(len(indices), seed)
-    for step in range(start, stop):
-        epoch, position = divmod(step, num_steps)
-        order = order_of(epoch)
-        groups = [
-            (int(length_samples), group[i : i + batch_size])
-            for b, length_samples in enumerate(bounds)
-            for group in [order[bucket[order] == b]]
-            for i in range(0, len(group), batch_size)
-        ]
-        turn = np.random.default_rng([seed, epoch, 1]).permutation(num_steps)[position]
-        length_samples, chosen = groups[turn]
-        yield gather(clips, indices[chosen], batch_size=batch_size, length_samples=length_samples)
-
-
-def evaluation(
-    clips: Clips, indices: np.ndarray, *, batch_size: int, length_samples: int, placement: str = "start"
-) -> Iterator[Batch]:
-    """Each clip exactly once, in order; the last batch is filled with rows of mask 0."""
     for start in range(0, len(indices), batch_size):
         chosen = indices[start : start + batch_size]
-        yield gather(clips, chosen, batch_size=batch_size, length_samples=length_samples, placement=placement)
+        if bucket_samples:
+            length = padded_samples(int(clips.length[chosen].max()), length_samples, bucket_samples)
+        else:
+            length = length_samples
+        yield gather(clips, chosen, batch_size=batch_size, length_samples=length, placement=placement)
+
+
+def by_length(clips: Clips, indices: np.ndarray) -> np.ndarray:
+    """i64[n]: places in `indices` of the clips from the shortest to the longest."""
+    return np.argsort(clips.length[indices], kind="stable")
+
+
+def padded_samples(num_samples: int, length_samples: int, bucket_samples: Sequence[int]) -> int:
+    """The shortest length of a bucket that holds `num_samples`; beyond the longest, whole multiples of it."""
+    fitting = [length for length in _lengths(length_samples, bucket_samples) if length >= num_samples]
+    return fitting[0] if fitting else -(-num_samples // length_samples) * length_samples
+
+
+def _lengths(length_samples: int, bucket_samples: Sequence[int]) -> list[int]:
+    return sorted({*bucket_samples, length_samples})
 
 
 def prefetch(batches: Iterable[T], size: int = 3) -> Iterator[T]:
@@ -144,17 +175,3 @@ def prefetch(batches: Iterable[T], size: int = 3) -> Iterator[T]:
             yield item
     finally:
         stopped.set()
-
-
-class _EpochOrder:
-    """The shuffled order of one epoch, kept until another is asked for."""
-
-    def __init__(self, num_clips: int, seed: int):
-        self._num_clips, self._seed = num_clips, seed
-        self._epoch, self._order = -1, np.empty(0, np.int64)
-
-    def __call__(self, epoch: int) -> np.ndarray:
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._order = np.random.default_rng([self._seed, epoch]).permutation(self._num_clips)
-        return self._order

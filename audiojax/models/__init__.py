@@ -5,17 +5,24 @@ import dataclasses
 from flax import linen as nn
 
 from audiojax.models.audionet import AudioNet
+from audiojax.models.gru import GRU
 from audiojax.types import InputError
 
-MODELS: dict[str, type[nn.Module]] = {"audionet": AudioNet}
+MODELS: dict[str, type[nn.Module]] = {"audionet": AudioNet, "gru": GRU}
 
 
-def build(*, name: str, num_labels: int, **fields) -> nn.Module:
-    """The network `name`, with one output a label. Raises InputError for a name or field that does not exist."""
+def build(*, name: str, num_labels: int, rate_hz: int, **fields) -> nn.Module:
+    """The network `name` for sound of `rate_hz`, with one output a label.
+
+    Raises InputError for a name or field that does not exist.
+    """
     if name not in MODELS:
         raise InputError(f"config.model.name is {name!r}; choose one of {', '.join(MODELS)}.")
     model = MODELS[name]
-    unknown = sorted(fields.keys() - {field.name for field in dataclasses.fields(model)})
+    known = {field.name for field in dataclasses.fields(model)}
+    unknown = sorted(fields.keys() - known)
     if unknown:
         raise InputError(f"config.model.{unknown[0]} is no key of {name}; was this run made by another version?")
+    if "rate_hz" in known:
+        fields["rate_hz"] = rate_hz
     return model(num_labels=num_labels, **fields)

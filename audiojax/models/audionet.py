@@ -35,6 +35,8 @@ class AudioNet(nn.Module):
         dtype: of the computation, "float32" or "bfloat16"; parameters, statistics and logits stay float32.
     """
 
+    any_length = False
+
     num_labels: int = 10
     variant: str = "batch_norm"
     scale: str = "rms"

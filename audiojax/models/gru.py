@@ -1,0 +1,129 @@
+"""A recurrent network on sound of any length: front end, recurrent layers, readout. A clip or a stream, it is the same.
+
+`step` is the model: one hop of sound in, the logits after it out. `__call__` is its scan over a clip, with what does
+not wait for the state, the frames and the inputs' half of the gates, taken out of the scan.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from audiojax.models import frontend
+from audiojax.models.cells import GRUCell, MinGRUCell, linear_scan
+from audiojax.types import InputError
+
+CELLS = {"gru": GRUCell, "min_gru": MinGRUCell}
+READOUTS = {"last": 0.0, "mean": 1.0, "running": 0.96}  # how much of each output's weight the next one leaves
+NORMALISATIONS = ("none", "fixed", "running")
+LEVEL_KEEP = 0.98  # of the running normalisation, a frame
+
+
+class Carry(NamedTuple):
+    """All that a stream has to remember."""
+
+    context: jax.Array  # f32[B, context_samples], the sound before the next hop
+    level: jax.Array  # f32[B, bands], the running mean of the frames
+    hidden: tuple[jax.Array, ...]  # f32[B, features] each layer
+    total: jax.Array  # f32[B, features], the weighted sum of the last layer's outputs
+    weight: jax.Array  # f32[B, 1], the sum of the weights
+
+
+class GRU(nn.Module):
+    """Sound of any length in, one logit a label out.
+
+    Attributes:
+        num_labels: the number of logits.
+        rate_hz: of the sound.
+        frontend: "logmel", "learned" or "raw", see `frontend`; the five fields after it are its own.
+        normalise: "fixed" brings each band to the mean 0 and deviation 1 of the training frames; "running" then
+            subtracts the band's own running mean, over about 50 frames, and with it microphone and room; "none".
+        cell: "gru" or "min_gru", see `cells`.
+        features: the size of each layer's state.
+        num_layers: recurrent layers, one upon the other.
+        memory_frames: see `cells.memory_bias`.
+        dropout: the rate before each layer but the first, and before the logits.
+        readout: what the logits read of the last layer's outputs: the "last" one, the "mean" of all until now, or the
+            "running" mean, over about 25 frames.
+        mask_padding: False takes padding for sound, as the seed project did.
+    """
+
+    any_length = True
+
+    num_labels: int = 10
+    rate_hz: int = 8000
+    frontend: str = "logmel"
+    window_samples: int = 200
+    hop_samples: int = 80
+    num_bands: int = 40
+    low_hz: float = 50.0
+    high_hz: float = 4000.0
+    normalise: str = "fixed"
+    cell: str = "gru"
+    features: int = 128
+    num_layers: int = 1
+    memory_frames: int = 0
+    dropout: float = 0.0
+    readout: str = "mean"
+    mask_padding: bool = True
+
+    def setup(self) -> None:
+        for name, choices in (("normalise", NORMALISATIONS), ("cell", CELLS), ("readout", READOUTS)):
+            if getattr(self, name) not in choices:
+                raise InputError(f"config.model.{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}.")
+        fields = ("window_samples", "hop_samples", "num_bands", "low_hz", "high_hz", "rate_hz")
+        self.front_end = frontend.make(self.frontend, **{name: getattr(self, name) for name in fields})
+        self.norm = nn.BatchNorm(momentum=0.9, use_scale=False, use_bias=False)
+        self.layers = [CELLS[self.cell](self.features, self.memory_frames) for _ in range(self.num_layers)]
+        self.drop = nn.Dropout(self.dropout)
+        self.logits = nn.Dense(self.num_labels)
+
+    def initial_carry(self, batch_size: int) -> Carry:
+        """What a stream remembers before its first hop: silence."""
+        bands = self.hop_samples if self.frontend == "raw" else self.num_bands
+        sizes = (self.front_end.context_samples, bands, self.features, 1)
+        context, level, state, weight = (jnp.zeros((batch_size, size)) for size in sizes)
+        return Carry(context, level, (state,) * self.num_layers, state, weight)
+
+    def step(self, carry: Carry, audio: jax.Array) -> tuple[Carry, jax.Array]:
+        """Hears `audio` [B, hop_samples] in 16-bit units; returns the logits f32[B, num_labels] after it."""
+        sound = jnp.concatenate([carry.context, frontend.to_unit_range(audio, jnp.dtype("float32"))], axis=1)
+        x, level = self._normalised(self.front_end(sound).swapaxes(0, 1), carry.level)
+        x, hidden = x[0], []
+        for layer, state in zip(self.layers, carry.hidden, strict=True):
+            x = layer.advance(state, x)
+            hidden.append(x)
+        keep = READOUTS[self.readout]
+        total, weight = keep * carry.total + x, keep * carry.weight + 1
+        context = sound[:, self.hop_samples :]
+        return Carry(context, level, tuple(hidden), total, weight), self.logits(total / weight)
+
+    def __call__(self, audio: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
+        """f32[B, num_labels] of `audio` [B, T] in 16-bit units, zero right-padded, and its `length` i32[B]."""
+        start = self.initial_carry(audio.shape[0])
+        sound = jnp.pad(
+            frontend.to_unit_range(audio, jnp.dtype("float32")), ((0, 0), (0, -audio.shape[1] % self.hop_samples))
+        )
+        x = self.front_end(jnp.concatenate([start.context, sound], axis=1)).swapaxes(0, 1)
+        length = length if self.mask_padding else jnp.full_like(length, audio.shape[1])
+        ahead = -(-length // self.hop_samples)[None, :] - 1 - jnp.arange(len(x), dtype=jnp.int32)[:, None]
+        x, _ = self._normalised(x, start.level, heard=(ahead >= 0)[..., None], train=train)
+        for i, (layer, state) in enumerate(zip(self.layers, start.hidden, strict=True)):
+            x = layer.run(state, self.drop(x, deterministic=not train) if i else x)
+        keep = READOUTS[self.readout] ** jnp.maximum(ahead, 0).astype(jnp.float32)
+        weight = jnp.where(ahead >= 0, keep, 0.0)
+        read = jnp.einsum("nbf,nb->bf", x, weight / weight.sum(axis=0, keepdims=True))
+        return self.logits(self.drop(read, deterministic=not train))
+
+    def _normalised(
+        self, frames: jax.Array, level: jax.Array, heard: jax.Array | None = None, train: bool = False
+    ) -> tuple[jax.Array, jax.Array]:
+        """`frames` [N, B, bands] normalised, and the level behind them; what is not `heard` is not counted."""
+        if self.normalise == "none":
+            return frames, level
+        x = self.norm(frames, use_running_average=not train, mask=heard)
+        if self.normalise == "fixed":
+            return x, level
+        levels = linear_scan(level, jnp.full_like(x, LEVEL_KEEP), (1 - LEVEL_KEEP) * x)
+        return x - levels, levels[-1]

@@ -1,0 +1,44 @@
+"""A GRU on log-mel frames, for sound of any length."""
+
+from audiojax.config import base, parse_arg, shrink
+
+NUM_EPOCHS = {"synthetic": 20, "fsdd": 40, "audiomnist": 10, "folder": 40, "espeak": 20}
+BUCKET_SAMPLES = {"synthetic": (4800, 6400, 7200), "fsdd": (3200, 4000, 5600), "audiomnist": (4800, 5600, 6400)}
+
+
+def get_config(arg: str = ""):
+    choice = parse_arg(arg, recipes=("seed",))
+    config = base(choice)
+    config.model = dict(
+        name="gru",
+        frontend="logmel",
+        window_samples=200,
+        hop_samples=80,
+        num_bands=40,
+        low_hz=50.0,
+        high_hz=4000.0,
+        normalise="fixed",
+        cell="gru",
+        features=128,
+        num_layers=1,
+        memory_frames=0,
+        dropout=0.3,
+        readout="mean",
+        mask_padding=True,
+    )
+    config.train.update(
+        num_epochs=NUM_EPOCHS[choice.source],
+        batch_size=50,
+        length_samples=8800,
+        bucket_samples=BUCKET_SAMPLES.get(choice.source, (4400,)),
+        label_smoothing=0.1,
+    )
+    config.optimizer.update(learning_rate=0.1, clip_norm=1.0)
+    config.augment = dict(speed=0.15, max_offset_samples=0, gain_db=10.0, noise_snr_db=(10.0, 40.0))
+    if choice.recipe == "seed":  # what the student had: every sample is a step, and the last one is read
+        config.model.update(frontend="raw", hop_samples=1, normalise="none", dropout=0.0, readout="last")
+        config.model.update(mask_padding=False)
+        config.train.update(batch_size=10, num_epochs=20, label_smoothing=0.0)
+        config.optimizer.update(schedule="constant", learning_rate=1e-4, warmup_steps=0, clip_norm=0.0)
+        config.augment = dict(speed=0.0, max_offset_samples=0, gain_db=0.0, noise_snr_db=(0.0, 0.0))
+    return shrink(config) if choice.runlocal else config
