@@ -10,7 +10,7 @@ Augment = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array
 
 
 def make_augment(
-    *, speed: float, max_offset_samples: int, gain_db: float, noise_snr_db: tuple[float, float]
+    *, speed: float, max_offset_samples: int, gain_db: float, noise_snr_db: tuple[float, float], filter_db: float
 ) -> Augment:
     """A function of (key, audio, length) -> (audio, length).
 
@@ -19,6 +19,8 @@ def make_augment(
         max_offset_samples: each clip is moved by up to this many samples into its padding.
         gain_db: each clip is scaled by a gain drawn from [-gain_db, gain_db].
         noise_snr_db: white noise at a signal-to-noise ratio drawn from this range; an empty range means none.
+        filter_db: each clip, its noise too, goes through a filter whose response is drawn at nine frequencies from
+            [-filter_db, filter_db] and runs straight between them: another microphone, another vocal tract.
 
     None of them touches the padding but by moving the clip into it.
     """
@@ -28,6 +30,8 @@ def make_augment(
         parts.append(functools.partial(_gain, gain_db=gain_db))
     if high_snr_db > low_snr_db:
         parts.append(functools.partial(_noise, low_db=low_snr_db, high_db=high_snr_db))
+    if filter_db:
+        parts.append(functools.partial(_filter, filter_db=filter_db))
     if speed or max_offset_samples:
         parts.append(functools.partial(_play, speed=speed, max_offset_samples=max_offset_samples))
 
@@ -75,3 +79,15 @@ def _noise(key: jax.Array, audio: jax.Array, length: jax.Array, *, low_db: float
     power = jnp.sum(audio**2, axis=1, keepdims=True) / length[:, None].astype(jnp.float32)
     noise = jax.random.normal(noise_key, audio.shape) * jnp.sqrt(power) * 10.0 ** (-snr_db / 20.0)
     return jnp.where(jnp.arange(audio.shape[1])[None, :] < length[:, None], audio + noise, audio), length
+
+
+def _filter(key: jax.Array, audio: jax.Array, length: jax.Array, *, filter_db: float):
+    """A zero-phase filter; the nine frequencies lie denser where they are low, as an ear has it."""
+    num_rows, num_samples = audio.shape
+    response_db = jax.random.uniform(key, (num_rows, 9), minval=-filter_db, maxval=filter_db)
+    place = 8 * jnp.sqrt(jnp.linspace(0.0, 1.0, num_samples // 2 + 1))
+    # How much each of the nine has to say at each frequency: straight lines from one to the next.
+    weights = jnp.maximum(0.0, 1.0 - jnp.abs(jnp.arange(9.0)[:, None] - place[None, :]))
+    response = jax.lax.complex(10.0 ** (response_db @ weights / 20.0), 0.0)
+    filtered = jnp.fft.irfft(jnp.fft.rfft(audio) * response, num_samples)
+    return jnp.where(jnp.arange(num_samples)[None, :] < length[:, None], filtered, 0.0), length

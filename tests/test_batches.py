@@ -53,14 +53,15 @@ def test_evaluation_asks_each_clip_once_and_masks_the_rest():
     assert parts[-1]["mask"].tolist() == [1, 1, 1, 0]
 
 
+BUCKETS = dict(batch_size=4, length_samples=41, bucket_samples=(20, 8))
+
+
 def fixed(start, stop, seed=0):
-    return list(batches.fixed_length(CLIPS, INDICES, **SIZE, seed=seed, start=start, stop=stop))
+    return list(batches.Epochs(CLIPS, INDICES, **SIZE, seed=seed)(start, stop))
 
 
 def in_buckets(start, stop, seed=0):
-    return list(
-        batches.bucketed(CLIPS, INDICES, batch_size=4, bucket_samples=(8, 20, 41), seed=seed, start=start, stop=stop)
-    )
+    return list(batches.Epochs(CLIPS, INDICES, **BUCKETS, seed=seed)(start, stop))
 
 
 @pytest.mark.parametrize("draw", [fixed, in_buckets])
@@ -85,6 +86,7 @@ def test_fixed_length_epochs_are_shuffled_without_repetition():
 
 
 def test_buckets_hold_every_clip_once_an_epoch_in_the_shortest_length_that_fits():
+    assert batches.Epochs(CLIPS, INDICES, **BUCKETS, seed=0).num_steps == 4
     epoch = in_buckets(0, 4)
     assert sorted(clip for part in epoch for clip in heard(part)) == INDICES.tolist()
     for part in epoch:
@@ -97,7 +99,25 @@ def test_buckets_hold_every_clip_once_an_epoch_in_the_shortest_length_that_fits(
 
 def test_a_batch_larger_than_the_data_is_one_sentence():
     with pytest.raises(InputError, match=r"config\.train\.batch_size is 12.*11 clips"):
-        batches.steps_per_epoch(11, 12)
+        batches.Epochs(CLIPS, INDICES, batch_size=12, length_samples=24, seed=0)
+
+
+def test_a_bucket_leaves_room_for_what_augmentation_may_make_of_a_clip():
+    for part in batches.Epochs(CLIPS, INDICES, **BUCKETS, stretch=1.2, seed=0)(0, 4):
+        for clip in heard(part):
+            assert part["audio"].shape[1] == next((b for b in (8, 20, 41) if len(CLIPS[clip]) * 1.2 <= b), 41)
+
+
+def test_evaluation_in_buckets_truncates_nothing():
+    order = batches.by_length(CLIPS, INDICES)
+    lengths = CLIPS.length[INDICES[order]]
+    assert (np.diff(lengths) >= 0).all() and sorted(order) == list(range(len(INDICES)))
+    parts = list(batches.evaluation(CLIPS, INDICES[order], batch_size=4, length_samples=24, bucket_samples=(20, 8)))
+    assert [clip for part in parts for clip in heard(part)] == INDICES[order].tolist()
+    assert [part["audio"].shape[1] for part in parts] == [8, 48, 72]  # the longest of each: 7, 30, 50 samples
+    for part in parts:
+        for row, clip in enumerate(heard(part)):
+            assert part["length"][row] == len(CLIPS[clip])
 
 
 def test_prefetch_keeps_order_and_raises_where_it_is_read():

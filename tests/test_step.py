@@ -15,8 +15,8 @@ from audiojax.types import Batch, InputError
 OPTIMIZER = dict(
     schedule="cosine", learning_rate=0.1, warmup_steps=4, momentum=0.9, nesterov=False, weight_decay=0.0, clip_norm=0.0
 )
-QUIET = dict(speed=0.0, max_offset_samples=0, gain_db=0.0, noise_snr_db=(0.0, 0.0))
-LOUD = dict(speed=0.2, max_offset_samples=100, gain_db=6.0, noise_snr_db=(5.0, 20.0))
+QUIET = dict(speed=0.0, max_offset_samples=0, gain_db=0.0, noise_snr_db=(0.0, 0.0), filter_db=0.0)
+LOUD = dict(speed=0.2, max_offset_samples=100, gain_db=6.0, noise_snr_db=(5.0, 20.0), filter_db=6.0)
 
 
 def batch_of(batch_size, num_samples=256, seed=0) -> Batch:
@@ -97,6 +97,18 @@ def test_gain_and_noise_keep_to_their_ranges():
     noisy, _ = make_augment(**{**QUIET, "noise_snr_db": (10.0, 20.0)})(jax.random.key(0), audio, length)
     snr_db = 20 * np.log10(audio.std(1) / (np.asarray(noisy) - audio).std(1))
     assert 9.8 < snr_db.min() < 12 and 18 < snr_db.max() < 20.2
+
+
+def test_the_filter_keeps_to_its_range_and_bends_the_spectrum():
+    rng = np.random.default_rng(0)
+    audio = rng.normal(0, 3000, (40, 4096)).astype(np.int16)
+    filtered, _ = make_augment(**{**QUIET, "filter_db": 12.0})(jax.random.key(0), audio, np.full(40, 4096, np.int32))
+    spectra = [np.abs(np.fft.rfft(np.asarray(x, np.float64), axis=1))[:, 1:-1] for x in (filtered, audio)]
+    response_db = 20 * np.log10(spectra[0] / spectra[1])
+    assert -12.1 < response_db.min() < -9 and 9 < response_db.max() < 12.1
+    assert np.abs(np.diff(response_db, axis=1)).max() < 2  # smooth
+    assert np.ptp(response_db, axis=1).min() > 4  # not a gain
+    assert np.ptp(response_db[:, 1000], axis=0) > 15  # another one each clip
 
 
 def test_augmentation_leaves_the_padding_silent():

@@ -1,0 +1,88 @@
+"""A whole run of the recurrent network: the same loop, commands and promises, on sound of any length."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import ROOT, tone
+
+from test_crashes import same_run, stop_at
+
+from audiojax import command, state, train
+from audiojax.data.sources import read_sound
+from audiojax.interrupt import Stopped
+from audiojax.stream import Stream
+from audiojax.trained import Trained
+from audiojax.types import InputError
+
+
+@pytest.fixture(scope="module")
+def config(tones, tmp_path_factory):
+    """A small network on the tones, in three lengths."""
+    keys = {
+        "data.root": tones, "data.cache": tmp_path_factory.mktemp("cache"), "train.batch_size": 20,
+        "train.length_samples": 1120, "train.bucket_samples": "(800,960)", "train.num_epochs": 4,
+        "model.features": 16, "optimizer.warmup_steps": 3,
+    }  # fmt: skip
+    args = [f"--config={ROOT}/configs/gru.py:audiomnist,split=random"]
+    args += [f"--config.{key}={value}" for key, value in keys.items()]
+    return command.parse_with_config(command.parser("test", ""), args)[1]
+
+
+@pytest.fixture(scope="module")
+def run(config, tmp_path_factory) -> Path:
+    workdir = tmp_path_factory.mktemp("runs") / "gru"
+    compiled = []
+    make = state.make_train_step
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(
+            train, "make_train_step", lambda *args, **more: compiled.append(make(*args, **more)) or compiled[0]
+        )
+        train.run(config, workdir)
+    assert compiled[0]._cache_size() == 3  # one program a length
+    return workdir
+
+
+def test_it_learns_in_one_compilation_a_length(run):
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["test/accuracy"] > 0.8
+    assert (run / "report.html").exists()
+
+
+def test_stopped_and_resumed_equals_unbroken(config, run, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        stop_at(13, patched)
+        with pytest.raises(Stopped, match="is saved"):
+            train.run(config, tmp_path / "run")
+    train.run(config, tmp_path / "run")
+    assert same_run(tmp_path / "run", run)
+
+
+def test_evaluate_agrees_with_training_and_truncates_nothing(run_cli, run):
+    code, out, _ = run_cli("evaluate", "--workdir", run, "--json")
+    result = json.loads(out.splitlines()[-1])
+    assert code == 0
+    assert result["accuracy"] == json.loads((run / "summary.json").read_text())["test/accuracy"]
+
+
+def test_predict_hears_all_of_a_long_file_as_a_stream_does(run_cli, run, tmp_path):
+    clip = np.concatenate([np.zeros(9000, np.float32), tone(3, 1, 0), np.zeros(7333, np.float32)])
+    soundfile.write(tmp_path / "long.wav", clip, 8000)
+    code, out, err = run_cli("predict", "--workdir", run, "--json", tmp_path / "long.wav")
+    answer = json.loads(out)
+    assert code == 0 and not err and not answer["cut"] and answer["seconds"] == len(clip) / 8000
+    opened = Trained.load(run)
+    stream = Stream(opened.model, opened.variables)
+    stream.feed(read_sound(str(tmp_path / "long.wav"), 8000))
+    [logits] = stream.flush()
+    np.testing.assert_allclose(opened.probabilities(logits), answer["probabilities"], atol=1e-5)
+
+
+def test_buckets_belong_to_networks_that_take_any_length(tiny_config, tmp_path):
+    with pytest.raises(InputError, match=r"config\.train\.bucket_samples must be \(\): audionet"):
+        train.run(tiny_config(**{"train.bucket_samples": "(512,)"}), tmp_path / "run")
+    for wrong in ("(1024,)", "(0,)", "(1.5,)"):
+        with pytest.raises(InputError, match=r"config\.train\.bucket_samples is .* below length_samples, 1024"):
+            tiny_config(**{"train.bucket_samples": wrong})
