@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import ROOT, tone
-
 from test_crashes import same_run, stop_at
 
 from audiojax import command, state, train
