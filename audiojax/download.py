@@ -22,7 +22,7 @@ from audiojax import command, runlog
 from audiojax import config as configs
 from audiojax.data import sources
 from audiojax.data.disk import check_room, only_process, whole_folder
-from audiojax.types import InputError, Progress
+from audiojax.types import InputError, Progress, one_line
 
 MAX_FILE_BYTES = 5_000_000
 MAX_ARCHIVE_BYTES = 8_000_000_000
@@ -192,7 +192,7 @@ def _by_hand(archive: Archive, problem: str) -> str:
 
 def _reason(error: Exception) -> str:
     inner = error.args[0] if error.args and isinstance(error.args[0], Exception) else error
-    return " ".join(str(getattr(inner, "reason", inner)).split())[:150] or type(error).__name__
+    return one_line(getattr(inner, "reason", inner))
 
 
 def main(argv: list[str]) -> None:

@@ -18,8 +18,8 @@ from audiojax.types import Progress
 _PLAIN_LINE_SECONDS = 30.0  # without a terminal: at most this often, a line inside an epoch
 
 
-def _console() -> Console:
-    return Console(highlight=False, markup=False, soft_wrap=True)
+def _console(*, stderr: bool = False) -> Console:
+    return Console(highlight=False, markup=False, soft_wrap=True, stderr=stderr)
 
 
 def _bar(console: Console) -> Bar:
@@ -39,8 +39,11 @@ def _bar(console: Console) -> Bar:
 
 @contextlib.contextmanager
 def progress(description: str, unit: str = "files") -> Iterator[Progress]:
-    """A callback (done, total) that draws a bar on a terminal, and elsewhere says one line once there is work."""
-    console = _console()
+    """A callback (done, total) that draws a bar on a terminal, and elsewhere says one line once there is work.
+
+    On stderr: a command's answer on stdout may be JSON.
+    """
+    console = _console(stderr=True)
     with _bar(console) as bar:
         task = bar.add_task(description, total=None, visible=False, note="")
         started = False
@@ -106,12 +109,12 @@ class RunLog:
 
 
 def read_rows(workdir: Path) -> list[dict]:
-    """The rows of `workdir/metrics.jsonl`; a last line that a killed run left half written is dropped."""
+    """The rows of `workdir/metrics.jsonl`; one that is half written or damaged is dropped."""
     path = workdir / "metrics.jsonl"
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError):
+            row = json.loads(line)
+            if isinstance(row, dict) and "step" in row:
+                rows.append(row)
     return rows

@@ -21,7 +21,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from audiojax.types import InputError
+from audiojax.data.disk import write_text
+from audiojax.types import InputError, one_line
 
 _PATIENCE_SECONDS = 60.0  # how long the end of a run waits for what is still to be sent
 
@@ -36,14 +37,18 @@ class Tracker:
         mode = wandb_mode(config["wandb"]["mode"])
         if mode == "disabled":
             return
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "audiojax.tracker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,  # Ctrl-C is training's; and all of it can be killed together
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "audiojax.tracker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                start_new_session=True,  # Ctrl-C is training's; and all of it can be killed together
+            )
+        except OSError as error:
+            self._fail(one_line(error))
+            return
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._write, self._read)]
         for thread in self._threads:
             thread.start()
@@ -131,8 +136,8 @@ def serve(lines: IO[str], say: Callable[[str], None]) -> None:
 
 def _start(wandb: Any, workdir: Path, config: dict, mode: str, say: Callable[[str], None]) -> Any:
     identity = workdir / "wandb_id.txt"
-    if not identity.exists():
-        identity.write_text(uuid.uuid4().hex[:8])
+    if not identity.exists() or not identity.read_text().strip():  # an empty one is a killed run's
+        write_text(identity, uuid.uuid4().hex[:8])
     about: dict[str, Any] = dict(
         project=config["wandb"]["project"],
         name=config["wandb"]["name"] or workdir.name,
@@ -147,7 +152,7 @@ def _start(wandb: Any, workdir: Path, config: dict, mode: str, say: Callable[[st
     except wandb.Error as error:
         if mode != "online":
             raise
-        say(f"W&B cannot be reached ({_one_line(error, 80)}); this run is kept offline.")
+        say(f"W&B cannot be reached ({one_line(error, 80)}); this run is kept offline.")
         mode = "offline"
         wandb.teardown()
         run = wandb.init(mode=mode, **about)
@@ -172,10 +177,6 @@ def _log_pictures(wandb: Any, run: Any, *, paths: list[str], sounds: dict, confu
     run.log(media)
 
 
-def _one_line(error: BaseException, length: int = 200) -> str:
-    return " ".join(str(error).split())[:length] or type(error).__name__
-
-
 def wandb_mode(wanted: str) -> str:
     """online, offline or disabled: $WANDB_MODE or else `wanted`, online only where a key is configured.
 
@@ -196,7 +197,7 @@ def _key_in_netrc() -> bool:
     host = os.environ.get("WANDB_BASE_URL", "").rpartition("//")[2].partition("/")[0].partition(":")[0]
     try:
         known = netrc.netrc(os.environ.get("NETRC")).hosts
-    except (OSError, netrc.NetrcParseError):
+    except (OSError, UnicodeDecodeError, netrc.NetrcParseError):
         return False
     return host in known if host else any("wandb" in name.split(".") for name in known)
 
@@ -205,4 +206,4 @@ if __name__ == "__main__":
     try:
         serve(sys.stdin, lambda text: print("say", text, flush=True))
     except BaseException as failure:  # whatever it is, it is W&B's and not training's
-        print("failed", _one_line(failure), flush=True)
+        print("failed", one_line(failure), flush=True)

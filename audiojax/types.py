@@ -15,6 +15,11 @@ class InputError(Exception):
     """Something a person can put right. Its text is one sentence: the file or key, the value, the fix."""
 
 
+def one_line(error: object, length: int = 150) -> str:
+    """What an error says, fit for the middle of a sentence."""
+    return " ".join(str(error).split())[:length].rstrip(". ") or type(error).__name__
+
+
 class Speaker(NamedTuple):
     """What a source knows of a speaker; "unknown" and None where it does not."""
 

@@ -64,9 +64,9 @@ def test_help_shows_what_the_command_is_for(run_cli, name):
 
 def test_prepare_says_what_it_made(run_cli, tones, tmp_path):
     args = (f"{CNN}:audiomnist", f"--config.data.root={tones}", f"--config.data.cache={tmp_path}")
-    code, out, _ = run_cli("prepare", *args)
-    assert code == 0 and "preparing audiomnist: 200 files" in out and "200 clips of 5 speakers" in out
-    assert "preparing" not in run_cli("prepare", *args)[1]
+    code, out, err = run_cli("prepare", *args)
+    assert code == 0 and "200 clips of 5 speakers" in out and err == "preparing audiomnist: 200 files\n"
+    assert run_cli("prepare", *args)[2] == ""
 
 
 def test_evaluate_agrees_with_training(run_cli, trained_run):
@@ -82,6 +82,16 @@ def test_evaluate_agrees_with_training(run_cli, trained_run):
     }
     code, out, _ = run_cli("evaluate", "--workdir", trained_run, "--split", "validation")
     assert code == 0 and "20 clips" in out and "eight" in out and "speaker" in out
+
+
+def test_json_is_all_that_is_printed_though_the_cache_is_made_again(run_cli, trained_run, tmp_path):
+    for name in ("config.json", "checkpoints"):
+        (shutil.copytree if name == "checkpoints" else shutil.copy)(trained_run / name, tmp_path / name)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    saved["config"]["data"]["cache"] = str(tmp_path / "cache")
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    code, out, err = run_cli("evaluate", "--workdir", tmp_path, "--json")
+    assert code == 0 and json.loads(out)["clips"] == 40 and err == "preparing audiomnist: 200 files\n"
 
 
 def test_evaluate_refuses_other_clips_and_other_folders(run_cli, tones, trained_run, tmp_path):

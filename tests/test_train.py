@@ -11,10 +11,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import psutil
 import pytest
 
-from audiojax import runlog, tracker, train
+from audiojax import runlog, train
 from audiojax.checkpoint import BEST_BY, Checkpoints, restore_variables
 from audiojax.metrics import Metrics
 from audiojax.trained import Trained
@@ -219,80 +218,3 @@ def test_a_save_holds_its_moment_though_the_step_takes_the_memory(saved):
             now = count(now)
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         assert same_numbers(checkpoints.restore("last", state(0), sharding), state(1))
-
-
-def test_weights_and_biases_offline_holds_the_same_numbers_and_goes_on(tiny_config, tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    workdir = tmp_path / "run"
-    for num_epochs in (1, 2):
-        train.run(tiny_config(**{"train.num_epochs": num_epochs}), workdir)
-    runs = sorted((workdir / "wandb").glob("offline-run-*"))
-    identity = (workdir / "wandb_id.txt").read_text()
-    assert len(runs) == 2 and all(run.name.endswith(identity) for run in runs)
-    wandb = Path(sys.executable).with_name("wandb")
-    names = ("validation/accuracy", "test/loss", "learning_rate", "plots/curves", "test/confusion", "test/sounds")
-    for run, epoch in zip(runs, (1, 2), strict=True):
-        inspect = [str(wandb), "leet", "inspect", "--json", str(run)]
-        logged = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout
-        assert [name for name in names if name not in logged] == []
-        row = next(row for row in runlog.read_rows(workdir) if row.get("epoch") == epoch)
-        assert str(row["train/loss"])[:6] in logged
-    assert list(runs[1].rglob("*.png")) and list(runs[1].rglob("*.wav"))
-
-
-@pytest.mark.parametrize(
-    "environment, wanted, mode",
-    [
-        ({}, "auto", "offline"),
-        ({"WANDB_API_KEY": "x" * 40}, "auto", "online"),
-        ({"WANDB_MODE": "disabled", "WANDB_API_KEY": "x" * 40}, "online", "disabled"),
-        ({}, "online", "offline"),
-        ({"WANDB_MODE": "online"}, "disabled", "offline"),
-    ],
-)
-def test_wandb_is_online_only_where_a_key_is(environment, wanted, mode, monkeypatch, tmp_path):
-    monkeypatch.delenv("WANDB_MODE")
-    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert tracker.wandb_mode(wanted) == mode
-    (tmp_path / "none").write_text("machine api.wandb.ai login user password secret\n")
-    if not environment and wanted == "auto":
-        assert tracker.wandb_mode("auto") == "online"
-
-
-def test_wandb_that_fails_does_not_stop_training(tiny_config, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    workdir = tmp_path / "run"
-    workdir.mkdir()
-    (workdir / "wandb_id.txt").mkdir()  # not a file: reading the run's id fails
-    assert train.run(tiny_config(**{"train.num_epochs": 1}), workdir)["epochs"] == 1
-    assert capsys.readouterr().out.count("W&B failed and is left out") == 1
-
-
-def test_wandb_that_cannot_be_reached_keeps_the_run_offline(tiny_config, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("WANDB_MODE", "online")
-    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
-    train.run(tiny_config(**{"train.num_epochs": 1}), tmp_path / "run")
-    said = capsys.readouterr().out
-    assert "W&B cannot be reached" in said and "W&B: offline" in said and "failed" not in said
-    assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_wandb_whose_service_dies_or_hangs_stops_nothing(tiny_config, tmp_path, monkeypatch, capsys, number):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setattr(tracker, "_PATIENCE_SECONDS", 3.0)
-    say = train.runlog.RunLog.say
-
-    def harm(self, text):  # once W&B runs, its service is harmed
-        say(self, text)
-        if text.startswith("W&B: offline"):
-            ours = psutil.Process(self._tracker._process.pid).children(recursive=True)
-            assert [service.send_signal(number) for service in ours if "wandb" in service.name()]
-
-    monkeypatch.setattr(train.runlog.RunLog, "say", harm)
-    assert train.run(tiny_config(**{"train.num_epochs": 3}), tmp_path / "run")["epochs"] == 3
-    assert "W&B failed and is left out" in capsys.readouterr().out
-    assert not [child for child in psutil.Process().children(recursive=True) if "wandb" in child.name()]
