@@ -1,13 +1,14 @@
 """Checkpoints of a run: the last two and the best by validation accuracy. The only importer of orbax.
 
-Each holds the state and a checksum of it: a bit that flipped on the disk would otherwise be believed.
+Each holds the state and checksums of it: a bit that flipped on the disk would otherwise be believed. Only what proves
+damage sets one aside; whatever else keeps it from being read is said, and leaves it where it is.
 """
 
 import contextlib
 import json
 import logging
 import shutil
-import zlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,25 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from audiojax.data.disk import check_room
+from audiojax.integrity import checksum, checksum_of_shapes, proves_damage, reason, verify
 from audiojax.mesh import Sharding
 from audiojax.state import TrainState, all_finite
 from audiojax.types import InputError
 
 BEST_BY = "validation/accuracy"
 Say = Callable[[str], None]
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """absl, through which orbax warns of what it was asked for, speaks up for errors only."""
+    log = logging.getLogger("absl")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 class Checkpoints:
@@ -36,9 +50,11 @@ class Checkpoints:
         self._folder, self._say = Path(workdir).resolve() / "checkpoints", say
         for leftover in self._folder.glob("*.orbax-checkpoint-tmp*"):
             shutil.rmtree(leftover, ignore_errors=True)
+        self._settle()
         for step in _steps(self._folder):
-            if reason := _unreadable(self._folder / str(step)):  # orbax would refuse all others too
-                self._set_aside(step, reason)
+            with self._or_set_aside(step):  # orbax, which reads these files of every one, would refuse all others too
+                json.loads((self._folder / str(step) / "_CHECKPOINT_METADATA").read_text())
+                _accuracy(self._folder / str(step))
         self._manager = _manager(self._folder)
 
     def __enter__(self) -> "Checkpoints":
@@ -55,7 +71,7 @@ class Checkpoints:
             yield
         except Exception as error:
             raise InputError(
-                f"a checkpoint could not be saved in {self._folder} ({_reason(error)}); make room there, or give it "
+                f"a checkpoint could not be saved in {self._folder} ({reason(error)}); make room there, or give it "
                 "another --workdir: what was saved before is whole."
             ) from None
 
@@ -74,57 +90,86 @@ class Checkpoints:
         """
         check_finite(state)
         check_room(self._folder, sum(x.nbytes for x in jax.tree.leaves(state)))
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state), checksums=ocp.args.JsonSave(_checksums(state)))
-        if int(state.step) in self._manager.all_steps():  # stopped here before it was scored; orbax would keep that one
-            self._manager.delete(int(state.step))
+        step, checksums = int(state.step), _checksums(state) | {BEST_BY: validation_accuracy}
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), checksums=ocp.args.JsonSave(checksums))
         metrics = None if validation_accuracy is None else {BEST_BY: validation_accuracy}
         with self._in_one_sentence():
-            self._manager.save(int(state.step), args=args, metrics=metrics)
+            self._manager.wait_until_finished()
+            if step not in self._manager.all_steps():
+                self._manager.save(step, args=args, metrics=metrics)
+                return
+            # Stopped here before it was scored: orbax would keep that one, and a kill must find one of the two.
+            (self._folder / str(step)).rename(self._folder / f"unscored-{step}")
+            try:
+                self._manager.reload()
+                self._manager.save(step, args=args, metrics=metrics)
+                self._manager.wait_until_finished()
+            finally:
+                self._settle()
 
+    def _settle(self) -> None:
+        """Deletes the unscored state whose scored one is saved; puts it back where that failed."""
+        for unscored in self._folder.glob("unscored-*"):
+            scored = self._folder / unscored.name.removeprefix("unscored-")
+            if scored.exists():
+                shutil.rmtree(unscored, ignore_errors=True)
+            else:
+                unscored.rename(scored)
+
+    @_quietly()
     def restore(self, which: str, like: TrainState, sharding: Sharding) -> TrainState | None:
         """The "best" or "last" state, on the devices of `sharding`; `like` gives its tree, shapes and types.
 
         A damaged checkpoint is set aside, with a sentence, and the one before it taken; None where none is left.
+        Raises InputError for one that cannot be read now, or that has another tree.
         """
-        self._manager.wait_until_finished()
+        with self._in_one_sentence():
+            self._manager.wait_until_finished()
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), checksums=ocp.args.JsonRestore())
         while (step := _wanted(self._manager, which)) is not None:
-            try:
+            with self._or_set_aside(step):
+                if _has_another_tree(self._folder / str(step), like):
+                    raise InputError(
+                        f"checkpoint {step} in {self._folder} was made by another version of audiojax, whose state has "
+                        "other names, shapes or types; go on with that version, or give another --workdir."
+                    )
                 saved = self._manager.restore(step, args=args)
-                _verify(saved["state"].__dict__, saved["checksums"])
+                verify(saved["state"].__dict__, saved["checksums"])
                 return saved["state"]
-            except Exception as error:  # orbax and tensorstore raise many kinds for a file that is not what it was
-                self._set_aside(step, _reason(error))
-                self._manager.reload()
+            self._manager.reload()
+        if any(self._folder.glob("damaged-*")):
+            self._say(f"No whole checkpoint is left in {self._folder}: training begins anew.")
         return None
 
-    def _set_aside(self, step: int, reason: str) -> None:
-        self._say(f"Checkpoint {step} in {self._folder} is damaged and set aside ({reason}).")
-        aside = self._folder / f"damaged-{step}"
-        shutil.rmtree(aside, ignore_errors=True)
-        (self._folder / str(step)).rename(aside)
+    @contextlib.contextmanager
+    def _or_set_aside(self, step: int) -> Iterator[None]:
+        """Around what reads the checkpoint of `step`: it ends well, or with a damaged checkpoint out of the way."""
+        checkpoint = self._folder / str(step)
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:
+            if not proves_damage(error):
+                raise _unreadable(checkpoint, error) from None
+            self._say(f"Checkpoint {step} in {self._folder} is damaged and set aside ({reason(error)}).")
+            names = (f"damaged-{step}{suffix}" for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
+            checkpoint.rename(next(aside for name in names if not (aside := self._folder / name).exists()))
 
 
 def check_finite(state: TrainState) -> None:
     """Raises InputError where a number of the state is not finite."""
     if not all_finite((state.params, state.batch_stats, state.opt_state)):
-        raise InputError(
-            f"the parameters are not finite after step {int(state.step)}; nothing of it was saved: lower "
-            "--config.optimizer.learning_rate or set --config.optimizer.clip_norm=1, in another --workdir."
-        )
+        raise diverged(f"the parameters are not finite after step {int(state.step)}")
 
 
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """absl, through which orbax warns of what it was asked for, speaks up for errors only."""
-    log = logging.getLogger("absl")
-    before = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(before)
+def diverged(what: str) -> InputError:
+    """The error of a training whose numbers are not finite any more."""
+    return InputError(
+        f"{what}; nothing of it was saved: lower --config.optimizer.learning_rate or set "
+        "--config.optimizer.clip_norm=1, in another --workdir."
+    )
 
 
 @_quietly()
@@ -132,60 +177,86 @@ def restore_variables(workdir: Path, which: str) -> tuple[dict, int]:
     """`{"params", "batch_stats"}` as numpy arrays, without the optimizer, and their step; `which` is best or last.
 
     Only reads, so that it may look at a run in training. Raises InputError where `workdir` has no checkpoint, and
-    for a damaged one.
+    for one that is damaged or cannot be read.
     """
     folder = Path(workdir).resolve() / "checkpoints"
-    steps = _steps(folder)
-    if not steps:
-        raise InputError(f"{workdir} holds no checkpoint yet; let training reach the end of an epoch.")
-    step = steps[-1]
-    try:
-        with _manager(folder, read_only=True) as manager:
-            step = _wanted(manager, which) or step
-        state = folder / str(step) / "state"
-        checkpointer = ocp.PyTreeCheckpointer()
-        tree = checkpointer.metadata(state).item_metadata.tree
-        wanted = {name: jax.tree.map(lambda _: 0, tree.get(name) or {}) for name in ("params", "batch_stats")}
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-        args = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
-        variables = checkpointer.restore(state, args=args)
-        checksums = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(folder / str(step) / "checksums")
-        _verify(variables, checksums)
-    except Exception as error:
-        raise InputError(
-            f"checkpoint {step} in {folder} is damaged ({_reason(error)}); take the other with "
-            "--checkpoint=best or last, or train again."
-        ) from None
-    return variables, step
+    while steps := list(before := _identities(folder)):
+        step = steps[-1]
+        try:
+            if which == "best":
+                scores = {}
+                for step in steps:
+                    scores[step] = _accuracy(folder / str(step))
+                # as orbax, of equals the latest; before the first epoch has ended the last is also the best
+                step = max(steps, key=lambda s: (-1.0 if scores[s] is None else scores[s], s))
+            return _variables(folder / str(step)), step
+        except Exception as error:
+            time.sleep(1)
+            if _identities(folder).get(step) != before[step]:  # training is deleting or replacing it
+                continue
+            if not proves_damage(error):
+                raise _unreadable(folder / str(step), error) from None
+            raise InputError(
+                f"checkpoint {step} in {folder} is damaged ({reason(error)}); take the other with "
+                "--checkpoint=best or last, or train again."
+            ) from None
+    raise InputError(f"{workdir} holds no checkpoint yet; let training reach the end of an epoch.")
 
 
-def _manager(folder: Path, *, read_only: bool = False) -> ocp.CheckpointManager:
+def _variables(checkpoint: Path) -> dict:
+    checkpointer = ocp.PyTreeCheckpointer()
+    tree = checkpointer.metadata(checkpoint / "state").item_metadata.tree
+    wanted = {name: jax.tree.map(lambda _: 0, tree.get(name) or {}) for name in ("params", "batch_stats")}
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+    args = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
+    variables = checkpointer.restore(checkpoint / "state", args=args)
+    verify(variables, _read_checksums(checkpoint))
+    return variables
+
+
+def _manager(folder: Path) -> ocp.CheckpointManager:
     def score(metrics: dict[str, float]) -> float:
         return metrics[BEST_BY]
 
     best = preservation_policy.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)
     keep = preservation_policy.AnyPreservationPolicy([preservation_policy.LatestN(2), best])
-    options = ocp.CheckpointManagerOptions(
-        best_fn=score, best_mode="max", preservation_policy=keep, read_only=read_only
-    )
+    options = ocp.CheckpointManagerOptions(best_fn=score, best_mode="max", preservation_policy=keep)
     # orbax fails in the background, and silently, with a relative path
     return ocp.CheckpointManager(folder.resolve(), item_names=("state", "checksums"), options=options)
 
 
 def _steps(folder: Path) -> list[int]:
-    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
 
 
-def _unreadable(checkpoint: Path) -> str | None:
-    """Why what orbax reads of every checkpoint in order to list them cannot be read; None where it can."""
-    for path in (checkpoint / "_CHECKPOINT_METADATA", checkpoint / "metrics" / "metrics"):
-        try:
-            json.loads(path.read_text())
-        except FileNotFoundError:  # a checkpoint in the middle of an epoch has no metrics
-            continue
-        except (OSError, ValueError) as error:
-            return f"{path.name}: {_reason(error)}"
-    return None
+def _identities(folder: Path) -> dict[int, tuple[int, int] | None]:
+    """What tells the folder of each step from one that takes its place; None where it has just gone."""
+    found: dict[int, tuple[int, int] | None] = dict.fromkeys(_steps(folder))
+    for step in found:
+        with contextlib.suppress(FileNotFoundError):
+            about = (folder / str(step)).stat()
+            found[step] = (about.st_ino, about.st_ctime_ns)
+    return found
+
+
+def _accuracy(checkpoint: Path) -> float | None:
+    """The validation accuracy of a checkpoint, None before it is scored; ValueError where its copies differ."""
+    metrics = checkpoint / "metrics" / "metrics"
+    accuracy = float(json.loads(metrics.read_text())[BEST_BY]) if metrics.exists() else None
+    if _read_checksums(checkpoint).get(BEST_BY, accuracy) != accuracy:  # older ones hold no copy
+        raise ValueError("its accuracy is not the one that was saved")
+    return accuracy
+
+
+def _read_checksums(checkpoint: Path) -> dict[str, Any]:
+    return json.loads((checkpoint / "checksums" / "metadata").read_text())
+
+
+def _unreadable(checkpoint: Path, error: Exception) -> InputError:
+    return InputError(
+        f"checkpoint {checkpoint.name} in {checkpoint.parent} cannot be read ({reason(error)}); it is left as it is: "
+        "see to that and run the command again."
+    )
 
 
 def _wanted(manager: ocp.CheckpointManager, which: str) -> int | None:
@@ -194,23 +265,14 @@ def _wanted(manager: ocp.CheckpointManager, which: str) -> int | None:
     return last if which == "last" else next((s for s in (manager.best_step(), last) if s is not None), None)
 
 
-def _checksums(state: TrainState) -> dict[str, int]:
-    return {name: _checksum(part) for name, part in jax.device_get(state).__dict__.items()}
+def _checksums(state: TrainState) -> dict[str, Any]:
+    parts = {name: checksum(part) for name, part in jax.device_get(state).__dict__.items()}
+    return parts | {"tree": checksum_of_shapes(state)}
 
 
-def _checksum(tree: Any) -> int:
-    """CRC-32 of all arrays of a tree, in its order."""
-    total = 0
-    for leaf in jax.tree.leaves(tree):
-        total = zlib.crc32(np.asarray(leaf).tobytes(), total)
-    return total
-
-
-def _verify(parts: dict[str, Any], checksums: dict[str, int]) -> None:
-    for name, part in parts.items():
-        if _checksum(part) != checksums[name]:
-            raise ValueError(f"the checksum of its {name} is another")
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:120].rstrip(". ") or type(error).__name__
+def _has_another_tree(checkpoint: Path, like: TrainState) -> bool:
+    """Whether both records of the tree say that it is not `like`'s: one of them alone may be what is damaged."""
+    ours = checksum_of_shapes(like)
+    if _read_checksums(checkpoint).get("tree") == ours:
+        return False
+    return checksum_of_shapes(ocp.PyTreeCheckpointer().metadata(checkpoint / "state").item_metadata.tree) != ours

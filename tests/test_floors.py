@@ -11,13 +11,13 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"types"},
     {"data", "interrupt"},
-    {"models", "metrics", "mesh", "augment", "analysis", "environment"},
+    {"models", "metrics", "mesh", "augment", "analysis", "environment", "integrity"},
     {"state"},
     {"config"},
     {"tracker"},
     {"checkpoint", "runlog", "plots", "command"},
     {"trained", "prepare", "page", "download"},
-    {"evaluate", "predict"},
+    {"evaluate", "predict", "stream"},
     {"train"},
     {"main"},
 ]
