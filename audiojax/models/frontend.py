@@ -69,9 +69,14 @@ class LogMel(FrontEnd):
     """The logarithm of the power in each mel band of a Hann window."""
 
     def __call__(self, audio: jax.Array) -> jax.Array:
-        parts = jnp.square(_windows(audio, self.window_samples, self.hop_samples) @ _fourier(self.window_samples))
-        bands = _mel(self.window_samples, self.num_bands, self.low_hz, self.high_hz, self.rate_hz)
+        fourier, bands = self.matrices()
+        parts = jnp.square(_windows(audio, self.window_samples, self.hop_samples) @ fourier)
         return jnp.log((parts[..., : len(bands)] + parts[..., len(bands) :]) @ bands + POWER_FLOOR)
+
+    def matrices(self) -> tuple[np.ndarray, np.ndarray]:
+        """f32[window_samples, 2 * bins], the windowed Fourier transform, and f32[bins, num_bands], the mel bands."""
+        bands = _mel(self.window_samples, self.num_bands, self.low_hz, self.high_hz, self.rate_hz)
+        return _fourier(self.window_samples), bands
 
 
 class Learned(FrontEnd):
