@@ -50,6 +50,13 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     except OSError as error:
         where, what = error.filename or "the disk", error.strerror or str(error)
         sys.exit(f"audiojax: {where}: {what}; {_FIXES.get(error.errno or 0, 'see to it and run the command again.')}")
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):  # as jax says it
+            raise
+        sys.exit(
+            f"audiojax: there is too little memory ({' '.join(str(error).split())[:120].rstrip('. ')}); "
+            "lower --config.train.batch_size, in another --workdir."
+        )
     sys.exit(code)
 
 
