@@ -62,12 +62,16 @@ def progress(description: str, unit: str = "files") -> Iterator[Progress]:
 class RunLog:
     """One run's log. Rows go to `workdir/metrics.jsonl` and, under the same names, to W&B; use it with `with`."""
 
-    def __init__(self, workdir: Path, config: dict, *, step: int, num_steps: int):
-        """Goes on at `step` of `num_steps`: rows of later steps, which a killed run may have left, are dropped."""
+    def __init__(self, workdir: Path, config: dict, *, step: int, num_steps: int, scored: bool = True):
+        """Goes on at `step` of `num_steps`: rows of later steps, which a killed run may have left, are dropped.
+
+        So is that of an epoch which ends at `step`, where the state that training goes on from is not `scored`.
+        """
         self.console = _console()
         self._path = workdir / "metrics.jsonl"
-        rows = read_rows(workdir)
-        write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step))
+        last_epoch = step if scored else step - 1
+        rows = [row for row in read_rows(workdir) if row["step"] <= (last_epoch if "epoch" in row else step)]
+        write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
         self._rows = self._path.open("a")
         self._tracker = Tracker(workdir, config, self.say)
         self._bar = _bar(self.console)

@@ -1,9 +1,11 @@
 """Training, read top to bottom: data, state, the loop, the end."""
 
+import contextlib
 import itertools
 import json
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -13,7 +15,7 @@ from ml_collections import ConfigDict
 from audiojax import config as configs
 from audiojax import environment, evaluate, models, plots, prepare, runlog
 from audiojax.augment import make_augment
-from audiojax.checkpoint import BEST_BY, Checkpoints, check_finite, restore_variables
+from audiojax.checkpoint import BEST_BY, Checkpoints, diverged, restore_variables
 from audiojax.data import batches, splits
 from audiojax.data.disk import only_process, write_text
 from audiojax.interrupt import Interrupt, Stopped
@@ -44,32 +46,30 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
     clips = prepare.load_clips(config)
     split = splits.make(clips, **config.split, seed=config.seed)
     data = {"source": clips.source, "key": clips.key, "label_names": list(clips.label_names)}
-    if (workdir / "config.json").exists():
-        configs.check_resumable(workdir, config, data)
 
     shape = configs.batch_shape(config)
     epochs = batches.Epochs(clips, split.train, **shape, stretch=1 + config.augment.speed, seed=config.seed)
     num_steps, clips_per_step = epochs.num_steps * config.train.num_epochs, len(split.train) / epochs.num_steps
-    model = models.build(**config.model, num_labels=len(clips.label_names), rate_hz=clips.rate_hz)
+    num_labels = len(clips.label_names)
+    model = models.build(**config.model, num_labels=num_labels, rate_hz=clips.rate_hz)
     if config.train.bucket_samples and not model.any_length:
         raise InputError(f"config.train.bucket_samples must be (): {config.model.name} takes sound of one length only.")
     optimizer, schedule = make_optimizer(**config.optimizer, total_steps=num_steps)
     augment = make_augment(**config.augment)
     train_step = make_train_step(model, optimizer, schedule, augment, label_smoothing=config.train.label_smoothing)
     eval_step = make_eval_step(model)
-    num_labels = len(clips.label_names)
     state = create_state(
         model, optimizer, seed=config.seed, length_samples=config.train.length_samples, num_labels=num_labels
     )
     key = jax.random.key(config.seed)
 
-    if config.init_from:
-        state = _start_from(Path(config.init_from).expanduser(), state)
-    with only_process(workdir), Checkpoints(workdir) as checkpoints, Interrupt() as interrupt:
-        configs.save(workdir, config, data, environment.describe(mesh.size))
-        state = checkpoints.restore("last", state, replicated(mesh)) or state
-        state = jax.device_put(state, replicated(mesh))
-        done = int(state.step)
+    new = not (workdir / "config.json").exists()
+    if new:  # what cannot be started from is refused before there is a workdir
+        state = _start_from(config.init_from, state)
+    with _claim(workdir, config, data, mesh.size), Checkpoints(workdir) as checkpoints, Interrupt() as interrupt:
+        restored = checkpoints.restore("last", state, replicated(mesh))
+        state = restored or (state if new else _start_from(config.init_from, state))
+        state, done = jax.device_put(state, replicated(mesh)), int(state.step)
         summary = _read_summary(workdir)
         if done == num_steps and summary.get("epochs") == config.train.num_epochs:
             print(f"{workdir} is finished. {_sentence(summary)}\nRaise --config.train.num_epochs to train on.")
@@ -78,7 +78,9 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
         print(_opening(clips, split, config, state.params, mesh.size))
         if done:
             print(f"Resuming at step {done} of {num_steps}.")
-        with runlog.RunLog(workdir, config.to_dict(), step=done, num_steps=num_steps) as log:
+        # An epoch that was stopped in its middle, or before it was scored, has sums.
+        scored = not state.metrics.count
+        with runlog.RunLog(workdir, config.to_dict(), step=done, num_steps=num_steps, scored=scored) as log:
 
             def score(variables: dict, indices: np.ndarray) -> Metrics:
                 rows = interrupt.guard(batches.evaluation(clips, indices[batches.by_length(clips, indices)], **shape))
@@ -86,8 +88,7 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
 
             stream = interrupt.guard(epochs(done, num_steps))
             on_device = batches.prefetch(shard_batch(batch, mesh) for batch in stream)
-            # An epoch that was stopped in its middle, or before it was scored, has sums.
-            first_epoch = (done - bool(state.metrics.count)) // epochs.num_steps
+            first_epoch = (done - (not scored)) // epochs.num_steps
             previous = None
             try:
                 for epoch in range(first_epoch, config.train.num_epochs):
@@ -103,12 +104,13 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
 
                     sums = {"train": state.metrics}
                     sums |= {part: score(state.variables, getattr(split, part)) for part in ("validation", "test")}
-                    row: dict = {"epoch": epoch + 1}
-                    for part, total in sums.items():
-                        row |= {f"{part}/{name}": value for name, value in total.summary().items()}
-                    row |= {"learning_rate": float(schedule(done - 1)), "gradient_norm": float(state.gradient_norm)}
-                    row |= {"seconds": seconds, "clips_per_second": steps * clips_per_step / seconds}
-                    check_finite(state)
+                    row = _epoch_row(epoch + 1, sums) | {
+                        "learning_rate": float(schedule(done - 1)),
+                        "gradient_norm": float(state.gradient_norm),
+                        "seconds": seconds,
+                        "clips_per_second": steps * clips_per_step / seconds,
+                    }
+                    _check_finite(row, done)
                     log.row(done, row)  # before the checkpoint: a resumed run drops rows that are ahead of it
                     state = state.replace(metrics=jax.device_put(Metrics.zero(num_labels), replicated(mesh)))
                     checkpoints.save(state, row[BEST_BY])
@@ -128,8 +130,21 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
                 raise Stopped(sentence, stopped.signal_number) from None
 
 
-def _start_from(workdir: Path, state: TrainState) -> TrainState:
-    """The state with the best parameters of another run, whose shapes must be the same."""
+@contextlib.contextmanager
+def _claim(workdir: Path, config: ConfigDict, data: dict, num_devices: int) -> Iterator[None]:
+    """Holds `workdir` for this run and no other, neither another process nor another config."""
+    with only_process(workdir):
+        if (workdir / "config.json").exists():
+            configs.check_resumable(workdir, config, data)
+        configs.save(workdir, config, data, environment.describe(num_devices))
+        yield
+
+
+def _start_from(source: str, state: TrainState) -> TrainState:
+    """The state with the best parameters of another run, whose shapes must be the same; as it is for no source."""
+    if not source:
+        return state
+    workdir = Path(source).expanduser()
     variables, _ = restore_variables(workdir, "best")
     if jax.tree.map(np.shape, variables) != jax.tree.map(np.shape, state.variables):
         raise InputError(f"config.init_from is {workdir}, whose network has other shapes; give it the same model keys.")
@@ -140,15 +155,24 @@ def _log_step(log: runlog.RunLog, done: int, report: StepReport, log_every_steps
     """Logs the step that made `done` steps; stops training where its loss is not finite."""
     values = report.metrics.summary()
     gradient_norm = float(report.gradient_norm)
-    if not math.isfinite(values["loss"]) or not math.isfinite(gradient_norm):
-        raise InputError(
-            f"the loss is {values['loss']:g} and the gradient norm {gradient_norm:g} at step {done}; nothing of it was "
-            "saved: lower --config.optimizer.learning_rate or set --config.optimizer.clip_norm=1, in another --workdir."
-        )
+    _check_finite(values | {"gradient_norm": gradient_norm}, done)
     log.advance(done, f"loss {values['loss']:.3f}  accuracy {values['accuracy']:.1%}")
     if done % log_every_steps == 0:
         row = {f"step/{name}": value for name, value in values.items()}
         log.row(done, row | {"learning_rate": float(report.learning_rate), "gradient_norm": gradient_norm})
+
+
+def _epoch_row(epoch: int, sums: dict[str, Metrics]) -> dict[str, float]:
+    row: dict[str, float] = {"epoch": epoch}
+    for part, total in sums.items():
+        row |= {f"{part}/{name}": value for name, value in total.summary().items()}
+    return row
+
+
+def _check_finite(row: dict[str, float], done: int) -> None:
+    """Stops training where a number of the row is not finite."""
+    if wrong := [f"{name} is {value:g}" for name, value in row.items() if not math.isfinite(value)]:
+        raise diverged(f"{' and '.join(wrong)} at step {done}")
 
 
 def _opening(clips: Clips, split: splits.Split, config: ConfigDict, params: dict, num_devices: int) -> str:
@@ -171,7 +195,13 @@ def _epoch_line(row: dict, num_epochs: int) -> str:
 
 def _finish(workdir: Path, log: runlog.RunLog, clips: Clips, split: splits.Split, best: Trained) -> dict:
     """Scores the best checkpoint, draws, sends it all to W&B, writes the summary and says where everything lies."""
-    last = [row for row in runlog.read_rows(workdir) if "epoch" in row][-1]
+    epochs = [row for row in runlog.read_rows(workdir) if "epoch" in row]
+    if not epochs:
+        raise InputError(
+            f"{workdir / 'metrics.jsonl'} has lost its epochs, which the summary needs; raise "
+            "--config.train.num_epochs to train on, or score what was saved with python -m audiojax.evaluate."
+        )
+    last = epochs[-1]
     result, page = evaluate.tell(best, clips, split, "test", workdir)
     summary = {
         "source": clips.source,
