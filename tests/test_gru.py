@@ -18,6 +18,7 @@ LENGTHS = np.asarray([3200, 3199, 1234, 81], np.int32)
 KINDS = {
     "default": dict(),
     "last": dict(readout="last", num_layers=2),
+    "both": dict(readout="last_and_mean"),
     "running": dict(readout="running", normalise="running"),
     "min_gru": dict(cell="min_gru", num_layers=2, memory_frames=30),
     "learned": dict(frontend="learned"),
@@ -202,7 +203,7 @@ def test_log_mel_is_the_fourier_transform_of_windows():
     [
         (dict(frontend="mel"), r"config\.model\.frontend is 'mel'; choose one of logmel, learned, raw"),
         (dict(cell="lstm"), r"config\.model\.cell is 'lstm'; choose one of gru, min_gru"),
-        (dict(readout="first"), r"config\.model\.readout is 'first'; choose one of last, mean, running"),
+        (dict(readout="first"), r"config\.model\.readout is 'first'; choose one of last, mean, running, last_and_mean"),
         (dict(normalise="rms"), r"config\.model\.normalise is 'rms'; choose one of none, fixed, running"),
         (dict(window_samples=60), r"config\.model\.window_samples is 60, less than a hop of 80"),
         (dict(high_hz=5000.0), r"config\.model\.low_hz is 50 and high_hz 5000; .*<= 4000"),

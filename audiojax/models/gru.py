@@ -15,7 +15,8 @@ from audiojax.models.cells import GRUCell, MinGRUCell, linear_scan
 from audiojax.types import InputError
 
 CELLS = {"gru": GRUCell, "min_gru": MinGRUCell}
-READOUTS = {"last": 0.0, "mean": 1.0, "running": 0.96}  # how much of each output's weight the next one leaves
+# How much of each output's weight the next one leaves, for each average that is read.
+READOUTS = {"last": (0.0,), "mean": (1.0,), "running": (0.96,), "last_and_mean": (0.0, 1.0)}
 NORMALISATIONS = ("none", "fixed", "running")
 LEVEL_KEEP = 0.98  # of the running normalisation, a frame
 
@@ -26,8 +27,8 @@ class Carry(NamedTuple):
     context: jax.Array  # f32[B, context_samples], the sound before the next hop
     level: jax.Array  # f32[B, bands], the running mean of the frames
     hidden: tuple[jax.Array, ...]  # f32[B, features] each layer
-    total: jax.Array  # f32[B, features], the weighted sum of the last layer's outputs
-    weight: jax.Array  # f32[B, 1], the sum of the weights
+    total: jax.Array  # f32[B, averages, features], the weighted sums of the last layer's outputs
+    weight: jax.Array  # f32[B, averages, 1], the sums of the weights
 
 
 class GRU(nn.Module):
@@ -46,8 +47,8 @@ class GRU(nn.Module):
         dropout: the rate before each layer but the first, and before the logits.
         mask_bands, mask_frames: in training two stretches of up to this many bands, and of frames, are hidden: set to
             their mean (SpecAugment, Park et al. 2019, arXiv 1904.08779).
-        readout: what the logits read of the last layer's outputs: the "last" one, the "mean" of all until now, or the
-            "running" mean, over about 25 frames.
+        readout: what the logits read of the last layer's outputs: the "last" one, the "mean" of all until now, the
+            "running" mean, over about 25 frames, or "last_and_mean", side by side.
         mask_padding: False takes padding for sound, as the seed project did.
     """
 
@@ -86,9 +87,10 @@ class GRU(nn.Module):
     def initial_carry(self, batch_size: int) -> Carry:
         """What a stream remembers before its first hop: silence."""
         bands = self.hop_samples if self.frontend == "raw" else self.num_bands
-        sizes = (self.front_end.context_samples, bands, self.features, 1)
-        context, level, state, weight = (jnp.zeros((batch_size, size)) for size in sizes)
-        return Carry(context, level, (state,) * self.num_layers, state, weight)
+        sizes = (self.front_end.context_samples, bands, self.features)
+        context, level, state = (jnp.zeros((batch_size, size)) for size in sizes)
+        total, weight = (jnp.zeros((batch_size, len(READOUTS[self.readout]), size)) for size in (self.features, 1))
+        return Carry(context, level, (state,) * self.num_layers, total, weight)
 
     def step(self, carry: Carry, audio: jax.Array) -> tuple[Carry, jax.Array]:
         """Hears `audio` [B, hop_samples] in 16-bit units; returns the logits f32[B, num_labels] after it."""
@@ -98,10 +100,10 @@ class GRU(nn.Module):
         for layer, state in zip(self.layers, carry.hidden, strict=True):
             x = layer.advance(state, x)
             hidden.append(x)
-        keep = READOUTS[self.readout]
-        total, weight = keep * carry.total + x, keep * carry.weight + 1
+        keep = jnp.asarray(READOUTS[self.readout])[None, :, None]
+        total, weight = keep * carry.total + x[:, None], keep * carry.weight + 1
         context = sound[:, self.hop_samples :]
-        return Carry(context, level, tuple(hidden), total, weight), self.logits(total / weight)
+        return Carry(context, level, tuple(hidden), total, weight), self._read(total / weight)
 
     def __call__(self, audio: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
         """f32[B, num_labels] of `audio` [B, T] in 16-bit units, zero right-padded, and its `length` i32[B]."""
@@ -119,9 +121,14 @@ class GRU(nn.Module):
             )
         for i, (layer, state) in enumerate(zip(self.layers, start.hidden, strict=True)):
             x = layer.run(state, self.drop(x, deterministic=not train) if i else x)
-        keep = READOUTS[self.readout] ** jnp.maximum(ahead, 0).astype(jnp.float32)
-        weight = jnp.where(ahead >= 0, keep, 0.0)
-        read = jnp.einsum("nbf,nb->bf", x, weight / weight.sum(axis=0, keepdims=True))
+        keep = jnp.asarray(READOUTS[self.readout])[:, None, None] ** jnp.maximum(ahead, 0).astype(jnp.float32)[None]
+        weight = jnp.where(ahead[None] >= 0, keep, 0.0)
+        averages = jnp.einsum("nbf,rnb->brf", x, weight / weight.sum(axis=1, keepdims=True))
+        return self._read(averages, train=train)
+
+    def _read(self, averages: jax.Array, train: bool = False) -> jax.Array:
+        """The logits f32[B, num_labels] of `averages` [B, averages, features]."""
+        read = averages.reshape(averages.shape[0], -1)
         return self.logits(self.drop(read, deterministic=not train))
 
     def _normalised(
