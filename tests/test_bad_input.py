@@ -154,7 +154,7 @@ def test_a_folder_of_words_works_in_every_command(run_cli, tmp_path):
     write(root / "stop" / "other.flac", tone(3, 1, 77), 8000)
     args = [f"{CNN}:folder", f"--config.data.root={root}", f"--config.data.cache={tmp_path / 'cache'}"]
     code, out, err = run_cli("prepare", *args)
-    assert code == 0 and err == "" and "61 clips of 3 speakers, 3 labels" in out
+    assert code == 0 and err == "preparing folder: 61 files\n" and "61 clips of 3 speakers, 3 labels" in out
     tiny = ("length_samples=1024", "batch_size=10", "num_epochs=8", "log_every_steps=4")
     args += [f"--config.train.{key}" for key in tiny]
     code, out, err = run_cli("main", *args, f"--workdir={tmp_path / 'run'}")
