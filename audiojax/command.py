@@ -16,7 +16,7 @@ from ml_collections import ConfigDict, config_flags
 
 from audiojax import config as configs
 from audiojax.interrupt import Stopped
-from audiojax.types import InputError
+from audiojax.types import InputError, one_line
 
 _SPACE = "make room there, or choose another disk with --workdir or --config.data.cache; what was saved is whole."
 _RIGHTS = "choose a folder that you may write to with --workdir or --config.data.cache."
@@ -54,7 +54,7 @@ def run(main: Callable[[list[str]], int | None]) -> None:
         if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):  # as jax says it
             raise
         sys.exit(
-            f"audiojax: there is too little memory ({' '.join(str(error).split())[:120].rstrip('. ')}); "
+            f"audiojax: there is too little memory ({one_line(error, 120)}); "
             "lower --config.train.batch_size, in another --workdir."
         )
     sys.exit(code)

@@ -1,11 +1,9 @@
 """A run that goes on: what it needs to be whole, and what it does not."""
 
 import contextlib
-import io
 import json
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import jax.numpy as jnp
 import pytest
 from test_crashes import same_run, stop_at
 
-from audiojax import command, runlog, tracker, train
+from audiojax import command, runlog, train
 from audiojax.data.disk import only_process
 from audiojax.interrupt import Stopped
 from audiojax.types import InputError
@@ -120,34 +118,3 @@ def test_too_little_memory_is_one_sentence(monkeypatch):
             command.run(main)
     with pytest.raises(RuntimeError, match="another"):
         command.run(lambda _: (_ for _ in ()).throw(RuntimeError("another")))
-
-
-def test_a_netrc_that_cannot_be_read_has_no_key(tmp_path, monkeypatch):
-    (tmp_path / "netrc").write_bytes(b"machine api.wandb.ai login user password \xff\xfe")
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.delenv("WANDB_MODE")
-    assert tracker.wandb_mode("auto") == "offline"
-
-
-def test_a_tracker_that_cannot_start_is_said(tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
-    said: list[str] = []
-    tracked = tracker.Tracker(tmp_path, {"wandb": {"mode": "offline"}}, said.append)
-    tracked.log({"step": 1})
-    tracked.finish(0)
-    assert len(said) == 1 and "W&B failed and is left out" in said[0] and "no-python" in said[0]
-
-
-def test_an_empty_wandb_id_is_made_again(tmp_path):
-    (tmp_path / "wandb_id.txt").write_text("")
-    calls = io.StringIO()
-    wandb = {"project": "audiojax", "name": ""}
-    about = {"workdir": str(tmp_path), "config": {"wandb": wandb}, "mode": "offline"}
-    for call in ({"call": "start", **about}, {"call": "finish", "exit_code": 0}):
-        calls.write(json.dumps(call) + "\n")
-    served = [sys.executable, "-m", "audiojax.tracker"]
-    done = subprocess.run(served, cwd=ROOT, input=calls.getvalue(), capture_output=True, text=True)
-    identity = (tmp_path / "wandb_id.txt").read_text()
-    assert "failed" not in done.stdout and len(identity) == 8, done.stdout
-    assert [run.name.endswith(identity) for run in (tmp_path / "wandb").glob("offline-run-*")] == [True]
