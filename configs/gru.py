@@ -23,6 +23,7 @@ def get_config(arg: str = ""):
         num_layers=1,
         memory_frames=0,
         dropout=0.3,
+        warp_bands=0.0,
         mask_bands=0,
         mask_frames=0,
         readout="mean",
