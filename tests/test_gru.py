@@ -10,7 +10,6 @@ import pytest
 from audiojax import models
 from audiojax.models import frontend
 from audiojax.models.cells import memory_bias
-from audiojax.models.gru import _hide, _warp
 from audiojax.stream import Stream
 from audiojax.types import InputError
 
@@ -129,45 +128,6 @@ def test_gradients_agree_with_finite_differences(net):
             loss(tree.unflatten([*leaves[:i], leaves[i] + s * part / size, *leaves[i + 1 :]])) for s in (2e-3, -2e-3)
         ]
         np.testing.assert_allclose((near[0] - near[1]) / 4e-3, size, rtol=0.03)
-
-
-def test_what_is_hidden_in_training_is_hidden_in_stretches_and_only_then():
-    plain, hiding = build(normalise="fixed"), build(mask_bands=6, mask_frames=5)
-    variables = plain.init(jax.random.key(0), clips(), LENGTHS)
-
-    def train(model, seed):
-        rngs = {"dropout": jax.random.key(seed)}
-        return model.apply(variables, clips(), LENGTHS, train=True, mutable=["batch_stats"], rngs=rngs)[0]
-
-    np.testing.assert_array_equal(hiding.apply(variables, clips(), LENGTHS), plain.apply(variables, clips(), LENGTHS))
-    assert not np.allclose(train(hiding, 0), train(plain, 0)) and not np.allclose(train(hiding, 0), train(hiding, 1))
-    for axis in (0, 2):
-        hidden = np.asarray(_hide(jnp.ones((30, 200, 30)), axis, 5, jax.random.key(0))) == 0
-        hidden = hidden[0].T if axis == 2 else hidden[..., 0]
-        runs = np.diff(hidden.astype(int), axis=0, prepend=0)
-        assert hidden.sum(0).max() == 10 and hidden.sum(0).min() == 0 and (runs == 1).sum(0).max() == 2
-
-
-def test_a_warped_spectrum_is_stretched_between_ends_that_moved_as_far_as_asked():
-    ramp = jnp.broadcast_to(jnp.arange(40.0), (2, 300, 40))
-    place = np.asarray(_warp(ramp, 3.0, jax.random.key(0)))
-    np.testing.assert_array_equal(place[0], place[1])  # all frames of a clip alike
-    low, high = 10 - place[0, :, 10], 29 - place[0, :, 29]
-    assert 2 < np.abs(low).max() < 3 and 2 < np.abs(high).max() < 3 and abs(np.corrcoef(low, high)[0, 1]) < 0.9
-    assert (np.diff(place[0], axis=1) >= -1e-4).all()
-    np.testing.assert_allclose(np.diff(place[0, :, 5:35], 2), 0, atol=1e-4)  # a straight line
-    np.testing.assert_allclose(_warp(ramp, 1e-6, jax.random.key(0)), ramp, atol=1e-4)
-    warping, plain = build(warp_bands=3.0), build()
-    variables = plain.init(jax.random.key(0), clips(), LENGTHS)
-    np.testing.assert_array_equal(
-        logits_of(warping, variables, clips(), LENGTHS), logits_of(plain, variables, clips(), LENGTHS)
-    )
-    rngs = {"dropout": jax.random.key(0)}
-    trained = [
-        m.apply(variables, clips(), LENGTHS, train=True, mutable=["batch_stats"], rngs=rngs)[0]
-        for m in (warping, plain)
-    ]
-    assert not np.allclose(*trained)
 
 
 def test_a_gru_is_what_its_paper_says():

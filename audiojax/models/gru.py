@@ -45,10 +45,6 @@ class GRU(nn.Module):
         num_layers: recurrent layers, one upon the other.
         memory_frames: see `cells.memory_bias`.
         dropout: the rate before each layer but the first, and before the logits.
-        mask_bands, mask_frames: in training two stretches of up to this many bands, and of frames, are hidden: set to
-            their mean (SpecAugment, Park et al. 2019, arXiv 1904.08779).
-        warp_bands: in training each clip's spectrum is stretched, its ends moved by up to this many bands each: another
-            vocal tract (Jaitly & Hinton 2013), at the same speed.
         readout: what the logits read of the last layer's outputs: the "last" one, the "mean" of all until now, the
             "running" mean, over about 25 frames, or "last_and_mean", side by side.
         mask_padding: False takes padding for sound, as the seed project did.
@@ -70,9 +66,6 @@ class GRU(nn.Module):
     num_layers: int = 1
     memory_frames: int = 0
     dropout: float = 0.0
-    warp_bands: float = 0.0
-    mask_bands: int = 0
-    mask_frames: int = 0
     readout: str = "mean"
     mask_padding: bool = True
 
@@ -118,12 +111,6 @@ class GRU(nn.Module):
         length = length if self.mask_padding else jnp.full_like(length, audio.shape[1])
         ahead = -(-length // self.hop_samples)[None, :] - 1 - jnp.arange(len(x), dtype=jnp.int32)[:, None]
         x, _ = self._normalised(x, start.level, heard=(ahead >= 0)[..., None], train=train)
-        if train and self.warp_bands:
-            x = _warp(x, self.warp_bands, self.make_rng("dropout"))
-        if train and (self.mask_bands or self.mask_frames):
-            x = _hide(
-                _hide(x, 0, self.mask_frames, self.make_rng("dropout")), 2, self.mask_bands, self.make_rng("dropout")
-            )
         for i, (layer, state) in enumerate(zip(self.layers, start.hidden, strict=True)):
             x = layer.run(state, self.drop(x, deterministic=not train) if i else x)
         keep = jnp.asarray(READOUTS[self.readout])[:, None, None] ** jnp.maximum(ahead, 0).astype(jnp.float32)[None]
@@ -147,24 +134,3 @@ class GRU(nn.Module):
             return x, level
         levels = linear_scan(level, jnp.full_like(x, LEVEL_KEEP), (1 - LEVEL_KEEP) * x)
         return x - levels, levels[-1]
-
-
-def _hide(x: jax.Array, axis: int, longest: int, key: jax.Array) -> jax.Array:
-    """`x` [N, B, bands] with two stretches along `axis` set to 0 in each row of the batch, up to `longest` long."""
-    size = x.shape[axis]
-    width_key, start_key = jax.random.split(key)
-    width = jax.random.randint(width_key, (2, x.shape[1]), 0, longest + 1)
-    start = jax.random.randint(start_key, (2, x.shape[1]), 0, jnp.maximum(size - width, 0) + 1)
-    place = jnp.arange(size)[:, None, None]
-    hidden = ((place >= start[None]) & (place < (start + width)[None])).any(axis=1)  # [size, B]
-    return jnp.where(hidden[..., None] if axis == 0 else hidden.T[None], 0.0, x)
-
-
-def _warp(x: jax.Array, furthest: float, key: jax.Array) -> jax.Array:
-    """`x` [N, B, bands] read between its bands: each row's ends are moved by up to `furthest`, all between in line."""
-    num_rows, num_bands = x.shape[1:]
-    low, high = jax.random.uniform(key, (2, num_rows, 1), minval=-furthest, maxval=furthest)
-    band = jnp.arange(num_bands, dtype=jnp.float32)[None]
-    place = jnp.clip(band + low + (high - low) * band / (num_bands - 1), 0, num_bands - 1)
-    weights = jnp.maximum(0.0, 1.0 - jnp.abs(place[:, None, :] - band[..., None]))  # [B, from, to]
-    return jnp.einsum("nbk,bkj->nbj", x, weights)
