@@ -3,7 +3,7 @@
 from audiojax.config import base, parse_arg, shrink
 
 NUM_EPOCHS = {"synthetic": 20, "fsdd": 40, "audiomnist": 6, "folder": 40, "espeak": 20}
-BUCKET_SAMPLES = {"synthetic": (4800, 6400, 7200), "fsdd": (3200, 4000, 5600), "audiomnist": (4800, 5600, 6400)}
+BUCKET_SAMPLES = {"synthetic": (5200, 6400, 7600), "fsdd": (3200, 4000, 5200), "audiomnist": (5280, 6000, 6800)}
 
 
 def get_config(arg: str = ""):
