@@ -28,12 +28,12 @@ def get_config(arg: str = ""):
     )
     config.train.update(
         num_epochs=NUM_EPOCHS[choice.source],
-        batch_size=50,
+        batch_size=20,
         length_samples=8800,
         bucket_samples=BUCKET_SAMPLES.get(choice.source, (4400,)),
         label_smoothing=0.1,
     )
-    config.optimizer.update(learning_rate=0.1, clip_norm=1.0)
+    config.optimizer.update(learning_rate=0.05, clip_norm=1.0)
     config.augment = dict(speed=0.15, max_offset_samples=0, gain_db=10.0, noise_snr_db=(10.0, 40.0), filter_db=12.0)
     if choice.recipe == "seed":  # what the student had: every sample is a step, and the last one is read
         config.model.update(frontend="raw", hop_samples=1, normalise="none", mask_padding=False)
