@@ -1,6 +1,7 @@
 """Strict JAX on two CPU devices, a cache of its own, and small folders of real sound files."""
 
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -35,6 +36,10 @@ def tone(label: int, speaker: int, take: int, rate_hz: int = 8000) -> np.ndarray
     t = np.arange(int(seconds * rate_hz)) / rate_hz
     sound = 0.3 * np.sin(2 * np.pi * (300 + 250 * label) * rng.uniform(0.98, 1.02) * t)
     return (sound + rng.normal(0, 0.01, t.shape)).astype(np.float32)
+
+
+def without_progress(stderr: str) -> str:
+    return re.sub(r"^(preparing|speaking) .*: [\d,]+ files\n", "", stderr, flags=re.MULTILINE)
 
 
 @pytest.fixture(scope="session")

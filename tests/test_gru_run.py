@@ -22,8 +22,8 @@ def config(tones, tmp_path_factory):
     """A small network on the tones, in three lengths."""
     keys = {
         "data.root": tones, "data.cache": tmp_path_factory.mktemp("cache"), "train.batch_size": 20,
-        "train.length_samples": 1120, "train.bucket_samples": "(800,960)", "train.num_epochs": 4,
-        "model.features": 16, "optimizer.warmup_steps": 3,
+        "train.length_samples": 1120, "train.bucket_samples": "(800,960)", "train.num_epochs": 5,
+        "model.features": 16, "optimizer.learning_rate": 0.1, "optimizer.warmup_steps": 3,
     }  # fmt: skip
     args = [f"--config={ROOT}/configs/gru.py:audiomnist,split=random"]
     args += [f"--config.{key}={value}" for key, value in keys.items()]
@@ -77,6 +77,22 @@ def test_predict_hears_all_of_a_long_file_as_a_stream_does(run_cli, run, tmp_pat
     stream.feed(read_sound(str(tmp_path / "long.wav"), 8000))
     [logits] = stream.flush()
     np.testing.assert_allclose(opened.probabilities(logits), answer["probabilities"], atol=1e-5)
+
+
+def test_the_seed_recipe_is_the_students():
+    args = [f"--config={ROOT}/configs/gru.py:audiomnist,recipe=seed"]
+    config = command.parse_with_config(command.parser("test", ""), args)[1]
+    model, train, optimizer = config.model, config.train, config.optimizer
+    assert (model.frontend, model.hop_samples, model.normalise, model.cell) == ("raw", 1, "none", "gru")
+    assert (model.readout, model.mask_padding, model.num_layers, model.memory_frames) == ("last", False, 1, 0)
+    assert (train.batch_size, train.num_epochs, train.label_smoothing) == (10, 20, 0)
+    assert (optimizer.schedule, optimizer.learning_rate, optimizer.momentum, optimizer.clip_norm) == (
+        "constant",
+        1e-4,
+        0.9,
+        0,
+    )
+    assert not any(np.any(value) for value in config.augment.to_dict().values())
 
 
 def test_buckets_belong_to_networks_that_take_any_length(tiny_config, tmp_path):

@@ -17,7 +17,13 @@ COUNTS = [
     (dict(name="audionet"), 1024, 1_822_426),
     (dict(name="audionet", num_labels=35), 8000, 8_913_139),
     (dict(name="audionet", variant="becker"), 8000, 17_107_162),
+    (dict(name="gru", features=88, num_layers=2, readout="last_and_mean"), 8000, 82_730),
+    (dict(name="gru", frontend="raw", hop_samples=1), 800, 51_338),
 ]
+
+
+def audionet(**fields):
+    return models.build(name="audionet", num_labels=10, rate_hz=8000, **fields)
 
 
 def sound(batch_size, num_samples, seed=0):
@@ -30,16 +36,16 @@ def whole(batch_size, num_samples):
 
 @pytest.mark.parametrize("fields, num_samples, count", COUNTS)
 def test_exact_parameter_counts(fields, num_samples, count):
-    model = models.build(**{"num_labels": 10, **fields})
+    model = models.build(**{"num_labels": 10, "rate_hz": 8000, **fields})
     variables = jax.eval_shape(model.init, jax.random.key(0), sound(1, num_samples), whole(1, num_samples))
     assert sum(x.size for x in jax.tree.leaves(variables["params"])) == count
 
 
 def test_an_unknown_model_is_one_sentence():
     with pytest.raises(InputError, match="choose one of audionet"):
-        models.build(name="audinet", num_labels=10)
+        models.build(name="audinet", num_labels=10, rate_hz=8000)
     with pytest.raises(InputError, match=r"config\.model\.unit_rms is no key of audionet"):
-        models.build(name="audionet", num_labels=10, unit_rms=True)
+        audionet(unit_rms=True)
 
 
 @pytest.mark.parametrize("num_samples", [64, 65])
@@ -69,7 +75,7 @@ def test_max_pool_is_flax_max_pool(num_samples):
 
 @pytest.fixture(scope="module")
 def net():
-    model = models.build(name="audionet", num_labels=10)
+    model = audionet()
     return model, model.init(jax.random.key(0), sound(1, 256), whole(1, 256))
 
 
@@ -110,7 +116,7 @@ def test_in_evaluation_a_clip_does_not_hear_its_batch(net):
 @jax.numpy_dtype_promotion("standard")  # BatchNorm itself mixes bfloat16 sound with float32 statistics
 def test_bfloat16_computes_in_it_and_keeps_everything_else_in_float32(net):
     _, variables = net
-    model = models.build(name="audionet", num_labels=10, dtype="bfloat16")
+    model = audionet(dtype="bfloat16")
     ours = model.init(jax.random.key(0), sound(1, 256), whole(1, 256))
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(ours))
     logits, updates = model.apply(variables, sound(8, 256), whole(8, 256), train=True, mutable=["batch_stats"])
@@ -127,7 +133,7 @@ def test_unit_rms_makes_loud_and_quiet_the_same_and_spares_padding_and_silence(n
     np.testing.assert_allclose(
         model.apply(variables, quiet, length), model.apply(variables, quiet * 30, length), atol=2e-4
     )
-    absolute = models.build(name="audionet", num_labels=10, scale="none")
+    absolute = audionet(scale="none")
     assert not np.allclose(
         absolute.apply(variables, quiet, length), absolute.apply(variables, quiet * 30, length), atol=0.1
     )
@@ -149,7 +155,9 @@ def test_the_percentile_is_that_of_audiomnists_preprocessing():
 
 def test_beckers_network_has_no_relu_between_its_dense_layers():
     """Then its logits are affine in the first dense layer's weights, which a ReLU would break."""
-    model = models.build(name="audionet", num_labels=10, variant="becker", scale="percentile", batch_norm=False)
+    model = models.build(
+        name="audionet", num_labels=10, rate_hz=8000, variant="becker", scale="percentile", batch_norm=False
+    )
     audio, length = sound(2, 256), whole(2, 256)
     variables = model.init(jax.random.key(0), audio, length)
     assert set(variables) == {"params"} and "conv_5" in variables["params"] and "conv_6" not in variables["params"]
@@ -163,17 +171,17 @@ def test_beckers_network_has_no_relu_between_its_dense_layers():
 
     np.testing.assert_allclose(logits(-1.0) - logits(0.0), logits(0.0) - logits(1.0), rtol=1e-3, atol=1e-2)
     with pytest.raises(InputError, match="choose batch_norm or becker"):
-        models.build(name="audionet", num_labels=10, variant="bekcer").init(jax.random.key(0), audio, length)
+        audionet(variant="bekcer").init(jax.random.key(0), audio, length)
 
 
 def test_the_fields_do_what_they_say(net):
     _, variables = net
     audio, length = sound(4, 256), whole(4, 256)
-    relu = models.build(name="audionet", num_labels=10, relu_on_logits=True)
+    relu = audionet(relu_on_logits=True)
     plain = net[0].apply(variables, audio, length)
     np.testing.assert_array_equal(relu.apply(variables, audio, length), jnp.maximum(plain, 0))
     assert (plain < 0).any()
-    dropping = models.build(name="audionet", num_labels=10, dropout=0.5)
+    dropping = audionet(dropout=0.5)
     drawn = [
         dropping.apply(
             variables, audio, length, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(k)}

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import without_progress
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -19,10 +20,6 @@ def run(command: str, cwd: Path) -> subprocess.CompletedProcess:
     done = subprocess.run([sys.executable, *shlex.split(command)[1:]], cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0 and without_progress(done.stderr) == "", f"{command}\n{done.stdout}{done.stderr}"
     return done
-
-
-def without_progress(stderr: str) -> str:
-    return re.sub(r"^(preparing|speaking) .*: [\d,]+ files\n", "", stderr, flags=re.MULTILINE)
 
 
 def local(command: str) -> str:

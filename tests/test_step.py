@@ -149,7 +149,7 @@ def test_clipping_and_decay():
 
 def five_steps(num_devices, augment=QUIET, batch_size=8):
     mesh = make_mesh(num_devices)
-    model = models.build(name="audionet", num_labels=10)
+    model = models.build(name="audionet", num_labels=10, rate_hz=8000)
     optimizer, schedule = make_optimizer(**{**OPTIMIZER, "learning_rate": 0.01}, total_steps=20)
     step = make_train_step(model, optimizer, schedule, make_augment(**augment), label_smoothing=0.1)
     state = jax.device_put(create_state(model, optimizer, seed=0, length_samples=256, num_labels=10), replicated(mesh))
@@ -174,7 +174,7 @@ def test_a_batch_that_does_not_divide_is_refused():
 
 
 def test_eight_clips_are_learnt_by_heart():
-    model = models.build(name="audionet", num_labels=10)
+    model = models.build(name="audionet", num_labels=10, rate_hz=8000)
     optimizer, schedule = make_optimizer(**{**OPTIMIZER, "learning_rate": 0.02}, total_steps=60)
     step = make_train_step(model, optimizer, schedule, make_augment(**QUIET), label_smoothing=0.0)
     state, batch = create_state(model, optimizer, seed=0, length_samples=256, num_labels=10), batch_of(8)
@@ -184,7 +184,7 @@ def test_eight_clips_are_learnt_by_heart():
 
 
 def test_rows_of_mask_0_teach_nothing_and_count_nothing():
-    model = models.build(name="audionet", num_labels=10, batch_norm=False)
+    model = models.build(name="audionet", num_labels=10, rate_hz=8000, batch_norm=False)
     optimizer, schedule = make_optimizer(**OPTIMIZER, total_steps=20)
     step = make_train_step(model, optimizer, schedule, make_augment(**QUIET), label_smoothing=0.1)
     batch = batch_of(6)
