@@ -1,4 +1,14 @@
-"""A GRU on log-mel frames, for sound of any length."""
+"""A GRU on log-mel frames, for sound of any length.
+
+  python -m audiojax.main --config configs/gru.py:audiomnist --config.data.root=DIR
+                                             98.0 % on fold 0, 98.4 % on fold 1 of AudioMNIST, reconstructed, 3 minutes
+  python -m audiojax.main --config configs/gru.py:fsdd,split=official --config.data.root=DIR
+                                             98.7 ± 0.5 % on FSDD's official test clips, seeds 0 to 3, 2.5 minutes
+
+Test accuracy of the checkpoint that validation chose, on 2 CPU cores that had another run to make; the recipe was found
+on the validation speakers of AudioMNIST's fold 0 (experiments/README.md). `recipe=seed` is the student project's: every
+sample a step of the recurrence, the last one read, padding and all.
+"""
 
 from audiojax.config import base, parse_arg, shrink
 
