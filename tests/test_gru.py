@@ -15,11 +15,9 @@ from audiojax.types import InputError
 
 LENGTHS = np.asarray([3200, 3199, 1234, 81], np.int32)
 KINDS = {
-    "mean": dict(window_samples=256, hop_samples=64),
-    "both": dict(readout="last_and_mean", num_layers=2),
-    "running": dict(readout="running", normalise="running"),
+    "both": dict(readout="last_and_mean", num_layers=2, window_samples=256, hop_samples=64),
+    "learned": dict(frontend="learned", readout="running", normalise="running"),
     "min_gru": dict(cell="min_gru", num_layers=2, memory_frames=30, readout="last"),
-    "learned": dict(frontend="learned"),
     "raw": dict(frontend="raw", hop_samples=8, normalise="none"),
 }
 
