@@ -18,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from audiojax.data.disk import check_room
+from audiojax.data.disk import check_room, identity
 from audiojax.integrity import checksum, checksum_of_shapes, proves_damage, reason, verify
 from audiojax.mesh import Sharding
 from audiojax.state import TrainState, all_finite
@@ -231,12 +231,7 @@ def _steps(folder: Path) -> list[int]:
 
 def _identities(folder: Path) -> dict[int, tuple[int, int] | None]:
     """What tells the folder of each step from one that takes its place; None where it has just gone."""
-    found: dict[int, tuple[int, int] | None] = dict.fromkeys(_steps(folder))
-    for step in found:
-        with contextlib.suppress(FileNotFoundError):
-            about = (folder / str(step)).stat()
-            found[step] = (about.st_ino, about.st_ctime_ns)
-    return found
+    return {step: identity(folder / str(step)) for step in _steps(folder)}
 
 
 def _accuracy(checkpoint: Path) -> float | None:

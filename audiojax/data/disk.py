@@ -64,13 +64,13 @@ def whole_folder(where: Path) -> Iterator[Path]:
     for leftover in where.parent.glob(f"{glob.escape(where.name)}.partial-*.lock"):
         with contextlib.suppress(OSError), filelock.FileLock(leftover, timeout=0):  # Timeout is an OSError: it lives
             _clear(leftover)
-    partial, before = _partial(where), _identity(where)
+    partial, before = _partial(where), identity(where)
     lock = partial.with_name(f"{partial.name}.lock")
     with filelock.FileLock(lock):
         try:
             partial.mkdir()
             yield partial
-            if before and _identity(where) == before:
+            if before and identity(where) == before:
                 with contextlib.suppress(FileNotFoundError):  # another process did it at this moment
                     where.rename(f"{partial}.stale")
             try:
@@ -87,11 +87,11 @@ def _partial(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial-{uuid.uuid4().hex[:12]}")
 
 
-def _identity(folder: Path) -> tuple[int, int] | None:
+def identity(folder: Path) -> tuple[int, int] | None:
     """What tells a folder from another one of its name; None where there is none."""
     with contextlib.suppress(FileNotFoundError):
         stat = folder.stat()
-        return stat.st_ino, stat.st_mtime_ns
+        return stat.st_ino, stat.st_ctime_ns
     return None
 
 
