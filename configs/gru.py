@@ -44,11 +44,11 @@ def get_config(arg: str = ""):
         label_smoothing=0.1,
     )
     config.optimizer.update(learning_rate=0.05, clip_norm=1.0)
-    config.augment = dict(speed=0.15, max_offset_samples=0, gain_db=10.0, noise_snr_db=(10.0, 40.0), filter_db=12.0)
     if choice.recipe == "seed":  # what the student had: every sample is a step, and the last one is read
         config.model.update(frontend="raw", hop_samples=1, normalise="none", mask_padding=False)
         config.model.update(features=128, num_layers=1, dropout=0.0, readout="last")
         config.train.update(batch_size=10, num_epochs=20, label_smoothing=0.0)
         config.optimizer.update(schedule="constant", learning_rate=1e-4, warmup_steps=0, clip_norm=0.0)
-        config.augment = dict(speed=0.0, max_offset_samples=0, gain_db=0.0, noise_snr_db=(0.0, 0.0), filter_db=0.0)
+    if choice.recipe == "default":
+        config.augment.update(speed=0.15, gain_db=10.0, noise_snr_db=(10.0, 40.0), filter_db=12.0)
     return shrink(config) if choice.runlocal else config
