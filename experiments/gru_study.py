@@ -24,6 +24,7 @@ from audiojax.data.disk import write_text
 from audiojax.state import create_state, make_optimizer, make_train_step
 from audiojax.types import InputError
 
+CUT = {"train.length_samples": 8000, "train.bucket_samples": ()}
 RATE = {"optimizer.schedule": "cosine", "optimizer.learning_rate": 0.1, "optimizer.warmup_steps": 50}
 CLIP = {**RATE, "optimizer.clip_norm": 1.0}
 MASK = {**CLIP, "model.mask_padding": True}
@@ -32,9 +33,9 @@ FRAMES = {**MASK, "model.hop_samples": 80, "model.normalise": "fixed"}
 LOGMEL = {**FRAMES, "model.frontend": "logmel"}
 ROWS: dict[str, dict] = {
     "seed": {},
-    "seed, 16 kHz cut to 8,000": {"data.rate_hz": 16000, "train.bucket_samples": ()},
-    "seed, 22.05 kHz cut to 8,000": {"data.rate_hz": 22050, "train.bucket_samples": ()},
-    "seed, 48 kHz cut to 8,000": {"data.rate_hz": 48000, "train.bucket_samples": ()},
+    "seed, 16 kHz cut to 8,000": {"data.rate_hz": 16000, **CUT},
+    "seed, 22.05 kHz cut to 8,000": {"data.rate_hz": 22050, **CUT},
+    "seed, 48 kHz cut to 8,000": {"data.rate_hz": 48000, **CUT},
     "raw, rate 0.1": RATE,
     "raw, clipped": CLIP,
     "raw, padding masked": MASK,
