@@ -3,29 +3,27 @@
   python -m experiments.bench gru [--config configs/gru.py:audiomnist --config.data.root=DIR]
 
 The peer is the same network in PyTorch (`pip install torch`): log-mel as the same product, `nn.GRU` on packed
-sequences, masked mean, SGD with momentum and clipping, on the same batches. Augmentation is off for both.
+sequences, the same readout, SGD with momentum and clipping, on the same batches. Augmentation is off for both.
 The last line is one JSON object.
 """
 
 import json
-import platform
 import time
 from collections.abc import Callable
 
 import jax
 import numpy as np
 
-from audiojax import command, models, prepare
+from audiojax import command, environment, models, prepare
 from audiojax import config as configs
 from audiojax.augment import make_augment
 from audiojax.data import batches, splits
 from audiojax.models import frontend
-from audiojax.models.gru import LEVEL_KEEP
+from audiojax.models.gru import LEVEL_KEEP, READOUTS
 from audiojax.state import create_state, make_optimizer, make_train_step
 from audiojax.types import Batch, InputError
 
 NUM_ROUNDS, NUM_BATCHES = 7, 20
-OFF = dict(speed=0.0, max_offset_samples=0, gain_db=0.0, noise_snr_db=(0.0, 0.0), filter_db=0.0)
 
 
 def main(argv: list[str]) -> None:
@@ -61,7 +59,7 @@ def main(argv: list[str]) -> None:
     for name, of in result.items():
         print(f"  {name:<24} {of['ms_a_step']:7.1f} ms a step   {of['clips_per_second']:7,.0f} clips/s")
     print(f"  audiojax is {theirs / ours:.2f} times as fast as PyTorch")
-    print(json.dumps({"gru": result, "ratio": theirs / ours, "jax": jax.__version__, "machine": platform.processor()}))
+    print(json.dumps({"gru": result, "ratio": theirs / ours, "environment": environment.describe(1)}))
 
 
 def audiojax_steps(config, clips) -> Callable[[list[Batch]], None]:
@@ -69,9 +67,8 @@ def audiojax_steps(config, clips) -> Callable[[list[Batch]], None]:
     num_labels = len(clips.label_names)
     model = models.build(**config.model, num_labels=num_labels, rate_hz=clips.rate_hz)
     optimizer, schedule = make_optimizer(**config.optimizer, total_steps=1000)
-    step = make_train_step(
-        model, optimizer, schedule, make_augment(**OFF), label_smoothing=config.train.label_smoothing
-    )
+    off = make_augment(**configs.base(configs.parse_arg("")).augment)
+    step = make_train_step(model, optimizer, schedule, off, label_smoothing=config.train.label_smoothing)
     state = create_state(model, optimizer, seed=0, length_samples=config.train.length_samples, num_labels=num_labels)
     key = jax.random.key(0)
 
@@ -91,6 +88,9 @@ def torch_steps(config, clips) -> Callable[[list[Batch]], None]:
     except ImportError:
         raise InputError("the peer is not installed; pip install torch.") from None
     want, train = config.model, config.train
+    if want.frontend != "logmel" or want.cell != "gru" or not want.mask_padding:
+        raise InputError("the peer has log-mel frames, a GRU and masked padding; leave those keys of config.model.")
+    decays = READOUTS[want.readout]
     front = frontend.make(
         "logmel",
         **{name: want[name] for name in ("window_samples", "hop_samples", "num_bands", "low_hz", "high_hz")},
@@ -103,9 +103,10 @@ def torch_steps(config, clips) -> Callable[[list[Batch]], None]:
         def __init__(self):
             super().__init__()
             self.norm = torch.nn.BatchNorm1d(want.num_bands, affine=False)
-            self.gru = torch.nn.GRU(want.num_bands, want.features, want.num_layers, batch_first=True)
+            layers = dict(num_layers=want.num_layers, dropout=want.dropout * (want.num_layers > 1), batch_first=True)
+            self.gru = torch.nn.GRU(want.num_bands, want.features, **layers)
             self.drop = torch.nn.Dropout(want.dropout)
-            self.logits = torch.nn.Linear(want.features, len(clips.label_names))
+            self.logits = torch.nn.Linear(len(decays) * want.features, len(clips.label_names))
 
         def forward(self, audio, length):
             sound = torch.nn.functional.pad(audio.float() / 32768, (window - hop, 0))
@@ -113,16 +114,20 @@ def torch_steps(config, clips) -> Callable[[list[Batch]], None]:
             frames = torch.log((real**2 + imaginary**2) @ bands + frontend.POWER_FLOOR)
             num_frames = -(-length // hop)
             heard = torch.arange(frames.shape[1])[None] < num_frames[:, None]
-            frames = torch.zeros_like(frames).masked_scatter(heard[..., None], self.norm(frames[heard]))
+            if want.normalise != "none":
+                frames = torch.zeros_like(frames).masked_scatter(heard[..., None], self.norm(frames[heard]))
             if want.normalise == "running":
                 age = torch.arange(frames.shape[1])[:, None] - torch.arange(frames.shape[1])[None]
                 weights = torch.where(age >= 0, (1 - LEVEL_KEEP) * LEVEL_KEEP ** age.clamp(min=0), 0.0)
                 frames = frames - weights @ frames
             packed = torch.nn.utils.rnn.pack_padded_sequence(frames, num_frames, batch_first=True, enforce_sorted=False)
             states, _ = torch.nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True)
-            if want.readout == "last":
-                return self.logits(self.drop(states[torch.arange(len(states)), num_frames - 1]))
-            return self.logits(self.drop(states.sum(1) / num_frames[:, None]))
+            ahead = num_frames[:, None] - 1 - torch.arange(states.shape[1])[None]
+            read = []
+            for decay in decays:
+                weight = torch.where(ahead >= 0, decay ** ahead.clamp(min=0).float(), 0.0)
+                read.append(torch.einsum("bn,bnf->bf", weight / weight.sum(1, keepdim=True), states))
+            return self.logits(self.drop(torch.cat(read, dim=1)))
 
     net = Net()
     optimizer = torch.optim.SGD(net.parameters(), lr=config.optimizer.learning_rate, momentum=config.optimizer.momentum)
