@@ -18,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from audiojax.data.disk import check_room, identity
+from audiojax.data.disk import check_room, identity, in_use
 from audiojax.integrity import checksum, checksum_of_shapes, proves_damage, reason, verify
 from audiojax.mesh import Sharding
 from audiojax.state import TrainState, all_finite
@@ -179,7 +179,7 @@ def restore_variables(workdir: Path, which: str) -> tuple[dict, int]:
     Only reads, so that it may look at a run in training. Raises InputError where `workdir` has no checkpoint, and
     for one that is damaged or cannot be read.
     """
-    folder = Path(workdir).resolve() / "checkpoints"
+    folder, patience = Path(workdir).resolve() / "checkpoints", time.monotonic() + 30
     while steps := list(before := _identities(folder)):
         step = steps[-1]
         try:
@@ -191,8 +191,10 @@ def restore_variables(workdir: Path, which: str) -> tuple[dict, int]:
                 step = max(steps, key=lambda s: (-1.0 if scores[s] is None else scores[s], s))
             return _variables(folder / str(step)), step
         except Exception as error:
-            time.sleep(1)
-            if _identities(folder).get(step) != before[step]:  # training is deleting or replacing it
+            training = in_use(Path(workdir)) and time.monotonic() < patience
+            if training:
+                time.sleep(0.2)
+            if training or _identities(folder).get(step) != before[step]:  # it is being deleted or replaced
                 continue
             if not proves_damage(error):
                 raise _unreadable(folder / str(step), error) from None

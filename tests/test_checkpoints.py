@@ -18,6 +18,7 @@ import pytest
 
 from audiojax import checkpoint
 from audiojax.checkpoint import BEST_BY, Checkpoints, restore_variables
+from audiojax.data.disk import only_process
 from audiojax.metrics import Metrics
 from audiojax.state import TrainState
 from audiojax.types import InputError
@@ -199,6 +200,17 @@ def test_a_scored_save_that_fails_leaves_the_unscored_one(workdir, monkeypatch):
     assert restore_variables(workdir, "last")[1] == 5
 
 
+def test_looking_on_while_training_deletes_one_slowly(workdir):
+    """A checkpoint half gone is no damage as long as a process holds the run."""
+    going = workdir / "checkpoints" / "3"
+    with only_process(workdir):
+        (going / "state" / "_METADATA").unlink()
+        late = threading.Timer(1.5, shutil.rmtree, [going])
+        late.start()
+        assert restore_variables(workdir, "last")[1] == 2
+        late.join()
+
+
 def test_looking_on_while_checkpoints_come_and_go(tmp_path, monkeypatch):
     """The two commands may run beside training, which deletes what they have just listed."""
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # orbax's event loop, closed before a failed read ends
@@ -206,7 +218,7 @@ def test_looking_on_while_checkpoints_come_and_go(tmp_path, monkeypatch):
 
     def train() -> None:
         try:
-            with Checkpoints(tmp_path) as checkpoints:
+            with only_process(tmp_path), Checkpoints(tmp_path) as checkpoints:
                 for step in range(1, 40):
                     checkpoints.save(state(step), None if step % 2 else 1 / step)
                     if step % 2:

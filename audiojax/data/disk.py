@@ -46,10 +46,22 @@ def only_process(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with filelock.FileLock(folder / "lock", timeout=0):
+        with filelock.FileLock(folder / "lock", timeout=0.2):  # longer than `in_use` holds it
             yield
     except filelock.Timeout:
         raise InputError(f"{folder} is in use by another process; wait for it to end, or choose another.") from None
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process holds `folder` by `only_process`; where that cannot be found out, whether one may."""
+    lock = folder / "lock"
+    try:
+        if lock.exists():
+            with filelock.FileLock(lock, timeout=0):
+                return False
+    except OSError:  # of which Timeout is one
+        return True
+    return False
 
 
 @contextlib.contextmanager
