@@ -7,9 +7,12 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
+import optax
+from flax import linen as nn
 from ml_collections import ConfigDict
 
 from audiojax import config as configs
@@ -21,7 +24,15 @@ from audiojax.data.disk import only_process, write_text
 from audiojax.interrupt import Interrupt, Stopped
 from audiojax.mesh import check_divisible, make_mesh, replicated, shard_batch
 from audiojax.metrics import Metrics
-from audiojax.state import StepReport, TrainState, create_state, make_eval_step, make_optimizer, make_train_step
+from audiojax.state import (
+    StepReport,
+    TrainState,
+    TrainStep,
+    create_state,
+    make_eval_step,
+    make_optimizer,
+    make_train_step,
+)
 from audiojax.trained import Trained
 from audiojax.types import Clips, InputError
 
@@ -51,17 +62,10 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
     epochs = batches.Epochs(clips, split.train, **shape, stretch=1 + config.augment.speed, seed=config.seed)
     num_steps, clips_per_step = epochs.num_steps * config.train.num_epochs, len(split.train) / epochs.num_steps
     num_labels = len(clips.label_names)
-    model = models.build(**config.model, num_labels=num_labels, rate_hz=clips.rate_hz)
-    if config.train.bucket_samples and not model.any_length:
-        raise InputError(f"config.train.bucket_samples must be (): {config.model.name} takes sound of one length only.")
-    optimizer, schedule = make_optimizer(**config.optimizer, total_steps=num_steps)
-    augment = make_augment(**config.augment)
-    train_step = make_train_step(model, optimizer, schedule, augment, label_smoothing=config.train.label_smoothing)
-    eval_step = make_eval_step(model)
-    state = create_state(
-        model, optimizer, seed=config.seed, length_samples=config.train.length_samples, num_labels=num_labels
+    model, state, train_step, schedule = assemble(
+        config, num_labels=num_labels, rate_hz=clips.rate_hz, num_steps=num_steps
     )
-    key = jax.random.key(config.seed)
+    eval_step, key = make_eval_step(model), jax.random.key(config.seed)
 
     new = not (workdir / "config.json").exists()
     if new:  # what cannot be started from is refused before there is a workdir
@@ -128,6 +132,29 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
                     f"stopped at step {done} of {num_steps}, which is saved; the same command goes on from there."
                 )
                 raise Stopped(sentence, stopped.signal_number) from None
+
+
+class Assembled(NamedTuple):
+    """What a config's sections make, before any sound is heard."""
+
+    model: nn.Module
+    state: TrainState
+    train_step: TrainStep
+    schedule: optax.Schedule
+
+
+def assemble(config: ConfigDict, *, num_labels: int, rate_hz: int, num_steps: int) -> Assembled:
+    """The network of `config`, its fresh state, the step that trains it, and the learning rate over `num_steps`."""
+    model = models.build(**config.model, num_labels=num_labels, rate_hz=rate_hz)
+    if config.train.bucket_samples and not model.any_length:
+        raise InputError(f"config.train.bucket_samples must be (): {config.model.name} takes sound of one length only.")
+    optimizer, schedule = make_optimizer(**config.optimizer, total_steps=num_steps)
+    augment = make_augment(**config.augment)
+    train_step = make_train_step(model, optimizer, schedule, augment, label_smoothing=config.train.label_smoothing)
+    state = create_state(
+        model, optimizer, seed=config.seed, length_samples=config.train.length_samples, num_labels=num_labels
+    )
+    return Assembled(model, state, train_step, schedule)
 
 
 @contextlib.contextmanager

@@ -14,13 +14,11 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from audiojax import command, environment, models, prepare
+from audiojax import command, environment, prepare, train
 from audiojax import config as configs
-from audiojax.augment import make_augment
 from audiojax.data import batches, splits
 from audiojax.models import frontend
 from audiojax.models.gru import LEVEL_KEEP, READOUTS
-from audiojax.state import create_state, make_optimizer, make_train_step
 from audiojax.types import Batch, InputError
 
 NUM_ROUNDS, NUM_BATCHES = 7, 20
@@ -64,12 +62,9 @@ def main(argv: list[str]) -> None:
 
 def audiojax_steps(config, clips) -> Callable[[list[Batch]], None]:
     """Training steps on the batches given, one after the other, as `train.run` makes them."""
-    num_labels = len(clips.label_names)
-    model = models.build(**config.model, num_labels=num_labels, rate_hz=clips.rate_hz)
-    optimizer, schedule = make_optimizer(**config.optimizer, total_steps=1000)
-    off = make_augment(**configs.base(configs.parse_arg("")).augment)
-    step = make_train_step(model, optimizer, schedule, off, label_smoothing=config.train.label_smoothing)
-    state = create_state(model, optimizer, seed=0, length_samples=config.train.length_samples, num_labels=num_labels)
+    quiet = config.copy_and_resolve_references()
+    quiet.augment = configs.base(configs.parse_arg("")).augment
+    _, state, step, _ = train.assemble(quiet, num_labels=len(clips.label_names), rate_hz=clips.rate_hz, num_steps=1000)
     key = jax.random.key(0)
 
     def steps(drawn: list[Batch]) -> None:
@@ -87,7 +82,7 @@ def torch_steps(config, clips) -> Callable[[list[Batch]], None]:
         import torch
     except ImportError:
         raise InputError("the peer is not installed; pip install torch.") from None
-    want, train = config.model, config.train
+    want = config.model
     if want.frontend != "logmel" or want.cell != "gru" or not want.mask_padding:
         raise InputError("the peer has log-mel frames, a GRU and masked padding; leave those keys of config.model.")
     decays = READOUTS[want.readout]
@@ -131,7 +126,7 @@ def torch_steps(config, clips) -> Callable[[list[Batch]], None]:
 
     net = Net()
     optimizer = torch.optim.SGD(net.parameters(), lr=config.optimizer.learning_rate, momentum=config.optimizer.momentum)
-    loss_of = torch.nn.CrossEntropyLoss(label_smoothing=train.label_smoothing)
+    loss_of = torch.nn.CrossEntropyLoss(label_smoothing=config.train.label_smoothing)
 
     def steps(drawn: list[Batch]) -> None:
         for batch in drawn:

@@ -16,12 +16,10 @@ import jax
 import numpy as np
 import optax
 
-from audiojax import command, models, prepare, runlog, train
+from audiojax import command, prepare, runlog, train
 from audiojax import config as configs
-from audiojax.augment import make_augment
 from audiojax.data import batches, splits
 from audiojax.data.disk import write_text
-from audiojax.state import create_state, make_optimizer, make_train_step
 from audiojax.types import InputError
 
 CUT = {"train.length_samples": 8000, "train.bucket_samples": ()}
@@ -80,17 +78,9 @@ def first_frame_gradient(config) -> tuple[float, float]:
     """Norms of the loss's gradient by the first frame's sound, and by the loudest-heard frame's, after one step."""
     clips = prepare.load_clips(config)
     split = splits.make(clips, **config.split, seed=config.seed)
-    model = models.build(**config.model, num_labels=len(clips.label_names), rate_hz=clips.rate_hz)
-    optimizer, schedule = make_optimizer(**config.optimizer, total_steps=1000)
-    state = create_state(
-        model,
-        optimizer,
-        seed=config.seed,
-        length_samples=config.train.length_samples,
-        num_labels=len(clips.label_names),
-    )
+    num_labels = len(clips.label_names)
+    model, state, step, _ = train.assemble(config, num_labels=num_labels, rate_hz=clips.rate_hz, num_steps=1000)
     first, second = batches.Epochs(clips, split.train, **configs.batch_shape(config), seed=config.seed)(0, 2)
-    step = make_train_step(model, optimizer, schedule, make_augment(**config.augment), label_smoothing=0.0)
     state, _ = step(state, first, jax.random.key(0))
 
     @jax.jit

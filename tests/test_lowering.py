@@ -1,0 +1,39 @@
+"""Every model's training step becomes a program for accelerators that are not here: nothing in it is for the CPU only."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from audiojax import train
+from audiojax.types import Batch
+from configs import cnn, gru
+
+ROWS = [
+    (cnn, "", {}),
+    (cnn, "recipe=becker", {}),
+    (cnn, "", {"dtype": "bfloat16"}),
+    (gru, "", {}),
+    (gru, "", {"cell": "min_gru", "frontend": "learned"}),
+    (gru, "recipe=seed", {}),
+]
+
+
+@pytest.mark.parametrize("module, arg, keys", ROWS)
+def test_the_training_step_lowers_for_cuda_and_tpu(module, arg, keys):
+    config = module.get_config(arg)
+    config.model.update(keys)
+    made = []
+
+    def state():
+        made.append(train.assemble(config, num_labels=10, rate_hz=8000, num_steps=100))
+        return made[0].state
+
+    rows, samples = config.train.batch_size, config.train.length_samples
+    kinds = {"audio": ((rows, samples), np.int16), "length": ((rows,), np.int32), "label": ((rows,), np.int32)}
+    kinds["mask"] = ((rows,), np.float32)
+    batch = Batch(**{name: jax.ShapeDtypeStruct(*kind) for name, kind in kinds.items()})
+    with jax.numpy_dtype_promotion("standard"):  # flax mixes bfloat16 and float32
+        shapes, key = jax.eval_shape(state), jax.eval_shape(lambda: jax.random.key(0))  # no parameter is drawn
+        lowered = jax.export.export(made[0].train_step, platforms=("cuda", "tpu"))(shapes, batch, key)
+    assert lowered.platforms == ("cuda", "tpu")
