@@ -1,7 +1,6 @@
-"""Every model's training step becomes a program for accelerators that are not here: nothing in it is for the CPU only."""
+"""Every model's training step becomes a program for accelerators that are not here: nothing is for the CPU only."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
