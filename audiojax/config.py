@@ -40,6 +40,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "optimizer.momentum": (0, _ALMOST_ONE),
     "optimizer.weight_decay": (0, 1),
     "optimizer.clip_norm": (0, math.inf),
+    "augment.tempo": (0, 1),
     "augment.speed": (0, 1),
     "augment.max_offset_samples": (0, 10_000_000),
     "augment.gain_db": (0, 60),
@@ -126,7 +127,9 @@ def base(choice: Choice) -> ConfigDict:
         weight_decay=0.0,
         clip_norm=0.0,
     )
-    config.augment = dict(speed=0.0, max_offset_samples=0, gain_db=0.0, noise_snr_db=(0.0, 0.0), filter_db=0.0)
+    config.augment = dict(
+        tempo=0.0, speed=0.0, max_offset_samples=0, gain_db=0.0, noise_snr_db=(0.0, 0.0), filter_db=0.0
+    )
     config.wandb = dict(mode="auto", project="audiojax", name="")
     return config
 

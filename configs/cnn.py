@@ -41,5 +41,5 @@ def get_config(arg: str = ""):
     if choice.recipe == "default":
         config.train.update(num_epochs=NUM_EPOCHS[choice.source], batch_size=BATCH_SIZE[choice.source])
         config.train.update(label_smoothing=0.1)
-        config.augment = dict(speed=0.1, max_offset_samples=800, gain_db=0.0, noise_snr_db=(15.0, 40.0), filter_db=0.0)
+        config.augment.update(speed=0.1, max_offset_samples=800, noise_snr_db=(15.0, 40.0))
     return shrink(config) if choice.runlocal else config

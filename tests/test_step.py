@@ -15,8 +15,8 @@ from audiojax.types import Batch, InputError
 OPTIMIZER = dict(
     schedule="cosine", learning_rate=0.1, warmup_steps=4, momentum=0.9, nesterov=False, weight_decay=0.0, clip_norm=0.0
 )
-QUIET = dict(speed=0.0, max_offset_samples=0, gain_db=0.0, noise_snr_db=(0.0, 0.0), filter_db=0.0)
-LOUD = dict(speed=0.2, max_offset_samples=100, gain_db=6.0, noise_snr_db=(5.0, 20.0), filter_db=6.0)
+QUIET = dict(tempo=0.0, speed=0.0, max_offset_samples=0, gain_db=0.0, noise_snr_db=(0.0, 0.0), filter_db=0.0)
+LOUD = dict(tempo=0.2, speed=0.2, max_offset_samples=100, gain_db=6.0, noise_snr_db=(5.0, 20.0), filter_db=6.0)
 
 
 def batch_of(batch_size, num_samples=256, seed=0) -> Batch:
@@ -85,6 +85,22 @@ def test_speed_changes_pitch_and_length_together():
     assert 0.79 < factor.min() < 0.85 and 1.18 < factor.max() < 1.26
     peak = np.abs(np.fft.rfft(np.asarray(played), axis=1)).argmax(axis=1) / 8000
     np.testing.assert_allclose(peak, 0.05 * factor, rtol=0.01)
+
+
+def test_tempo_changes_the_time_and_not_the_pitch():
+    audio = np.zeros((64, 6000), np.int16)  # half a second: a tone, then one an octave above it
+    tone = np.where(np.arange(4000) < 2000, 0.1, 0.2).cumsum()
+    audio[:, :4000] = (8000 * np.sin(2 * np.pi * tone)).astype(np.int16)
+    spoken, length = make_augment(**{**QUIET, "tempo": 0.6})(jax.random.key(0), audio, np.full(64, 4000, np.int32))
+    spoken, length = np.asarray(spoken), np.asarray(length)
+    factor = 4000 / length
+    assert 4000 / 6000 <= factor.min() < 0.68 and 1.5 < factor.max() < 1.61  # as slow as there is room for
+    for row, end in zip(spoken, length, strict=True):
+        for part, pitch in ((row[130 : end // 2 - 130], 0.1), (row[end // 2 + 130 : end - 130], 0.2)):
+            spectrum = np.abs(np.fft.rfft(part * np.hanning(len(part)))) ** 2
+            mean = (spectrum * np.fft.rfftfreq(len(part))).sum() / spectrum.sum()
+            assert abs(mean / pitch - 1) < 0.04
+        assert row[end - 200 : end].std() > 3000 and not row[end:].any()
 
 
 def test_gain_and_noise_keep_to_their_ranges():

@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from audiojax.types import InputError
 
-POWER_FLOOR = 1e-8  # of a mel band, against a full-scale power of 1: what 16-bit silence hides in
+POWER_FLOOR = 1e-10  # of a mel band, against a full-scale power of 1: 17 dB above the rounding to 16 bit
 
 
 def to_unit_range(audio: jax.Array, dtype: jnp.dtype) -> jax.Array:
