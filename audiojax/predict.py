@@ -1,48 +1,64 @@
 """Says which word a sound file holds: wav, flac, ogg, any sample rate, any length.
 
-For a network of one length a longer clip is cut to its loudest part, and that is said. Bad files get a sentence on
-stderr, and exit code 1 after the good ones were answered.
+For a network trained on one length a longer clip is cut to its loudest part, and that is said. Bad files get a
+sentence on stderr, and exit code 1 after the good ones were answered.
 """
 
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from audiojax import command
-from audiojax.data.batches import padded_samples
+from audiojax.data.batches import prefetch
 from audiojax.data.phonemes import DIGITS
-from audiojax.data.signal import fit_length, loudest_part
+from audiojax.data.signal import loudest_part
 from audiojax.data.sources import read_sound
 from audiojax.trained import Trained
-from audiojax.types import InputError
+from audiojax.types import Clips, InputError
+
+FILES_AT_ONCE = 500  # their answers come together
 
 
-def classify(run: Trained, path: str) -> dict:
-    """The answer for one file, ready for JSON. Raises InputError with a sentence for a file that cannot be read."""
+def classify(run: Trained, paths: Sequence[str | Path]) -> Iterator[dict | InputError]:
+    """The answer for each file, in their order and ready for JSON; a sentence for one that cannot be read."""
+    groups = (paths[i : i + FILES_AT_ONCE] for i in range(0, len(paths), FILES_AT_ONCE))
     rate_hz, train = run.config.data.rate_hz, run.config.train
-    clip, length_samples = read_sound(path, rate_hz), train.length_samples
-    if run.model.any_length:
-        length_samples = padded_samples(len(clip), length_samples, train.bucket_samples)
-    part = loudest_part(clip, length_samples)
-    audio = np.zeros((1, length_samples), np.int16)
-    length = np.asarray([fit_length(part, audio[0])], np.int32)
-    logits = run.logits(audio, length)[0]
-    probabilities = run.probabilities(logits)
+    for group in prefetch([(path, _read(path, rate_hz)) for path in group] for group in groups):
+        sounds = [sound for _, sound in group if isinstance(sound, np.ndarray)]
+        if not (run.model.any_length and train.bucket_samples):
+            sounds = [loudest_part(sound, train.length_samples) for sound in sounds]
+        clips = Clips.unlabelled(sounds, rate_hz)
+        probabilities = iter(run.probabilities(run.logits_of(clips, np.arange(len(clips)))) if sounds else ())
+        lengths = iter(clips.length)
+        for path, sound in group:
+            if isinstance(sound, InputError):
+                yield sound
+            else:
+                cut = next(lengths) < len(sound)
+                yield _answer(run, path, next(probabilities)) | {"seconds": len(sound) / rate_hz, "cut": bool(cut)}
+
+
+def _read(path: str | Path, rate_hz: int) -> np.ndarray | InputError:
+    try:
+        return read_sound(path, rate_hz)
+    except InputError as error:
+        return error
+
+
+def _answer(run: Trained, path: str | Path, probabilities: np.ndarray) -> dict:
     label = run.label_names[int(probabilities.argmax())]
-    answer = {
-        "file": path,
+    digit = {"digit": DIGITS.index(label)} if label in DIGITS else {}
+    return {
+        "file": str(path),
+        **digit,
         "label": label,
         "trained_on": run.data["source"],
         "probability": float(probabilities.max()),
         "probabilities": probabilities.tolist(),
-        "seconds": len(clip) / rate_hz,
-        "cut": len(part) < len(clip),
     }
-    if label in DIGITS:
-        answer = {"file": path, "digit": DIGITS.index(label), **answer}
-    return answer
 
 
 def main(argv: list[str]) -> int:
@@ -59,24 +75,20 @@ def main(argv: list[str]) -> int:
         print(f"trained on {run.data['source']}, {args.checkpoint} checkpoint (step {run.step})")
         print("word     probability  second best          file")
     bad = 0
-    for path in args.files:
-        try:
-            answer = classify(run, path)
-        except InputError as error:
-            print(f"audiojax: {error}", file=sys.stderr)
+    for answer in classify(run, args.files):
+        if isinstance(answer, InputError):
+            print(f"audiojax: {answer}", file=sys.stderr)
             bad += 1
             continue
         if answer["cut"]:
-            print(
-                f"audiojax: {path} lasts {answer['seconds']:.2f} s; the loudest {longest_seconds:g} s is taken.",
-                file=sys.stderr,
-            )
+            taken = f"lasts {answer['seconds']:.2f} s; the loudest {longest_seconds:g} s is taken."
+            print(f"audiojax: {answer['file']} {taken}", file=sys.stderr)
         if args.json:
             print(json.dumps(answer), flush=True)
             continue
         order = np.argsort(answer["probabilities"])[::-1]
         second = f"{run.label_names[order[1]]} {answer['probabilities'][order[1]]:.1%}"
-        print(f"{answer['label']:<8} {answer['probability']:>11.1%}  {second:<20} {path}", flush=True)
+        print(f"{answer['label']:<8} {answer['probability']:>11.1%}  {second:<20} {answer['file']}", flush=True)
     return 1 if bad else 0
 
 

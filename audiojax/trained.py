@@ -50,8 +50,10 @@ class Trained:
 
     def logits_of(self, clips: Clips, indices: np.ndarray) -> np.ndarray:
         """f32[n, labels] of the clips at `indices`."""
-        order = batches.by_length(clips, indices)
-        parts = batches.prefetch(batches.evaluation(clips, indices[order], **configs.batch_shape(self.config)))
+        shape, order = configs.batch_shape(self.config), batches.by_length(clips, indices)
+        if len(indices) == 1:  # a quick answer
+            shape["batch_size"] = 1
+        parts = batches.prefetch(batches.evaluation(clips, indices[order], **shape))
         logits = np.concatenate([self.logits(batch["audio"], batch["length"]) for batch in parts])
         return logits[np.argsort(order)]
 

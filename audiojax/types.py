@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict
 
@@ -35,7 +35,7 @@ class Clips:
     Clip `i` is `samples[offsets[i]:offsets[i + 1]]`, mono int16 at `rate_hz`.
     """
 
-    source: str  # "synthetic", "audiomnist" or "fsdd"
+    source: str  # "synthetic", "audiomnist", "fsdd", ...
     rate_hz: int
     samples: np.ndarray  # i16[total], often memory-mapped
     offsets: np.ndarray  # i64[n + 1]
@@ -46,6 +46,14 @@ class Clips:
     label_names: tuple[str, ...]
     speakers: dict[str, Speaker]
     key: str  # SHA-256 of everything above but the source and the paths
+
+    @classmethod
+    def unlabelled(cls, sounds: Sequence[np.ndarray], rate_hz: int) -> Clips:
+        """Sounds i16[t] at `rate_hz` of which nothing else is known."""
+        number, offsets = len(sounds), np.cumsum([0, *map(len, sounds)])
+        samples = np.concatenate([np.empty(0, np.int16), *sounds])
+        zeros, nobody = np.zeros(number, np.int32), np.full(number, "")
+        return cls("files", rate_hz, samples, offsets, zeros, nobody, zeros, ("",) * number, (), {}, "")
 
     def __len__(self) -> int:
         return len(self.label)

@@ -10,6 +10,7 @@ import soundfile
 from conftest import tone
 
 from audiojax import config as configs
+from audiojax import predict
 from audiojax.types import InputError
 
 ROOT = Path(__file__).parent.parent
@@ -106,7 +107,7 @@ def test_evaluate_refuses_other_clips_and_other_folders(run_cli, tones, trained_
     assert code == 1 and "are not those" in err
 
 
-def test_predict_answers_the_good_files_and_names_the_bad(run_cli, trained_run, tmp_path):
+def test_predict_answers_the_good_files_and_names_the_bad(run_cli, trained_run, tmp_path, monkeypatch):
     for label in (2, 7):
         soundfile.write(tmp_path / f"{label}.flac", tone(label, 1, 0, rate_hz=44100), 44100)
     stereo = np.zeros((96000, 2), np.float32)
@@ -127,6 +128,11 @@ def test_predict_answers_the_good_files_and_names_the_bad(run_cli, trained_run, 
     assert len(lines) == 4 and "missing.wav is not a file" in lines[0] and "text.wav cannot be read" in lines[1]
     assert "samples.raw cannot be read" in lines[2]
     assert "long.wav lasts 2.00 s; the loudest 0.128 s is taken" in lines[3]
+    monkeypatch.setattr(predict, "FILES_AT_ONCE", 2)  # no answer hangs on what else is asked
+    code, out, err = run_cli("predict", "--workdir", trained_run, "--json", *files)
+    for answer, other in zip(map(json.loads, out.splitlines()), answers, strict=True):
+        assert answer["file"] == other["file"] and answer["seconds"] == other["seconds"]
+        np.testing.assert_allclose(answer["probabilities"], other["probabilities"], atol=1e-5)
     code, out, _ = run_cli("predict", "--workdir", trained_run, files[0])
     assert code == 0 and "two" in out and "trained on audiomnist" in out
 
