@@ -1,70 +1,140 @@
-"""How fast training is, against peers in the same run: alternating, medians.
+"""How fast this is, against its peers and the machine's own ceilings: one run, alternating, medians.
 
-  python -m experiments.bench gru [--config configs/gru.py:audiomnist --config.data.root=DIR]
+  python -m experiments.bench cnn      AudioNet's training step: 100 clips of 8,000 samples
+  python -m experiments.bench gru      the recurrent network's, as --config says (default: configs/gru.py)
+  python -m experiments.bench data     the loader alone, and its memory with 30,000 and 300,000 clips
+  python -m experiments.bench stream   one hop of sound through the recurrent network, and a second of it
+  python -m experiments.bench start    from the command to the first step, and to the help
 
-The peer is the same network in PyTorch (`pip install torch`): log-mel as the same product, `nn.GRU` on packed
-sequences, the same readout, SGD with momentum and clipping, on the same batches. Augmentation is off for both.
-The last line is one JSON object.
+Peers in PyTorch need `pip install torch`; augmentation is off for all. A table is printed, then one JSON object.
 """
 
+import dataclasses
 import json
+import resource
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import psutil
 
-from audiojax import command, environment, prepare, train
+from audiojax import command, environment, models, prepare, train
 from audiojax import config as configs
 from audiojax.data import batches, splits
-from audiojax.models import frontend
-from audiojax.models.gru import LEVEL_KEEP, READOUTS
-from audiojax.types import Batch, InputError
+from audiojax.stream import Stream
+from audiojax.types import Batch, Clips
+from experiments import peers
 
-NUM_ROUNDS, NUM_BATCHES = 7, 20
+NUM_ROUNDS = 7
+DEFAULTS = {
+    "cnn": ["--config=configs/cnn.py", "--config.train.batch_size=100"],
+    "gru": ["--config=configs/gru.py"],
+    "data": ["--config=configs/cnn.py", "--config.train.batch_size=100"],
+    "stream": ["--config=configs/gru.py"],
+    "start": ["--config=configs/cnn.py"],
+}
 
 
-def main(argv: list[str]) -> None:
-    parser = command.parser("bench", __doc__ or "")
-    parser.add_argument("what", choices=("gru",))
-    if not any(word.startswith("--config") for word in argv):
-        argv = [*argv, "--config=configs/gru.py"]
-    _, config = command.parse_with_config(parser, argv)
-    command.setup_jax()
-    clips = prepare.load_clips(config)
-    split = splits.make(clips, **config.split, seed=config.seed)
-    shape = configs.batch_shape(config)
-    drawn = list(batches.Epochs(clips, split.train, **shape, seed=config.seed)(0, NUM_BATCHES))
-    contenders = {"audiojax": audiojax_steps(config, clips), "PyTorch, packed nn.GRU": torch_steps(config, clips)}
+def alternate(contenders: dict[str, Callable[[], Any]], num_rounds: int = NUM_ROUNDS) -> dict[str, float]:
+    """The median seconds of each, one after the other in every round, after a round that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for steps in contenders.values():
-        steps(drawn)  # compiles, and warms up
-    for _ in range(NUM_ROUNDS):
-        for name, steps in contenders.items():
+    for counted in range(num_rounds + 1):
+        for name, contender in contenders.items():
             start = time.perf_counter()
-            steps(drawn)
-            seconds[name].append(time.perf_counter() - start)
+            contender()
+            if counted:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: float(np.median(of)) for name, of in seconds.items()}
+
+
+def ceilings() -> dict[str, Callable[[], Any]]:
+    """What the machine itself does at best: a product of matrices in two precisions, and a copy."""
+    size = 2048
+    square = {name: jnp.ones((size, size), name) for name in ("float32", "bfloat16")}
+    product, copy = jax.jit(lambda x: x @ x), np.ones(40_000_000, np.float32)
+    of = {f"{name} matmul": lambda x=x: jax.block_until_ready(product(x)) for name, x in square.items()}
+    return of | {"copy": copy.copy}
+
+
+def rates(seconds: dict[str, float]) -> dict[str, float]:
+    """Floating-point operations and bytes a second of `ceilings`."""
+    of = {f"{name}_flops": 2 * 2048**3 / seconds[f"{name} matmul"] for name in ("float32", "bfloat16")}
+    return of | {"copy_bytes": 2 * 160e6 / seconds["copy"]}  # read and written
+
+
+def training(what: str, config: Any, argv: list[str], alone: str) -> dict:
+    """Our training step against its peers, in time, start and memory."""
+    clips = prepare.load_clips(config)
+    split, num_batches = splits.make(clips, **config.split, seed=config.seed), 20 if what == "gru" else 1
+    shape = configs.batch_shape(config)
+    drawn = list(batches.Epochs(clips, split.train, **shape, seed=config.seed)(0, num_batches))
     num_clips = sum(int(batch["mask"].sum()) for batch in drawn)
-    result = {
-        name: {
-            "ms_a_step": 1e3 * float(np.median(of)) / NUM_BATCHES,
-            "clips_per_second": num_clips / float(np.median(of)),
+    makers = contenders(what, config, clips)
+    if alone:
+        start = time.perf_counter()
+        makers[alone]()(drawn[:1])
+        return {"first_step_seconds": time.perf_counter() - start, "peak_bytes": _peak_bytes()}
+    made = {name: make() for name, make in makers.items()}
+    seconds = alternate({name: lambda of=of: of(drawn) for name, of in made.items()} | ceilings())
+    ceiling, flops = rates(seconds), _step_flops(config, clips, drawn[0]) if what == "cnn" else 0.0
+    rows = {}
+    for name in makers:
+        child = [sys.executable, "-m", "experiments.bench", what, f"--alone={name}", *argv]
+        told = json.loads(subprocess.run(child, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+        rows[name] = told | {
+            "step_seconds": seconds[name] / num_batches,
+            "clips_per_second": num_clips / seconds[name],
+            "times_the_floor": seconds[name] / num_batches * ceiling["float32_flops"] / flops if flops else None,
+            "times_ours": seconds[name] / seconds["audiojax"],
         }
-        for name, of in seconds.items()
+    print(f"{clips.source}, batches of {config.train.batch_size}, median of {NUM_ROUNDS} alternating rounds")
+    print(f"this machine: {_said(ceiling)}" + (f"; {flops / 1e9:.1f} GFLOP a step" if flops else ""))
+    print(f"{'':<36}{'ms a step':>10}{'clips/s':>9}{'x ours':>8}{'x floor':>9}{'first step':>12}{'memory':>10}")
+    for name, of in rows.items():
+        print(
+            f"{name:<36}{1e3 * of['step_seconds']:>10.1f}{of['clips_per_second']:>9,.0f}{of['times_ours']:>8.2f}"
+            f"{of['times_the_floor'] or float('nan'):>9.1f}{of['first_step_seconds']:>10.1f} s"
+            f"{of['peak_bytes'] / 1e6:>7,.0f} MB"
+        )
+    return {"rows": rows, "ceilings": ceiling, "flops_a_step": flops}
+
+
+def contenders(what: str, config: Any, clips: Clips) -> dict[str, Callable[[], peers.Steps]]:
+    """By name, what makes the training steps; ours first."""
+    if what == "gru":
+        return {
+            "audiojax": lambda: audiojax_steps(config, clips),
+            "PyTorch, packed nn.GRU": lambda: peers.torch_gru(config, clips.rate_hz),
+        }
+    half = config.copy_and_resolve_references()
+    half.model.dtype = "bfloat16"
+    return {
+        "audiojax": lambda: audiojax_steps(config, clips),
+        "audiojax, bfloat16": lambda: audiojax_steps(half, clips),
+        "plain Flax": lambda: peers.flax_audionet(config),
+        "PyTorch": lambda: peers.torch_audionet(config),
+        "PyTorch, torch.compile": lambda: peers.torch_audionet(config, compiled=True),
+        "PyTorch, channels last": lambda: peers.torch_audionet(config, channels_last=True),
+        "PyTorch, channels last, bfloat16": lambda: peers.torch_audionet(config, channels_last=True, half=True),
     }
-    ours, theirs = (of["ms_a_step"] for of in result.values())
-    print(f"{clips.source}, batch {config.train.batch_size}, {NUM_ROUNDS} rounds of {NUM_BATCHES} steps, alternating:")
-    for name, of in result.items():
-        print(f"  {name:<24} {of['ms_a_step']:7.1f} ms a step   {of['clips_per_second']:7,.0f} clips/s")
-    print(f"  audiojax is {theirs / ours:.2f} times as fast as PyTorch")
-    print(json.dumps({"gru": result, "ratio": theirs / ours, "environment": environment.describe(1)}))
 
 
-def audiojax_steps(config, clips) -> Callable[[list[Batch]], None]:
-    """Training steps on the batches given, one after the other, as `train.run` makes them."""
+def _assembled(config: Any, clips: Clips) -> train.Assembled:
     quiet = config.copy_and_resolve_references()
     quiet.augment = configs.base(configs.parse_arg("")).augment
-    _, state, step, _ = train.assemble(quiet, num_labels=len(clips.label_names), rate_hz=clips.rate_hz, num_steps=1000)
+    return train.assemble(quiet, num_labels=len(clips.label_names), rate_hz=clips.rate_hz, num_steps=1000)
+
+
+def audiojax_steps(config: Any, clips: Clips) -> peers.Steps:
+    """Training steps on the batches given, one after the other, as `train.run` makes them."""
+    _, state, step, _ = _assembled(config, clips)
     key = jax.random.key(0)
 
     def steps(drawn: list[Batch]) -> None:
@@ -76,68 +146,124 @@ def audiojax_steps(config, clips) -> Callable[[list[Batch]], None]:
     return steps
 
 
-def torch_steps(config, clips) -> Callable[[list[Batch]], None]:
-    """The same in PyTorch."""
-    try:
-        import torch
-    except ImportError:
-        raise InputError("the peer is not installed; pip install torch.") from None
-    want = config.model
-    if want.frontend != "logmel" or want.cell != "gru" or not want.mask_padding:
-        raise InputError("the peer has log-mel frames, a GRU and masked padding; leave those keys of config.model.")
-    decays = READOUTS[want.readout]
-    front = frontend.make(
-        "logmel",
-        **{name: want[name] for name in ("window_samples", "hop_samples", "num_bands", "low_hz", "high_hz")},
-        rate_hz=clips.rate_hz,
+def _step_flops(config: Any, clips: Clips, batch: Batch) -> float:
+    """As XLA counts them in our step; it counts the body of a loop once, so this is not for a recurrent network."""
+    _, state, step, _ = _assembled(config, clips)
+    analysis = step.lower(state, batch, jax.random.key(0)).compile().cost_analysis()
+    return float(analysis["flops"])
+
+
+def data(config: Any) -> dict:
+    """Clips a second from the memory-mapped file to batches, and the memory that takes."""
+    clips, shape = prepare.load_clips(config), configs.batch_shape(config)
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for number in (30_000, 300_000):
+            many = _repeated(clips, number, Path(folder))
+            epochs = batches.Epochs(many, np.arange(number), **shape, seed=0)
+            before, start, num_batches = _own_bytes(), time.perf_counter(), min(epochs.num_steps, 300)
+            for _ in batches.prefetch(epochs(0, num_batches)):
+                pass
+            rate = num_batches * config.train.batch_size / (time.perf_counter() - start)
+            grown = _own_bytes() - before
+            found[str(number)] = {"clips_per_second": rate, "grown_bytes": grown}
+            print(f"{number:>9,} clips: {rate:>9,.0f} clips/s, memory grown by {grown / 1e6:.1f} MB")
+    return found
+
+
+def _repeated(clips: Clips, number: int, folder: Path) -> Clips:
+    """`number` clips, memory-mapped: those of `clips`, again and again."""
+    which = np.arange(number) % len(clips)
+    path, offsets = folder / f"{number}.npy", np.concatenate([[0], np.cumsum(clips.length[which])])
+    samples = np.lib.format.open_memmap(path, "w+", np.int16, (int(offsets[-1]),))
+    for i, clip in enumerate(which):
+        samples[offsets[i] : offsets[i + 1]] = clips[clip]
+    samples.flush()
+    del samples
+    fields = {name: getattr(clips, name)[which] for name in ("label", "speaker", "take")}
+    mapped = np.load(path, mmap_mode="r")
+    return dataclasses.replace(clips, samples=mapped, offsets=offsets, path=("",) * number, **fields)
+
+
+def stream(config: Any) -> dict:
+    """Microseconds for one hop of sound, as it comes from a microphone."""
+    model = models.build(**config.model, num_labels=10, rate_hz=config.data.rate_hz)
+    sound = np.random.default_rng(0).integers(-9000, 9000, config.data.rate_hz).astype(np.int16)
+    variables = jax.jit(model.init)(jax.random.key(0), sound[None], np.asarray([len(sound)], np.int32))
+    heard = Stream(model, variables)
+    hops = sound[: len(sound) // model.hop_samples * model.hop_samples].reshape(-1, model.hop_samples)
+    seconds = []
+    for _ in range(20):
+        for hop in hops:
+            start = time.perf_counter()
+            heard.feed(hop)
+            seconds.append(time.perf_counter() - start)
+    median, late = np.percentile(seconds[len(hops) :], [50, 99])
+    real_time = model.hop_samples / config.data.rate_hz / median
+    print(f"a hop of {1e3 * model.hop_samples / config.data.rate_hz:g} ms: median {1e6 * median:.0f} us, ", end="")
+    print(f"99th percentile {1e6 * late:.0f} us, {real_time:.0f} times real time")
+    return {"median_seconds": float(median), "percentile_99_seconds": float(late), "times_real_time": float(real_time)}
+
+
+def start(config: Any, argv: list[str]) -> dict:
+    """Seconds of whole processes: to the first logged step on a warm cache, and for --help."""
+    prepare.load_clips(config)
+    python = [sys.executable, "-m", "audiojax.main"]
+
+    def first_step() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            keys = ["--config.train.log_every_steps=1", "--config.wandb.mode=disabled", f"--workdir={folder}/run"]
+            process = subprocess.Popen([*python, *argv, *keys], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            rows = Path(folder) / "run" / "metrics.jsonl"
+            while process.poll() is None and not (rows.exists() and rows.stat().st_size):
+                time.sleep(0.02)
+            process.kill()
+            process.wait()
+
+    found = alternate(
+        {"first step": first_step, "help": lambda: subprocess.run([*python, "--help"], stdout=subprocess.DEVNULL)},
+        num_rounds=5,
     )
-    fourier, bands = (torch.tensor(x) for x in front.matrices())
-    hop, window = want.hop_samples, want.window_samples
+    for name, seconds in found.items():
+        print(f"{name:<12}{seconds:6.2f} s")
+    return found
 
-    class Net(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.norm = torch.nn.BatchNorm1d(want.num_bands, affine=False)
-            layers = dict(num_layers=want.num_layers, dropout=want.dropout * (want.num_layers > 1), batch_first=True)
-            self.gru = torch.nn.GRU(want.num_bands, want.features, **layers)
-            self.drop = torch.nn.Dropout(want.dropout)
-            self.logits = torch.nn.Linear(len(decays) * want.features, len(clips.label_names))
 
-        def forward(self, audio, length):
-            sound = torch.nn.functional.pad(audio.float() / 32768, (window - hop, 0))
-            real, imaginary = (sound.unfold(1, window, hop) @ fourier).chunk(2, dim=-1)
-            frames = torch.log((real**2 + imaginary**2) @ bands + frontend.POWER_FLOOR)
-            num_frames = -(-length // hop)
-            heard = torch.arange(frames.shape[1])[None] < num_frames[:, None]
-            if want.normalise != "none":
-                frames = torch.zeros_like(frames).masked_scatter(heard[..., None], self.norm(frames[heard]))
-            if want.normalise == "running":
-                age = torch.arange(frames.shape[1])[:, None] - torch.arange(frames.shape[1])[None]
-                weights = torch.where(age >= 0, (1 - LEVEL_KEEP) * LEVEL_KEEP ** age.clamp(min=0), 0.0)
-                frames = frames - weights @ frames
-            packed = torch.nn.utils.rnn.pack_padded_sequence(frames, num_frames, batch_first=True, enforce_sorted=False)
-            states, _ = torch.nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True)
-            ahead = num_frames[:, None] - 1 - torch.arange(states.shape[1])[None]
-            read = []
-            for decay in decays:
-                weight = torch.where(ahead >= 0, decay ** ahead.clamp(min=0).float(), 0.0)
-                read.append(torch.einsum("bn,bnf->bf", weight / weight.sum(1, keepdim=True), states))
-            return self.logits(self.drop(torch.cat(read, dim=1)))
+def _own_bytes() -> int:
+    """This process's memory without the pages of files that it maps."""
+    of = psutil.Process().memory_info()
+    return of.rss - getattr(of, "shared", 0)
 
-    net = Net()
-    optimizer = torch.optim.SGD(net.parameters(), lr=config.optimizer.learning_rate, momentum=config.optimizer.momentum)
-    loss_of = torch.nn.CrossEntropyLoss(label_smoothing=config.train.label_smoothing)
 
-    def steps(drawn: list[Batch]) -> None:
-        for batch in drawn:
-            real = batch["mask"] > 0
-            audio, length, label = (torch.from_numpy(batch[name][real]) for name in ("audio", "length", "label"))
-            optimizer.zero_grad()
-            loss_of(net(audio, length), label.long()).backward()
-            torch.nn.utils.clip_grad_norm_(net.parameters(), config.optimizer.clip_norm or float("inf"))
-            optimizer.step()
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
-    return steps
+
+def _said(ceiling: dict[str, float]) -> str:
+    return (
+        f"{ceiling['float32_flops'] / 1e9:.0f} GFLOP/s in float32 and {ceiling['bfloat16_flops'] / 1e9:.0f} in "
+        f"bfloat16 (XLA's matmul), {ceiling['copy_bytes'] / 1e9:.1f} GB/s copied"
+    )
+
+
+def main(argv: list[str]) -> None:
+    parser = command.parser("bench", __doc__ or "")
+    parser.add_argument("what", choices=DEFAULTS)
+    parser.add_argument("--alone", default="", help="one contender: its first step and memory (for the bench itself)")
+    what = next((word for word in argv if word in DEFAULTS), "")
+    if what and not any(word.startswith("--config") for word in argv):
+        argv = [*argv, *DEFAULTS[what]]
+    args, config = command.parse_with_config(parser, argv)
+    command.setup_jax()
+    flags = [word for word in argv if word.startswith("--config")]
+    found = {
+        "cnn": lambda: training("cnn", config, flags, args.alone),
+        "gru": lambda: training("gru", config, flags, args.alone),
+        "data": lambda: data(config),
+        "stream": lambda: stream(config),
+        "start": lambda: start(config, flags),
+    }[args.what]()
+    print(json.dumps(found if args.alone else {args.what: found, "environment": environment.describe(1)}))
 
 
 if __name__ == "__main__":
