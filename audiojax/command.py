@@ -125,4 +125,4 @@ def setup_jax() -> None:
     import jax
 
     jax.config.update("jax_compilation_cache_dir", str(configs.cache_dir() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -85,12 +85,16 @@ def create_state(
     model: nn.Module, optimizer: optax.GradientTransformation, *, seed: int, length_samples: int, num_labels: int
 ) -> TrainState:
     """A fresh state, the same for the same seed."""
-    audio, length = jnp.zeros((1, length_samples), jnp.int16), jnp.full(1, length_samples, jnp.int32)
-    variables = jax.jit(model.init)(jax.random.key(seed), audio, length)  # one program, without the forward pass
-    params = variables["params"]
-    statistics, metrics = variables.get("batch_stats", {}), Metrics.zero(num_labels)
-    step, gradient_norm = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
-    return TrainState(step, params, statistics, optimizer.init(params), metrics, gradient_norm)
+
+    @jax.jit  # one program, without the forward pass
+    def fresh(key: jax.Array) -> TrainState:
+        audio, length = jnp.zeros((1, length_samples), jnp.int16), jnp.full(1, length_samples, jnp.int32)
+        variables = model.init(key, audio, length)
+        params, statistics = variables["params"], variables.get("batch_stats", {})
+        step, gradient_norm = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
+        return TrainState(step, params, statistics, optimizer.init(params), Metrics.zero(num_labels), gradient_norm)
+
+    return fresh(jax.random.key(seed))
 
 
 def make_train_step(
