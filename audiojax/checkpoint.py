@@ -160,7 +160,7 @@ class Checkpoints:
 
 def check_finite(state: TrainState) -> None:
     """Raises InputError where a number of the state is not finite."""
-    if not all_finite((state.params, state.batch_stats, state.opt_state)):
+    if not all_finite((state.params, state.average, state.batch_stats, state.opt_state)):
         raise diverged(f"the parameters are not finite after step {int(state.step)}")
 
 
@@ -174,7 +174,9 @@ def diverged(what: str) -> InputError:
 
 @_quietly()
 def restore_variables(workdir: Path, which: str) -> tuple[dict, int]:
-    """`{"params", "batch_stats"}` as numpy arrays, without the optimizer, and their step; `which` is best or last.
+    """`{"params", "batch_stats"}` as numpy arrays, and their step; `which` is best or last.
+
+    The parameters are the averaged ones where a run keeps them.
 
     Only reads, so that it may look at a run in training. Raises InputError where `workdir` has no checkpoint, and
     for one that is damaged or cannot be read.
@@ -208,12 +210,13 @@ def restore_variables(workdir: Path, which: str) -> tuple[dict, int]:
 def _variables(checkpoint: Path) -> dict:
     checkpointer = ocp.PyTreeCheckpointer()
     tree = checkpointer.metadata(checkpoint / "state").item_metadata.tree
-    wanted = {name: jax.tree.map(lambda _: 0, tree.get(name) or {}) for name in ("params", "batch_stats")}
+    names = ("average" if tree.get("average") else "params", "batch_stats")
+    wanted = {name: jax.tree.map(lambda _: 0, tree.get(name) or {}) for name in names}
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
     args = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
-    variables = checkpointer.restore(checkpoint / "state", args=args)
-    verify(variables, _read_checksums(checkpoint))
-    return variables
+    parts = checkpointer.restore(checkpoint / "state", args=args)
+    verify(parts, _read_checksums(checkpoint))
+    return dict(zip(("params", "batch_stats"), (parts[name] for name in names), strict=True))
 
 
 def _manager(folder: Path) -> ocp.CheckpointManager:

@@ -34,6 +34,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "train.length_samples": (128, 10_000_000),
     "train.num_epochs": (1, 1_000_000),
     "train.label_smoothing": (0, _ALMOST_ONE),
+    "train.average_decay": (0, _ALMOST_ONE),
     "train.log_every_steps": (1, math.inf),
     "optimizer.learning_rate": (1e-12, 1e30),
     "optimizer.warmup_steps": (0, math.inf),
@@ -116,6 +117,7 @@ def base(choice: Choice) -> ConfigDict:
         placement="start",  # of a clip in them; or "random": drawn once a clip
         num_epochs=5,
         label_smoothing=0.0,
+        average_decay=0.0,  # of the average of the parameters that is scored and used; 0 takes them as they are
         log_every_steps=10,
     )
     config.optimizer = dict(

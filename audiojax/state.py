@@ -18,6 +18,7 @@ class TrainState(flax.struct.PyTreeNode):
 
     step: jax.Array  # i32[], steps done
     params: dict
+    average: dict  # of the parameters over the last steps; empty where none is kept
     batch_stats: dict
     opt_state: optax.OptState
     metrics: Metrics  # sums over the epoch so far: an epoch may be stopped in its middle
@@ -25,7 +26,8 @@ class TrainState(flax.struct.PyTreeNode):
 
     @property
     def variables(self) -> dict:
-        return {"params": self.params, "batch_stats": self.batch_stats}
+        """What is scored and used."""
+        return {"params": self.average or self.params, "batch_stats": self.batch_stats}
 
 
 class StepReport(flax.struct.PyTreeNode):
@@ -82,17 +84,26 @@ def make_optimizer(
 
 
 def create_state(
-    model: nn.Module, optimizer: optax.GradientTransformation, *, seed: int, length_samples: int, num_labels: int
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    *,
+    seed: int,
+    length_samples: int,
+    num_labels: int,
+    averaged: bool,
 ) -> TrainState:
-    """A fresh state, the same for the same seed."""
+    """A fresh state, the same for the same seed; `averaged` keeps room for the average of the parameters."""
 
     @jax.jit  # one program, without the forward pass
     def fresh(key: jax.Array) -> TrainState:
         audio, length = jnp.zeros((1, length_samples), jnp.int16), jnp.full(1, length_samples, jnp.int32)
         variables = model.init(key, audio, length)
         params, statistics = variables["params"], variables.get("batch_stats", {})
+        average = params if averaged else {}
         step, gradient_norm = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
-        return TrainState(step, params, statistics, optimizer.init(params), Metrics.zero(num_labels), gradient_norm)
+        return TrainState(
+            step, params, average, statistics, optimizer.init(params), Metrics.zero(num_labels), gradient_norm
+        )
 
     return fresh(jax.random.key(seed))
 
@@ -104,10 +115,12 @@ def make_train_step(
     augment: Augment,
     *,
     label_smoothing: float,
+    average_decay: float,
 ) -> TrainStep:
     """The jit-compiled step. It takes over the memory of the state it is given, which is then gone.
 
-    Its randomness is an address: `fold_in(key, state.step)`.
+    Its randomness is an address: `fold_in(key, state.step)`. Where `average_decay` is not 0 it keeps an average of the
+    parameters (Polyak and Juditsky 1992), of all steps at first and of about the last 1 / (1 - average_decay) later.
     """
 
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, StepReport]:
@@ -133,8 +146,12 @@ def make_train_step(
         metrics = Metrics.of(logits, label, mask)
         report = StepReport(metrics, optax.global_norm(gradient), schedule(state.step))
         params = optax.apply_updates(state.params, change)
+        average = state.average
+        if average_decay:
+            share = jnp.maximum(1 - average_decay, 9 / (10 + state.step.astype(jnp.float32)))
+            average = optax.incremental_update(params, average, share)
         statistics, total = updates.get("batch_stats", {}), state.metrics + metrics
-        return TrainState(state.step + 1, params, statistics, opt_state, total, report.gradient_norm), report
+        return TrainState(state.step + 1, params, average, statistics, opt_state, total, report.gradient_norm), report
 
     return jax.jit(train_step, donate_argnums=0)
 

@@ -150,9 +150,15 @@ def assemble(config: ConfigDict, *, num_labels: int, rate_hz: int, num_steps: in
         raise InputError(f"config.train.bucket_samples must be (): {config.model.name} takes sound of one length only.")
     optimizer, schedule = make_optimizer(**config.optimizer, total_steps=num_steps)
     augment = make_augment(**config.augment)
-    train_step = make_train_step(model, optimizer, schedule, augment, label_smoothing=config.train.label_smoothing)
+    smoothing = {name: config.train[name] for name in ("label_smoothing", "average_decay")}
+    train_step = make_train_step(model, optimizer, schedule, augment, **smoothing)
     state = create_state(
-        model, optimizer, seed=config.seed, length_samples=config.train.length_samples, num_labels=num_labels
+        model,
+        optimizer,
+        seed=config.seed,
+        length_samples=config.train.length_samples,
+        num_labels=num_labels,
+        averaged=config.train.average_decay > 0,
     )
     return Assembled(model, state, train_step, schedule)
 
@@ -175,7 +181,7 @@ def _start_from(source: str, state: TrainState) -> TrainState:
     variables, _ = restore_variables(workdir, "best")
     if jax.tree.map(np.shape, variables) != jax.tree.map(np.shape, state.variables):
         raise InputError(f"config.init_from is {workdir}, whose network has other shapes; give it the same model keys.")
-    return state.replace(**variables)
+    return state.replace(**variables, average=jax.tree.map(np.copy, variables["params"]) if state.average else {})
 
 
 def _log_step(log: runlog.RunLog, done: int, report: StepReport, log_every_steps: int) -> None:

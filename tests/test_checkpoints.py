@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 
 def state(step: int, **changes) -> TrainState:
     params, trace = {"kernel": jnp.full((3, 2), float(step))}, {"trace": jnp.zeros(3)}
-    made = TrainState(jnp.asarray(step), params, {"mean": jnp.zeros(2)}, trace, Metrics.zero(10), jnp.zeros(()))
+    made = TrainState(jnp.asarray(step), params, {}, {"mean": jnp.zeros(2)}, trace, Metrics.zero(10), jnp.zeros(()))
     return made.replace(**changes)
 
 

@@ -163,13 +163,16 @@ def test_clipping_and_decay():
     assert not update["bias"].any()
 
 
-def five_steps(num_devices, augment=QUIET, batch_size=8):
+def five_steps(num_devices, augment=QUIET, batch_size=8, decay=0.0, number=5):
     mesh = make_mesh(num_devices)
     model = models.build(name="audionet", num_labels=10, rate_hz=8000)
     optimizer, schedule = make_optimizer(**{**OPTIMIZER, "learning_rate": 0.01}, total_steps=20)
-    step = make_train_step(model, optimizer, schedule, make_augment(**augment), label_smoothing=0.1)
-    state = jax.device_put(create_state(model, optimizer, seed=0, length_samples=256, num_labels=10), replicated(mesh))
-    for k in range(5):
+    step = make_train_step(
+        model, optimizer, schedule, make_augment(**augment), label_smoothing=0.1, average_decay=decay
+    )
+    fresh = dict(seed=0, length_samples=256, num_labels=10, averaged=decay > 0)
+    state, report = jax.device_put(create_state(model, optimizer, **fresh), replicated(mesh)), None
+    for k in range(number):
         state, report = step(state, shard_batch(batch_of(batch_size, seed=k), mesh), jax.random.key(0))
     evaluated = make_eval_step(model)(state.variables, shard_batch(batch_of(batch_size), mesh))
     return state, report, evaluated
@@ -184,6 +187,17 @@ def test_one_device_and_two_agree():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), one.params, two.params)
 
 
+def test_the_average_of_the_parameters_is_what_is_used_and_changes_no_step():
+    plain, average = [five_steps(1, number=number)[0].params["conv_0"]["bias"] for number in range(4)], None
+    for done, params in enumerate(map(np.asarray, plain[1:])):
+        share = max(0.2, 9 / (10 + done))
+        average = (1 - share) * (np.asarray(plain[0]) if average is None else average) + share * params
+    state, _, _ = five_steps(1, number=3, decay=0.8)
+    np.testing.assert_array_equal(state.params["conv_0"]["bias"], plain[3])
+    np.testing.assert_allclose(state.variables["params"]["conv_0"]["bias"], average, rtol=1e-5)
+    assert not np.allclose(average, plain[3], rtol=1e-3)
+
+
 def test_a_batch_that_does_not_divide_is_refused():
     with pytest.raises(InputError, match="choose a multiple of 2"):
         check_divisible(5, make_mesh(2))
@@ -192,8 +206,9 @@ def test_a_batch_that_does_not_divide_is_refused():
 def test_eight_clips_are_learnt_by_heart():
     model = models.build(name="audionet", num_labels=10, rate_hz=8000)
     optimizer, schedule = make_optimizer(**{**OPTIMIZER, "learning_rate": 0.02}, total_steps=60)
-    step = make_train_step(model, optimizer, schedule, make_augment(**QUIET), label_smoothing=0.0)
-    state, batch = create_state(model, optimizer, seed=0, length_samples=256, num_labels=10), batch_of(8)
+    step = make_train_step(model, optimizer, schedule, make_augment(**QUIET), label_smoothing=0.0, average_decay=0.0)
+    fresh = dict(seed=0, length_samples=256, num_labels=10, averaged=False)
+    state, batch = create_state(model, optimizer, **fresh), batch_of(8)
     for _ in range(60):
         state, report = step(state, batch, jax.random.key(0))
     assert report.metrics.summary()["accuracy"] == 1.0 and report.metrics.summary()["loss"] < 0.1
@@ -202,14 +217,14 @@ def test_eight_clips_are_learnt_by_heart():
 def test_rows_of_mask_0_teach_nothing_and_count_nothing():
     model = models.build(name="audionet", num_labels=10, rate_hz=8000, batch_norm=False)
     optimizer, schedule = make_optimizer(**OPTIMIZER, total_steps=20)
-    step = make_train_step(model, optimizer, schedule, make_augment(**QUIET), label_smoothing=0.1)
+    step = make_train_step(model, optimizer, schedule, make_augment(**QUIET), label_smoothing=0.1, average_decay=0.0)
     batch = batch_of(6)
     filled = {name: np.concatenate([value, value[:2]]) for name, value in batch.items()}
     filled["mask"][6:] = 0
     filled["label"][6:] = 7
+    fresh = dict(seed=0, length_samples=256, num_labels=10, averaged=False)
     results = [
-        step(create_state(model, optimizer, seed=0, length_samples=256, num_labels=10), given, jax.random.key(0))
-        for given in (batch, Batch(**filled))
+        step(create_state(model, optimizer, **fresh), given, jax.random.key(0)) for given in (batch, Batch(**filled))
     ]
     (plain, report), (masked, masked_report) = results
     np.testing.assert_allclose(report.metrics.loss_sum, masked_report.metrics.loss_sum, rtol=1e-5)
