@@ -163,7 +163,7 @@ def test_clipping_and_decay():
     assert not update["bias"].any()
 
 
-def five_steps(num_devices, augment=QUIET, batch_size=8, decay=0.0, number=5):
+def five_steps(num_devices, augment=QUIET, batch_size=8, decay=0.0, seen=None):
     mesh = make_mesh(num_devices)
     model = models.build(name="audionet", num_labels=10, rate_hz=8000)
     optimizer, schedule = make_optimizer(**{**OPTIMIZER, "learning_rate": 0.01}, total_steps=20)
@@ -171,8 +171,10 @@ def five_steps(num_devices, augment=QUIET, batch_size=8, decay=0.0, number=5):
         model, optimizer, schedule, make_augment(**augment), label_smoothing=0.1, average_decay=decay
     )
     fresh = dict(seed=0, length_samples=256, num_labels=10, averaged=decay > 0)
-    state, report = jax.device_put(create_state(model, optimizer, **fresh), replicated(mesh)), None
-    for k in range(number):
+    state = jax.device_put(create_state(model, optimizer, **fresh), replicated(mesh))
+    for k in range(5):
+        if seen is not None:
+            seen.append(np.asarray(state.params["conv_0"]["kernel"]))
         state, report = step(state, shard_batch(batch_of(batch_size, seed=k), mesh), jax.random.key(0))
     evaluated = make_eval_step(model)(state.variables, shard_batch(batch_of(batch_size), mesh))
     return state, report, evaluated
@@ -188,14 +190,16 @@ def test_one_device_and_two_agree():
 
 
 def test_the_average_of_the_parameters_is_what_is_used_and_changes_no_step():
-    plain, average = [five_steps(1, number=number)[0].params["conv_0"]["bias"] for number in range(4)], None
-    for done, params in enumerate(map(np.asarray, plain[1:])):
-        share = max(0.2, 9 / (10 + done))
-        average = (1 - share) * (np.asarray(plain[0]) if average is None else average) + share * params
-    state, _, _ = five_steps(1, number=3, decay=0.8)
-    np.testing.assert_array_equal(state.params["conv_0"]["bias"], plain[3])
-    np.testing.assert_allclose(state.variables["params"]["conv_0"]["bias"], average, rtol=1e-5)
-    assert not np.allclose(average, plain[3], rtol=1e-3)
+    seen: list[np.ndarray] = []
+    last = np.asarray(five_steps(1, seen=seen)[0].params["conv_0"]["kernel"])
+    average, *later = [*seen, last]
+    for done, params in enumerate(later):
+        share = max(0.3, 9 / (10 + done))
+        average = (1 - share) * average + share * params
+    state = five_steps(1, decay=0.7)[0]
+    np.testing.assert_array_equal(state.params["conv_0"]["kernel"], last)
+    np.testing.assert_allclose(state.variables["params"]["conv_0"]["kernel"], average, rtol=1e-4, atol=1e-7)
+    assert not np.allclose(average, last, rtol=1e-3)
 
 
 def test_a_batch_that_does_not_divide_is_refused():
