@@ -1,7 +1,7 @@
 """A GRU on log-mel frames, for sound of any length.
 
   python -m audiojax.main --config configs/gru.py:audiomnist --config.data.root=DIR
-                          98.53 % on fold 0 of AudioMNIST, reconstructed, 98.95 ± 0.53 % over its five folds, 3 minutes each
+                       AudioMNIST, reconstructed: 98.53 % on fold 0, 98.95 ± 0.53 % over the five folds, 3 minutes each
 
 Test accuracy of the checkpoint that validation chose, on 2 CPU cores that had another run to make; the recipe was found
 on the validation speakers of AudioMNIST's fold 0 (experiments/README.md). `recipe=seed` is the student project's: every
