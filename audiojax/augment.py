@@ -61,7 +61,8 @@ def _factor(key: jax.Array, num_rows: int, change: float) -> jax.Array:
     return jnp.exp(jax.random.uniform(key, (num_rows,), minval=-bound, maxval=bound))
 
 
-def _shorter(length: jax.Array, factor: jax.Array, num_samples: int) -> jax.Array:
+def _played_length(length: jax.Array, factor: jax.Array, num_samples: int) -> jax.Array:
+    """i32[B]: what `length` becomes when it is played `factor` times as fast, within the batch's `num_samples`."""
     return jnp.clip(jnp.ceil(length.astype(jnp.float32) / factor).astype(jnp.int32), 1, num_samples)
 
 
@@ -69,7 +70,7 @@ def _tempo(key: jax.Array, audio: jax.Array, length: jax.Array, *, tempo: float)
     """Overlap-add: windows of 256 samples (32 ms at 8 kHz), read `factor` times as far apart as they are written."""
     num_rows, num_samples = audio.shape
     factor = jnp.maximum(_factor(key, num_rows, tempo), length.astype(jnp.float32) / num_samples)
-    new_length, hop = _shorter(length, factor, num_samples), 128
+    new_length, hop = _played_length(length, factor, num_samples), 128
     time = jnp.arange(num_samples, dtype=jnp.int32)[None, :]
     fade = jnp.square(jnp.sin(jnp.pi / 2 / hop * (time % hop).astype(jnp.float32)))
 
@@ -92,7 +93,7 @@ def _play(key: jax.Array, audio: jax.Array, length: jax.Array, *, speed: float, 
     num_rows, num_samples = audio.shape
     speed_key, offset_key = jax.random.split(key)
     factor = _factor(speed_key, num_rows, speed)
-    new_length = _shorter(length, factor, num_samples)
+    new_length = _played_length(length, factor, num_samples)
     room = jnp.minimum(num_samples - new_length, max_offset_samples)
     start = jax.random.randint(offset_key, (num_rows,), 0, room + 1)
     position = (jnp.arange(num_samples)[None, :] - start[:, None]).astype(jnp.float32) * factor[:, None]

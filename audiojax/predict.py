@@ -26,7 +26,7 @@ def classify(run: Trained, paths: Sequence[str | Path]) -> Iterator[dict | Input
     """The answer for each file, in their order and ready for JSON; a sentence for one that cannot be read."""
     groups = (paths[i : i + FILES_AT_ONCE] for i in range(0, len(paths), FILES_AT_ONCE))
     rate_hz, train = run.config.data.rate_hz, run.config.train
-    for group in prefetch([(path, _read(path, rate_hz)) for path in group] for group in groups):
+    for group in prefetch(([(path, _read(path, rate_hz)) for path in group] for group in groups), size=1):
         sounds = [sound for _, sound in group if isinstance(sound, np.ndarray)]
         if not (run.model.any_length and train.bucket_samples):
             sounds = [loudest_part(sound, train.length_samples) for sound in sounds]

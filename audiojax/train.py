@@ -150,8 +150,14 @@ def assemble(config: ConfigDict, *, num_labels: int, rate_hz: int, num_steps: in
         raise InputError(f"config.train.bucket_samples must be (): {config.model.name} takes sound of one length only.")
     optimizer, schedule = make_optimizer(**config.optimizer, total_steps=num_steps)
     augment = make_augment(**config.augment)
-    smoothing = {name: config.train[name] for name in ("label_smoothing", "average_decay")}
-    train_step = make_train_step(model, optimizer, schedule, augment, **smoothing)
+    train_step = make_train_step(
+        model,
+        optimizer,
+        schedule,
+        augment,
+        label_smoothing=config.train.label_smoothing,
+        average_decay=config.train.average_decay,
+    )
     state = create_state(
         model,
         optimizer,

@@ -25,26 +25,24 @@ Steps = Callable[[list[Batch]], None]
 class PlainAudioNet(nn.Module):
     """AudioNet as one would first write it."""
 
-    dtype: str = "float32"
-
     @nn.compact
     def __call__(self, audio: jax.Array, train: bool) -> jax.Array:
-        x = (audio.astype(jnp.float32) / 32768)[..., None].astype(self.dtype)
+        x = (audio.astype(jnp.float32) / 32768)[..., None]
         x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=1, keepdims=True) + 1e-9)
         for i, features in enumerate(CHANNELS):
-            x = nn.Conv(features, (3,), dtype=self.dtype)(x)
+            x = nn.Conv(features, (3,))(x)
             if i:
-                x = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(x)
+                x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
             x = nn.max_pool(nn.relu(x), (2,), (2,))
         x = x.reshape(x.shape[0], -1)
         for features in HIDDEN:
-            x = nn.relu(nn.Dense(features, dtype=self.dtype)(x))
-        return nn.Dense(10, dtype=self.dtype)(x).astype(jnp.float32)
+            x = nn.relu(nn.Dense(features)(x))
+        return nn.Dense(10)(x)
 
 
-def flax_audionet(config: ConfigDict, dtype: str = "float32") -> Steps:
+def flax_audionet(config: ConfigDict) -> Steps:
     """AudioNet of `nn.Conv` and `nn.max_pool`, with optax."""
-    model = PlainAudioNet(dtype)
+    model = PlainAudioNet()
     optimizer = optax.sgd(config.optimizer.learning_rate, momentum=config.optimizer.momentum)
     variables = jax.jit(model.init, static_argnums=2)(
         jax.random.key(0), jnp.zeros((1, config.train.length_samples), jnp.int16), False

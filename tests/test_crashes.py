@@ -76,7 +76,7 @@ def stop_at(call_number: int, monkeypatch) -> None:
 
 
 # 7 steps, 1 batch of validation and 2 of test make an epoch of 10 items, but for what is prefetched
-@pytest.mark.parametrize("call_number", [1, 11, 24])
+@pytest.mark.parametrize("call_number", [1, 4, 11, 13, 24])
 def test_a_stop_at_any_moment_changes_nothing(tiny_config, trained_run, tmp_path, monkeypatch, call_number):
     workdir = tmp_path / "run"
     with monkeypatch.context() as patched:
