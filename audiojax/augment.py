@@ -22,7 +22,7 @@ def make_augment(
 
     Args:
         tempo: each clip is spoken at a factor drawn from [1 / (1 + tempo), 1 + tempo], at the same pitch, and no slower
-            than its batch has room for: fast speakers are few in the data sets, and the ones that are misheard.
+            than its batch has room for.
         speed: each clip is played at a factor drawn from [1 / (1 + speed), 1 + speed]: pitch and formants move too.
         max_offset_samples: each clip is moved by up to this many samples into its padding.
         gain_db: each clip is scaled by a gain drawn from [-gain_db, gain_db].

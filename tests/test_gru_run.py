@@ -22,7 +22,7 @@ def config(tones, tmp_path_factory):
     """A small network on the tones, in three lengths."""
     keys = {
         "data.root": tones, "data.cache": tmp_path_factory.mktemp("cache"), "train.batch_size": 20,
-        "train.length_samples": 1120, "train.bucket_samples": "(800,960)", "train.num_epochs": 8,
+        "train.length_samples": 1120, "train.bucket_samples": "(800,960)", "train.num_epochs": 5,
         "model.features": 16, "optimizer.learning_rate": 0.1, "optimizer.warmup_steps": 3,
     }  # fmt: skip
     args = [f"--config={ROOT}/configs/gru.py:audiomnist,split=random"]
