@@ -20,7 +20,6 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from audiojax.data.disk import check_room, identity, in_use
 from audiojax.integrity import checksum, checksum_of_shapes, proves_damage, reason, verify
-from audiojax.mesh import Sharding
 from audiojax.state import TrainState, all_finite
 from audiojax.types import InputError
 
@@ -88,6 +87,7 @@ class Checkpoints:
 
         Raises InputError instead of saving a number that is not finite.
         """
+        state = jax.device_get(state)
         check_finite(state)
         check_room(self._folder, sum(x.nbytes for x in jax.tree.leaves(state)))
         step, checksums = int(state.step), _checksums(state) | {BEST_BY: validation_accuracy}
@@ -117,15 +117,15 @@ class Checkpoints:
                 unscored.rename(scored)
 
     @_quietly()
-    def restore(self, which: str, like: TrainState, sharding: Sharding) -> TrainState | None:
-        """The "best" or "last" state, on the devices of `sharding`; `like` gives its tree, shapes and types.
+    def restore(self, which: str, like: TrainState) -> TrainState | None:
+        """The "best" or "last" state, as numpy arrays; `like` gives its tree, shapes and types.
 
         A damaged checkpoint is set aside, with a sentence, and the one before it taken; None where none is left.
         Raises InputError for one that cannot be read now, or that has another tree.
         """
         with self._in_one_sentence():
             self._manager.wait_until_finished()
-        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
+        abstract = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), checksums=ocp.args.JsonRestore())
         while (step := _wanted(self._manager, which)) is not None:
             with self._or_set_aside(step):
@@ -225,7 +225,16 @@ def _manager(folder: Path) -> ocp.CheckpointManager:
 
     best = preservation_policy.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)
     keep = preservation_policy.AnyPreservationPolicy([preservation_policy.LatestN(2), best])
-    options = ocp.CheckpointManagerOptions(best_fn=score, best_mode="max", preservation_policy=keep)
+    # Every process has the whole state: the first one saves it, and waits for no other.
+    alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+    options = ocp.CheckpointManagerOptions(
+        best_fn=score,
+        best_mode="max",
+        preservation_policy=keep,
+        create=False,
+        multiprocessing_options=alone if jax.process_count() > 1 else ocp.options.MultiprocessingOptions(),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
     # orbax fails in the background, and silently, with a relative path
     return ocp.CheckpointManager(folder.resolve(), item_names=("state", "checksums"), options=options)
 
@@ -266,7 +275,7 @@ def _wanted(manager: ocp.CheckpointManager, which: str) -> int | None:
 
 
 def _checksums(state: TrainState) -> dict[str, Any]:
-    parts = {name: checksum(part) for name, part in jax.device_get(state).__dict__.items()}
+    parts = {name: checksum(part) for name, part in state.__dict__.items()}
     return parts | {"tree": checksum_of_shapes(state)}
 
 

@@ -20,7 +20,7 @@ from audiojax.types import InputError
 SPLITS = {"synthetic": "folds", "audiomnist": "folds", "fsdd": "random", "folder": "random", "espeak": "folds"}
 GRAMMAR = "[SOURCE][,split=random|official|folds|speaker][,fold=K][,recipe=NAME][,runlocal]"
 # What may change between two starts of one run; train.num_epochs too, but only upwards.
-FREE_TO_CHANGE = ("data.root", "data.cache", "wandb", "train.log_every_steps")
+FREE_TO_CHANGE = ("data.root", "data.cache", "wandb", "mesh", "train.log_every_steps")
 
 
 _ALMOST_ONE = 1 - 1e-9
@@ -47,6 +47,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "augment.gain_db": (0, 60),
     "augment.filter_db": (0, 60),
     "model.dropout": (0, _ALMOST_ONE),
+    "mesh.num_processes": (1, 1_000_000),
+    "mesh.process_id": (0, 999_999),
 }
 CHOICES = {
     "data.on_bad_file": ("stop", "skip"),
@@ -133,6 +135,7 @@ def base(choice: Choice) -> ConfigDict:
         tempo=0.0, speed=0.0, max_offset_samples=0, gain_db=0.0, noise_snr_db=(0.0, 0.0), filter_db=0.0
     )
     config.wandb = dict(mode="auto", project="audiojax", name="")
+    config.mesh = dict(coordinator="", num_processes=1, process_id=0)  # of several hosts, see `mesh.connect`
     return config
 
 

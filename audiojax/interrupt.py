@@ -18,14 +18,15 @@ class Stopped(Exception):
 
 
 class Interrupt:
-    """Catches the first signal while the block runs. Outside a process's main thread it catches nothing."""
+    """Catches the first signal while the block runs. Outside a process's main thread it catches nothing, nor where the
+    run has several processes (`alone` False), which must agree on a step first: see `mesh.preempted`."""
 
-    def __init__(self) -> None:
-        self.signal_number = 0
+    def __init__(self, *, alone: bool = True) -> None:
+        self.signal_number, self._numbers = 0, (signal.SIGINT, signal.SIGTERM) if alone else ()
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupt":
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in self._numbers:
             try:
                 self._previous[number] = signal.signal(number, self._ask)
             except ValueError:  # not the main thread

@@ -25,8 +25,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--workdir", type=Path, help="where everything lies (default: runs/CONFIG-ARG)")
     args, config = command.parse_with_config(parser, argv)
     command.setup_jax()
-    from audiojax import train  # late: --help and a mistyped key need no jax
+    from audiojax import mesh, train  # late: --help and a mistyped key need no jax
 
+    mesh.connect(**config.mesh)
     train.run(config, args.workdir or _default_workdir(args.config))
 
 

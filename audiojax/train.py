@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import math
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +18,13 @@ from ml_collections import ConfigDict
 
 from audiojax import config as configs
 from audiojax import environment, evaluate, models, plots, prepare, runlog
+from audiojax import mesh as meshes
 from audiojax.augment import make_augment
 from audiojax.checkpoint import BEST_BY, Checkpoints, diverged, restore_variables
 from audiojax.data import batches, splits
 from audiojax.data.disk import only_process, write_text
 from audiojax.interrupt import Interrupt, Stopped
-from audiojax.mesh import check_divisible, make_mesh, replicated, shard_batch
+from audiojax.mesh import absent, is_first, local_rows, preempted, replicate, shard_batch, together
 from audiojax.metrics import Metrics
 from audiojax.state import (
     StepReport,
@@ -50,41 +52,50 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
         InputError: a workdir of another run, data or a config that cannot be used, a loss that is not finite.
         Stopped: Ctrl-C or SIGTERM came, and what was done is saved.
     """
-    workdir = Path(workdir)
+    workdir, first = Path(workdir), is_first()  # the first of a run's processes speaks, logs and saves
+    say = print if first else absent().say
     configs.check(config)
-    mesh = make_mesh(num_devices)
-    check_divisible(config.train.batch_size, mesh)
-    clips = prepare.load_clips(config)
-    split = splits.make(clips, **config.split, seed=config.seed)
-    data = {"source": clips.source, "key": clips.key, "label_names": list(clips.label_names)}
+    mesh = meshes.make_mesh(num_devices)
+    meshes.check_divisible(config.train.batch_size, mesh)
+    with contextlib.ExitStack() as held:
+        with together():
+            clips = prepare.load_clips(config)
+            split = splits.make(clips, **config.split, seed=config.seed)
+            data = {"source": clips.source, "key": clips.key, "label_names": list(clips.label_names)}
 
-    shape = configs.batch_shape(config)
-    epochs = batches.Epochs(clips, split.train, **shape, stretch=1 + config.augment.speed, seed=config.seed)
-    num_steps, clips_per_step = epochs.num_steps * config.train.num_epochs, len(split.train) / epochs.num_steps
-    num_labels = len(clips.label_names)
-    model, state, train_step, schedule = assemble(
-        config, num_labels=num_labels, rate_hz=clips.rate_hz, num_steps=num_steps
-    )
-    eval_step, key = make_eval_step(model), jax.random.key(config.seed)
+            shape = configs.batch_shape(config) | {"rows": local_rows(config.train.batch_size)}
+            epochs = batches.Epochs(clips, split.train, **shape, stretch=1 + config.augment.speed, seed=config.seed)
+            num_steps, clips_per_step = epochs.num_steps * config.train.num_epochs, len(split.train) / epochs.num_steps
+            num_labels = len(clips.label_names)
+            model, state, train_step, schedule = assemble(
+                config, num_labels=num_labels, rate_hz=clips.rate_hz, num_steps=num_steps
+            )
+            eval_step, key = make_eval_step(model), jax.random.key(config.seed)
 
-    new = not (workdir / "config.json").exists()
-    if new:  # what cannot be started from is refused before there is a workdir
-        state = _start_from(config.init_from, state)
-    with _claim(workdir, config, data, mesh.size), Checkpoints(workdir) as checkpoints, Interrupt() as interrupt:
-        restored = checkpoints.restore("last", state, replicated(mesh))
-        state = restored or (state if new else _start_from(config.init_from, state))
-        state, done = jax.device_put(state, replicated(mesh)), int(state.step)
-        summary = _read_summary(workdir)
+            new = not (workdir / "config.json").exists()
+            if new:  # what cannot be started from is refused before there is a workdir
+                state = _start_from(config.init_from, state)
+            checkpoints: Checkpoints = absent()
+            if first:
+                held.enter_context(_claim(workdir, config, data, mesh.size))
+                checkpoints = held.enter_context(Checkpoints(workdir))
+            restored = checkpoints.restore("last", state)
+            state = restored or (state if new else _start_from(config.init_from, state))
+        meshes.check_same(clips.key, "config.data holds other clips")
+        interrupt = held.enter_context(Interrupt(alone=jax.process_count() == 1))
+        state = replicate(state, mesh)
+        done, summary = int(state.step), _read_summary(workdir)
         if done == num_steps and summary.get("epochs") == config.train.num_epochs:
-            print(f"{workdir} is finished. {_sentence(summary)}\nRaise --config.train.num_epochs to train on.")
+            say(f"{workdir} is finished. {_sentence(summary)}\nRaise --config.train.num_epochs to train on.")
             return summary
 
-        print(_opening(clips, split, config, state.params, mesh.size))
+        say(_opening(clips, split, config, state.params, mesh.size))
         if done:
-            print(f"Resuming at step {done} of {num_steps}.")
+            say(f"Resuming at step {done} of {num_steps}.")
         # An epoch that was stopped in its middle, or before it was scored, has sums.
         scored = not state.metrics.count
-        with runlog.RunLog(workdir, config.to_dict(), step=done, num_steps=num_steps, scored=scored) as log:
+        kept = {"step": done, "num_steps": num_steps, "scored": scored}
+        with runlog.RunLog(workdir, config.to_dict(), **kept) if first else absent() as log:
 
             def score(variables: dict, indices: np.ndarray) -> Metrics:
                 rows = interrupt.guard(batches.evaluation(clips, indices[batches.by_length(clips, indices)], **shape))
@@ -98,6 +109,8 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
                 for epoch in range(first_epoch, config.train.num_epochs):
                     start, steps = time.perf_counter(), (epoch + 1) * epochs.num_steps - done
                     for batch in itertools.islice(on_device, steps):
+                        if preempted(done):
+                            raise Stopped("asked to stop", signal.SIGTERM)
                         state, report = train_step(state, batch, key)
                         if previous is not None:  # read one step late, so that the device never waits for the host
                             _log_step(log, done, previous, config.train.log_every_steps)
@@ -116,12 +129,14 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
                     }
                     _check_finite(row, done)
                     log.row(done, row)  # before the checkpoint: a resumed run drops rows that are ahead of it
-                    state = state.replace(metrics=jax.device_put(Metrics.zero(num_labels), replicated(mesh)))
+                    state = state.replace(metrics=replicate(Metrics.zero(num_labels), mesh))
                     checkpoints.save(state, row[BEST_BY])
                     log.say(_epoch_line(row, config.train.num_epochs))
 
-                best = checkpoints.restore("best", state, replicated(mesh)) or state
-                opened = Trained(config, data, model, best.variables, int(best.step))
+                if not first:
+                    return {}
+                best = jax.device_get(checkpoints.restore("best", state) or state)
+                opened = Trained(config, data, model, jax.device_put(best.variables), int(best.step))
                 return _finish(workdir, log, clips, split, opened)
             except Stopped as stopped:
                 if previous is not None:

@@ -153,3 +153,14 @@ def test_a_random_placement_is_drawn_once_a_clip_and_loses_nothing():
         assert (row[length - kept : length] == index + 1).all() and not row[: length - kept].any()
         assert not row[length:].any() and row.sum() == start["audio"][index].sum()
     assert len(set((drawn["length"] - np.minimum(CLIPS.length, 24)).tolist())) > 4
+
+
+def test_two_shares_of_the_rows_are_the_whole_batch():
+    for make in (
+        lambda **rows: batches.Epochs(CLIPS, INDICES, **BUCKETS, **rows, seed=3)(0, 8),
+        lambda **rows: batches.evaluation(CLIPS, INDICES, **BUCKETS, **rows),
+    ):
+        shares = [make(rows=slice(start, start + 2)) for start in (0, 2)]
+        for whole, *parts in zip(make(), *shares, strict=True):
+            for name, value in whole.items():
+                np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), value)

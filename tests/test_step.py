@@ -7,7 +7,7 @@ import pytest
 
 from audiojax import models
 from audiojax.augment import make_augment
-from audiojax.mesh import check_divisible, make_mesh, replicated, shard_batch
+from audiojax.mesh import check_divisible, make_mesh, replicate, shard_batch
 from audiojax.metrics import Metrics
 from audiojax.state import create_state, make_eval_step, make_optimizer, make_train_step
 from audiojax.types import Batch, InputError
@@ -171,7 +171,7 @@ def five_steps(num_devices, augment=QUIET, batch_size=8, decay=0.0, seen=None):
         model, optimizer, schedule, make_augment(**augment), label_smoothing=0.1, average_decay=decay
     )
     fresh = dict(seed=0, length_samples=256, num_labels=10, averaged=decay > 0)
-    state = jax.device_put(create_state(model, optimizer, **fresh), replicated(mesh))
+    state = replicate(create_state(model, optimizer, **fresh), mesh)
     for k in range(5):
         if seen is not None:
             seen.append(np.asarray(state.params["conv_0"]["kernel"]))
@@ -184,6 +184,7 @@ def test_one_device_and_two_agree():
     assert len(jax.devices()) == 2
     (one, report_one, eval_one), (two, report_two, eval_two) = five_steps(1, LOUD), five_steps(2, LOUD)
     assert len(jax.tree.leaves(two.params)[0].sharding.device_set) == 2
+    assert all(x.sharding.is_fully_replicated for x in jax.tree.leaves((two, report_two, eval_two)))  # each can save
     np.testing.assert_allclose(report_one.metrics.loss_sum, report_two.metrics.loss_sum, rtol=1e-5)
     np.testing.assert_allclose(eval_one.loss_sum, eval_two.loss_sum, rtol=1e-4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), one.params, two.params)

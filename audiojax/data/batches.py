@@ -12,17 +12,27 @@ from audiojax.types import Batch, Clips, InputError
 
 T = TypeVar("T")
 PLACEMENTS = ("start", "random")
+ALL_ROWS = slice(None)
 _PLACEMENT_SEED = 8000
 
 
 def gather(
-    clips: Clips, indices: np.ndarray, *, batch_size: int, length_samples: int, placement: str = "start"
+    clips: Clips,
+    indices: np.ndarray,
+    *,
+    batch_size: int,
+    length_samples: int,
+    placement: str = "start",
+    rows: slice = ALL_ROWS,
 ) -> Batch:
     """The clips at `indices`, truncated or zero-padded; rows beyond them fill the batch with mask 0.
+
+    Of the batch only `rows` are read and returned, a process's share of it.
 
     `placement` "start" puts every clip first; "random" puts silence before it, drawn once a clip: always the same.
     Its length counts that silence.
     """
+    batch_size, indices = len(range(batch_size)[rows]), indices[rows]
     batch = Batch(
         audio=np.zeros((batch_size, length_samples), np.int16),
         length=np.ones(batch_size, np.int32),  # never 0: a recurrent model would read frame -1
@@ -58,13 +68,14 @@ class Epochs:
         length_samples: int,
         bucket_samples: Sequence[int] = (),
         placement: str = "start",
+        rows: slice = ALL_ROWS,
         stretch: float = 1.0,
         seed: int,
     ):
         """`bucket_samples` are the lengths shorter than `length_samples`; `stretch` is what augmentation may make of a
         clip's length, for which its bucket leaves room."""
         self._clips, self._indices, self._seed = clips, indices, seed
-        self._batch_size, self._placement = batch_size, placement
+        self._batch_size, self._placement, self._rows = batch_size, placement, rows
         self._lengths = _lengths(length_samples, bucket_samples)
         self._whole_only = len(self._lengths) == 1
         fits = np.searchsorted(self._lengths, np.ceil(clips.length[indices] * stretch))
@@ -91,6 +102,7 @@ class Epochs:
                 batch_size=self._batch_size,
                 length_samples=length_samples,
                 placement=self._placement,
+                rows=self._rows,
             )
 
     def _shuffled(self, epoch: int) -> list[tuple[int, np.ndarray]]:
@@ -112,6 +124,7 @@ def evaluation(
     length_samples: int,
     bucket_samples: Sequence[int] = (),
     placement: str = "start",
+    rows: slice = ALL_ROWS,
 ) -> Iterator[Batch]:
     """Each clip exactly once, in order; the last batch is filled with rows of mask 0.
 
@@ -123,7 +136,7 @@ def evaluation(
             length = padded_samples(int(clips.length[chosen].max()), length_samples, bucket_samples)
         else:
             length = length_samples
-        yield gather(clips, chosen, batch_size=batch_size, length_samples=length, placement=placement)
+        yield gather(clips, chosen, batch_size=batch_size, length_samples=length, placement=placement, rows=rows)
 
 
 def by_length(clips: Clips, indices: np.ndarray) -> np.ndarray:

@@ -1,0 +1,97 @@
+"""One run in several processes, which meet on the loopback: the same numbers, one log, and they stop together."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from conftest import ROOT
+from test_crashes import wait_for
+
+from audiojax import checkpoint, command, runlog, train
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def two_processes(args: list[str], workdir, *, second: tuple[str, ...] = ()) -> list[subprocess.Popen]:
+    """Both halves of a run, of two devices each; `second` are flags of the second alone."""
+    port = free_port()
+    mesh = [f"--config.mesh.coordinator=127.0.0.1:{port}", "--config.mesh.num_processes=2"]
+    command = [sys.executable, "-m", "audiojax.main", *args, f"--workdir={workdir}", *mesh]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
+    return [
+        subprocess.Popen([*command, f"--config.mesh.process_id={number}", *(second if number else ())], **pipes)
+        for number in (0, 1)
+    ]
+
+
+@pytest.fixture(scope="module")
+def gru_args(tones, tmp_path_factory) -> list[str]:
+    """A small recurrent network: of smooth functions, so that another order of summation stays a small difference."""
+    keys = {
+        "data.root": tones, "data.cache": tmp_path_factory.mktemp("cache"), "train.batch_size": 20,
+        "train.length_samples": 1120, "train.bucket_samples": "()", "train.num_epochs": 5, "train.log_every_steps": 2,
+        "model.features": 16,
+    }  # fmt: skip
+    config = f"--config={ROOT}/configs/gru.py:audiomnist,split=random"
+    return [config, *(f"--config.{key}={value}" for key, value in keys.items())]
+
+
+def last_parameters(workdir) -> np.ndarray:
+    variables, _ = checkpoint.restore_variables(workdir, "last")
+    return np.concatenate([np.ravel(x) for x in jax.tree.leaves(variables)])
+
+
+def test_two_processes_stop_together_and_end_where_one_does(gru_args, tmp_path):
+    two, one = tmp_path / "two", tmp_path / "one"
+    both = two_processes(gru_args, two)
+    wait_for(lambda: len(runlog.read_rows(two)) >= 3)
+    both[1].send_signal(signal.SIGTERM)  # the one that does not save
+    said = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [143, 143], said
+    _, step = checkpoint.restore_variables(two, "last")
+    assert 0 < step < 35 and all(f"stopped at step {step} of 35" in err for _, err in said)
+    assert "Data: audiomnist" in said[0][0] and "Data:" not in said[1][0]  # gloo speaks in both
+
+    both = two_processes(gru_args, two)
+    said = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert f"Resuming at step {step}" in said[0][0] and "Try it" in said[0][0] and "Try it" not in said[1][0]
+
+    _, config = command.parse_with_config(command.parser("test", ""), gru_args)
+    train.run(config, one, num_devices=1)
+    np.testing.assert_allclose(last_parameters(two), last_parameters(one), rtol=1e-5, atol=2e-5)
+
+    config.train.num_epochs = 6  # and one process goes on from what two have saved
+    assert train.run(config, two)["epochs"] == 6
+    environments = json.loads((two / "config.json").read_text())["environments"]
+    assert [of["devices"] for of in environments] == ["4 x cpu", "2 x cpu"]
+
+
+@pytest.mark.parametrize(
+    ("second", "sentence"),
+    [
+        ("--config.data.root=/nonexistent", "another process of this run cannot begin"),
+        ("--config.data.rate_hz=4000", "config.data holds other clips in one process of this run than in another"),
+    ],
+)
+def test_what_fails_in_one_process_ends_both(tiny_args, tmp_path, second, sentence):
+    both = two_processes(tiny_args, tmp_path / "run", second=(second,))
+    said = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [1, 1], said
+    assert sentence in said[0] and "Traceback" not in "".join(said)
+
+
+def test_processes_that_do_not_meet_say_so(tiny_args, tmp_path):
+    keys = [*tiny_args, "--config.mesh.coordinator=auto", f"--workdir={tmp_path}"]
+    told = subprocess.run([sys.executable, "-m", "audiojax.main", *keys], cwd=ROOT, capture_output=True, text=True)
+    assert told.returncode == 1 and "config.mesh.coordinator is 'auto'" in told.stderr
+    assert "Traceback" not in told.stderr
