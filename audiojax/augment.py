@@ -1,4 +1,4 @@
-"""Augmentation on the device, inside the training step: the same key and batch give the same sound."""
+"""Augmentation on the device: the same key and batch give the same sound."""
 
 import functools
 from collections.abc import Callable
@@ -46,8 +46,9 @@ def make_augment(
         parts.append(functools.partial(_play, speed=speed, max_offset_samples=max_offset_samples))
 
     def augment(key: jax.Array, audio: jax.Array, length: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """f32[B, T] in 16-bit units and i32[B] of `audio` [B, T] in the same units and its `length` i32[B]."""
-        audio = audio.astype(jnp.float32)
+        """f32[B, T] in 16-bit units and i32[B] of `audio` [B, T] in the same units and its `length` i32[B]; as they are
+        where nothing is to be done."""
+        audio = audio.astype(jnp.float32) if parts else audio
         for part, part_key in zip(parts, jax.random.split(key, max(len(parts), 1)), strict=False):
             audio, length = part(part_key, audio, length)
         return audio, length

@@ -1,4 +1,4 @@
-"""The state of training and the two pure functions over it: one step, one evaluation."""
+"""The state of training and the pure functions over it: to augment a batch, to learn from it, to evaluate one."""
 
 from collections.abc import Callable
 
@@ -38,6 +38,7 @@ class StepReport(flax.struct.PyTreeNode):
     learning_rate: jax.Array  # f32[]
 
 
+AugmentStep = Callable[[Batch, jax.Array, int], Batch]
 TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, StepReport]]
 EvalStep = Callable[[dict, Batch], Metrics]
 
@@ -108,11 +109,29 @@ def create_state(
     return fresh(jax.random.key(seed))
 
 
+def make_augment_step(augment: Augment) -> AugmentStep:
+    """The jit-compiled augmentation of the batch of one step: (batch, key, step) -> batch.
+
+    Its randomness is an address: `fold_in(key, step)`. It is a program of its own, so that the next batch is made ready
+    while the step before it runs: a recurrence leaves most of the device idle.
+    """
+
+    def augment_step(batch: Batch, key: jax.Array, step: int) -> Batch:
+        audio, length = augment(_keys(key, step)[0], batch["audio"], batch["length"])
+        return Batch(audio=audio, length=length, label=batch["label"], mask=batch["mask"])
+
+    return jax.jit(augment_step)
+
+
+def _keys(key: jax.Array, step: jax.Array | int) -> jax.Array:
+    """key[2] of a step: of its augmentation and of its dropout."""
+    return jax.random.split(jax.random.fold_in(key, step))
+
+
 def make_train_step(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
-    augment: Augment,
     *,
     label_smoothing: float,
     average_decay: float,
@@ -124,18 +143,16 @@ def make_train_step(
     """
 
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, StepReport]:
-        augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
-        audio, length = augment(augment_key, batch["audio"], batch["length"])
         label, mask = batch["label"], batch["mask"]
 
         def loss_fn(params):
             logits, updates = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
-                audio,
-                length,
+                batch["audio"],
+                batch["length"],
                 train=True,
                 mutable=["batch_stats"],
-                rngs={"dropout": dropout_key},
+                rngs={"dropout": _keys(key, state.step)[1]},
             )
             target = optax.smooth_labels(jax.nn.one_hot(label, logits.shape[-1]), label_smoothing)
             loss = jnp.sum(optax.softmax_cross_entropy(logits, target) * mask) / jnp.sum(mask)

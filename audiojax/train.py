@@ -8,33 +8,22 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
-import optax
-from flax import linen as nn
 from ml_collections import ConfigDict
 
 from audiojax import config as configs
-from audiojax import environment, evaluate, models, plots, prepare, runlog
+from audiojax import environment, evaluate, plots, prepare, runlog
 from audiojax import mesh as meshes
-from audiojax.augment import make_augment
+from audiojax.assembly import assemble
 from audiojax.checkpoint import BEST_BY, Checkpoints, diverged, restore_variables
 from audiojax.data import batches, splits
 from audiojax.data.disk import only_process, write_text
 from audiojax.interrupt import Interrupt, Stopped
 from audiojax.mesh import absent, is_first, local_rows, preempted, replicate, shard_batch, together
 from audiojax.metrics import Metrics
-from audiojax.state import (
-    StepReport,
-    TrainState,
-    TrainStep,
-    create_state,
-    make_eval_step,
-    make_optimizer,
-    make_train_step,
-)
+from audiojax.state import StepReport, TrainState, make_eval_step
 from audiojax.trained import Trained
 from audiojax.types import Clips, InputError
 
@@ -67,7 +56,7 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
             epochs = batches.Epochs(clips, split.train, **shape, stretch=1 + config.augment.speed, seed=config.seed)
             num_steps, clips_per_step = epochs.num_steps * config.train.num_epochs, len(split.train) / epochs.num_steps
             num_labels = len(clips.label_names)
-            model, state, train_step, schedule = assemble(
+            model, state, augment_step, train_step, schedule = assemble(
                 config, num_labels=num_labels, rate_hz=clips.rate_hz, num_steps=num_steps
             )
             eval_step, key = make_eval_step(model), jax.random.key(config.seed)
@@ -101,8 +90,8 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
                 rows = interrupt.guard(batches.evaluation(clips, indices[batches.by_length(clips, indices)], **shape))
                 return evaluate.score(eval_step, variables, rows, num_labels, mesh)
 
-            stream = interrupt.guard(epochs(done, num_steps))
-            on_device = batches.prefetch(shard_batch(batch, mesh) for batch in stream)
+            stream = zip(itertools.count(done), interrupt.guard(epochs(done, num_steps)), strict=False)
+            on_device = batches.prefetch(augment_step(shard_batch(batch, mesh), key, step) for step, batch in stream)
             first_epoch = (done - (not scored)) // epochs.num_steps
             previous = None
             try:
@@ -147,41 +136,6 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
                     f"stopped at step {done} of {num_steps}, which is saved; the same command goes on from there."
                 )
                 raise Stopped(sentence, stopped.signal_number) from None
-
-
-class Assembled(NamedTuple):
-    """What a config's sections make, before any sound is heard."""
-
-    model: nn.Module
-    state: TrainState
-    train_step: TrainStep
-    schedule: optax.Schedule
-
-
-def assemble(config: ConfigDict, *, num_labels: int, rate_hz: int, num_steps: int) -> Assembled:
-    """The network of `config`, its fresh state, the step that trains it, and the learning rate over `num_steps`."""
-    model = models.build(**config.model, num_labels=num_labels, rate_hz=rate_hz)
-    if config.train.bucket_samples and not model.any_length:
-        raise InputError(f"config.train.bucket_samples must be (): {config.model.name} takes sound of one length only.")
-    optimizer, schedule = make_optimizer(**config.optimizer, total_steps=num_steps)
-    augment = make_augment(**config.augment)
-    train_step = make_train_step(
-        model,
-        optimizer,
-        schedule,
-        augment,
-        label_smoothing=config.train.label_smoothing,
-        average_decay=config.train.average_decay,
-    )
-    state = create_state(
-        model,
-        optimizer,
-        seed=config.seed,
-        length_samples=config.train.length_samples,
-        num_labels=num_labels,
-        averaged=config.train.average_decay > 0,
-    )
-    return Assembled(model, state, train_step, schedule)
 
 
 @contextlib.contextmanager

@@ -25,8 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 import psutil
 
-from audiojax import command, environment, models, prepare, train
+from audiojax import command, environment, models, prepare
 from audiojax import config as configs
+from audiojax.assembly import Assembled, assemble
 from audiojax.data import batches, splits
 from audiojax.stream import Stream
 from audiojax.types import Batch, Clips
@@ -126,15 +127,15 @@ def contenders(what: str, config: Any, clips: Clips) -> dict[str, Callable[[], p
     }
 
 
-def _assembled(config: Any, clips: Clips) -> train.Assembled:
+def _assembled(config: Any, clips: Clips) -> Assembled:
     quiet = config.copy_and_resolve_references()
     quiet.augment = configs.base(configs.parse_arg("")).augment
-    return train.assemble(quiet, num_labels=len(clips.label_names), rate_hz=clips.rate_hz, num_steps=1000)
+    return assemble(quiet, num_labels=len(clips.label_names), rate_hz=clips.rate_hz, num_steps=1000)
 
 
 def audiojax_steps(config: Any, clips: Clips) -> peers.Steps:
     """Training steps on the batches given, one after the other, as `train.run` makes them."""
-    _, state, step, _ = _assembled(config, clips)
+    _, state, _, step, _ = _assembled(config, clips)
     key = jax.random.key(0)
 
     def steps(drawn: list[Batch]) -> None:
@@ -148,7 +149,7 @@ def audiojax_steps(config: Any, clips: Clips) -> peers.Steps:
 
 def _step_flops(config: Any, clips: Clips, batch: Batch) -> float:
     """As XLA counts them in our step; it counts the body of a loop once, so this is not for a recurrent network."""
-    _, state, step, _ = _assembled(config, clips)
+    _, state, _, step, _ = _assembled(config, clips)
     analysis = step.lower(state, batch, jax.random.key(0)).compile().cost_analysis()
     return float(analysis["flops"])
 

@@ -18,6 +18,7 @@ import optax
 
 from audiojax import command, prepare, runlog, train
 from audiojax import config as configs
+from audiojax.assembly import assemble
 from audiojax.data import batches, splits
 from audiojax.data.disk import write_text
 from audiojax.types import InputError
@@ -79,7 +80,7 @@ def first_frame_gradient(config) -> tuple[float, float]:
     clips = prepare.load_clips(config)
     split = splits.make(clips, **config.split, seed=config.seed)
     num_labels = len(clips.label_names)
-    model, state, step, _ = train.assemble(config, num_labels=num_labels, rate_hz=clips.rate_hz, num_steps=1000)
+    model, state, _, step, _ = assemble(config, num_labels=num_labels, rate_hz=clips.rate_hz, num_steps=1000)
     first, second = batches.Epochs(clips, split.train, **configs.batch_shape(config), seed=config.seed)(0, 2)
     state, _ = step(state, first, jax.random.key(0))
 

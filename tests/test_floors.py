@@ -16,7 +16,7 @@ FLOORS = [
     {"config"},
     {"tracker"},
     {"checkpoint", "runlog", "plots", "command"},
-    {"trained", "prepare", "page", "download"},
+    {"trained", "prepare", "page", "download", "assembly"},
     {"evaluate", "predict", "stream"},
     {"train"},
     {"main"},

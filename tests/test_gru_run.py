@@ -9,7 +9,7 @@ import soundfile
 from conftest import ROOT, tone
 from test_crashes import same_run, stop_at
 
-from audiojax import command, state, train
+from audiojax import assembly, command, state, train
 from audiojax.data.sources import read_sound
 from audiojax.interrupt import Stopped
 from audiojax.stream import Stream
@@ -37,7 +37,7 @@ def run(config, tmp_path_factory) -> Path:
     make = state.make_train_step
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(
-            train, "make_train_step", lambda *args, **more: compiled.append(make(*args, **more)) or compiled[0]
+            assembly, "make_train_step", lambda *args, **more: compiled.append(make(*args, **more)) or compiled[0]
         )
         train.run(config, workdir)
     assert compiled[0]._cache_size() == 3  # one program a length

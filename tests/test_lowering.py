@@ -1,10 +1,12 @@
 """Every model's training step becomes a program for accelerators that are not here: nothing is for the CPU only."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 
-from audiojax import train
+from audiojax.assembly import assemble
 from audiojax.types import Batch
 from configs import cnn, gru
 
@@ -25,7 +27,7 @@ def test_the_training_step_lowers_for_cuda_and_tpu(module, arg, keys):
     made = []
 
     def state():
-        made.append(train.assemble(config, num_labels=10, rate_hz=8000, num_steps=100))
+        made.append(assemble(config, num_labels=10, rate_hz=8000, num_steps=100))
         return made[0].state
 
     rows, samples = config.train.batch_size, config.train.length_samples
@@ -34,5 +36,7 @@ def test_the_training_step_lowers_for_cuda_and_tpu(module, arg, keys):
     batch = Batch(**{name: jax.ShapeDtypeStruct(*kind) for name, kind in kinds.items()})
     with jax.numpy_dtype_promotion("standard"):  # flax mixes bfloat16 and float32
         shapes, key = jax.eval_shape(state), jax.eval_shape(lambda: jax.random.key(0))  # no parameter is drawn
-        lowered = jax.export.export(made[0].train_step, platforms=("cuda", "tpu"))(shapes, batch, key)
-    assert lowered.platforms == ("cuda", "tpu")
+        to_both = functools.partial(jax.export.export, platforms=("cuda", "tpu"))
+        batch = jax.eval_shape(made[0].augment_step, batch, key, 0)
+        assert to_both(made[0].augment_step)(batch, key, 0).platforms == ("cuda", "tpu")
+        assert to_both(made[0].train_step)(shapes, batch, key).platforms == ("cuda", "tpu")

@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 
 from audiojax import models
-from audiojax.models.audionet import WaveConvPool, max_pool
+from audiojax.models.audionet import Conv, WaveConvPool, max_pool
 from audiojax.models.frontend import rescale, to_unit_range
 from audiojax.types import InputError
 
@@ -65,6 +65,38 @@ def test_the_fused_first_block_is_conv_and_max_pool(num_samples, wide):
     for of in (lambda f: f, lambda f: jax.grad(lambda p, x: jnp.sum(jnp.sin(f(p, x))), argnums=(0, 1))):
         ours, theirs = of(layer.apply)(params, x), of(plain)(params, x)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_convolution_is_flax_conv_forward_and_back(dtype):
+    x = jax.random.normal(jax.random.key(0), (3, 11, 4), dtype)
+    layer, plain = Conv(5, dtype=jnp.dtype(dtype)), nn.Conv(5, (3,), dtype=jnp.dtype(dtype))
+    params = layer.init(jax.random.key(1), x)
+    params["params"]["bias"] = jnp.arange(5.0)
+
+    def slope(layer):
+        return jax.grad(lambda p, x: jnp.sum(jnp.sin(layer.apply(p, x).astype(jnp.float32))), argnums=(0, 1))
+
+    close = dict(rtol=1e-4, atol=1e-5) if dtype == "float32" else dict(rtol=0.05, atol=0.1)
+    for of in (lambda layer: layer.apply, slope):
+        for ours, theirs in zip(*(jax.tree.leaves(of(each)(params, x)) for each in (layer, plain)), strict=True):
+            np.testing.assert_allclose(np.float32(ours), np.float32(theirs), **close)
+
+
+def test_a_bias_that_batch_norm_takes_away_has_no_gradient(net):
+    model, variables = net
+
+    def loss(params, audio):
+        logits, _ = model.apply(
+            {**variables, "params": params}, audio, whole(4, 256), train=True, mutable=["batch_stats"]
+        )
+        return jnp.mean(jnp.square(logits))
+
+    gradient = jax.jit(jax.grad(loss))(variables["params"], sound(4, 256))
+    moved = jax.tree.map(jnp.copy, variables["params"])
+    moved["conv_3"]["bias"] += 1.0
+    np.testing.assert_allclose(loss(moved, sound(4, 256)), loss(variables["params"], sound(4, 256)), rtol=1e-4)
+    assert not gradient["conv_3"]["bias"].any() and gradient["conv_0"]["bias"].any()
 
 
 @pytest.mark.parametrize("num_samples", [10, 11])

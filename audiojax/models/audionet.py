@@ -56,8 +56,9 @@ class AudioNet(nn.Module):
         x = rescale(to_unit_range(audio, dtype), length, self.scale)
         x = nn.relu(WaveConvPool(channels[0], wide=becker, kernel_init=init, dtype=dtype, name="conv_0")(x))
         for i, features in enumerate(channels[1:], start=1):
-            x = nn.Conv(features, (3,), dtype=dtype, kernel_init=init, name=f"conv_{i}")(x)
-            if self.batch_norm and not becker:
+            normed = self.batch_norm and not becker
+            x = Conv(features, bias_trains=not (normed and train), kernel_init=init, dtype=dtype, name=f"conv_{i}")(x)
+            if normed:
                 x = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=dtype, name=f"norm_{i}")(x)
             x = nn.relu(max_pool(x))  # they commute, and ReLU has half the work on this side
         x = x.reshape(x.shape[0], -1)
@@ -76,6 +77,49 @@ def max_pool(x: jax.Array) -> jax.Array:
     """
     stop = x.shape[1] // 2 * 2
     return jnp.maximum(x[:, 0:stop:2], x[:, 1:stop:2])
+
+
+class Conv(nn.Module):
+    """A convolution, kernel 3, stride 1, SAME: [B, T, C] -> [B, T, features].
+
+    Attributes:
+        bias_trains: False where BatchNorm takes the bias away again: its gradient is 0, and is not computed.
+    """
+
+    features: int
+    bias_trains: bool = True
+    kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", self.kernel_init, (3, x.shape[-1], self.features)).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        bias = bias if self.bias_trains else jax.lax.stop_gradient(bias)
+        return _convolve(jax.lax.optimization_barrier(x), kernel) + bias.reshape(1, 1, self.features)
+
+
+@jax.custom_vjp
+def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jax.lax.conv_general_dilated(x, kernel, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"))
+
+
+def _convolve_keeping(x: jax.Array, kernel: jax.Array):
+    return _convolve(x, kernel), (x, kernel)
+
+
+def _convolve_backward(kept: tuple[jax.Array, jax.Array], change: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The kernel's change as one product of matrices: XLA makes a convolution of it on the CPU, for which it turns the
+    whole activation round, and takes half as long again for the step."""
+    x, kernel = kept
+    change = jax.lax.optimization_barrier(change)
+    padded = jnp.pad(change, ((0, 0), (1, 1), (0, 0)))
+    shifted = jnp.concatenate([padded[:, 2 - tap : 2 - tap + x.shape[1]] for tap in range(3)], axis=-1)
+    product = (x.reshape(-1, x.shape[-1]).T @ shifted.reshape(-1, shifted.shape[-1])).reshape(x.shape[-1], 3, -1)
+    return _convolve(change, jnp.swapaxes(kernel[::-1], 1, 2)), jnp.swapaxes(product, 0, 1)
+
+
+_convolve.defvjp(_convolve_keeping, _convolve_backward)
 
 
 class WaveConvPool(nn.Module):
@@ -97,17 +141,58 @@ class WaveConvPool(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", self.kernel_init, (3, 1, self.features)).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
-        weights = kernel.reshape(3, 1, 1, self.features)
-        pairs = x.shape[1] // 2
-        padded = jnp.pad(x, ((0, 0), (1, 2)))
-        taps = [padded[:, shift : shift + 2 * pairs : 2, None] for shift in range(5)]
+        return _wave_conv_pool(x, jnp.concatenate([kernel[:, 0], bias[None]]), self.wide)
 
-        def convolved(phase: int) -> jax.Array:
-            """At samples phase, phase + 2, phase + 4, ..."""
-            return taps[phase] * weights[0] + taps[phase + 1] * weights[1] + taps[phase + 2] * weights[2]
 
-        pooled = jnp.maximum(convolved(0), convolved(1))
-        if self.wide:
-            exists = (jnp.arange(2, 2 * pairs + 2, 2) < x.shape[1])[None, :, None]
-            pooled = jnp.maximum(pooled, jnp.where(exists, convolved(2), convolved(0)))
-        return pooled + bias.reshape(1, 1, self.features)
+def _plain_wave_conv_pool(x: jax.Array, rows: jax.Array, wide: bool) -> jax.Array:
+    """[B, T // 2, features] of `x` [B, T]; `rows` [4, features] are the kernel's three and the bias."""
+    return _pooled(_convolved(_taps(x), rows, wide), x.shape[1]) + rows[3].reshape(1, 1, -1)
+
+
+def _taps(x: jax.Array) -> list[jax.Array]:
+    """Five of [B, T // 2] of `x` [B, T]: the samples from one before each pair to two behind it."""
+    pairs = x.shape[1] // 2
+    padded = jnp.pad(x, ((0, 0), (1, 2)))
+    return [padded[:, shift : shift + 2 * pairs : 2] for shift in range(5)]
+
+
+def _convolved(taps: list[jax.Array], rows: jax.Array, wide: bool) -> list[jax.Array]:
+    """What a pool's window holds: [B, T // 2, features] at its first sample, its second and, if `wide`, its third."""
+    kernel = [row.reshape(1, 1, -1) for row in rows[:3]]
+    return [sum(taps[at + i][..., None] * row for i, row in enumerate(kernel)) for at in range(3 if wide else 2)]
+
+
+def _pooled(convolved: list[jax.Array], num_samples: int) -> jax.Array:
+    """The largest of them; a third one beyond the end is not there."""
+    largest = jnp.maximum(convolved[0], convolved[1])
+    if len(convolved) == 2:
+        return largest
+    exists = (jnp.arange(2, 2 * largest.shape[1] + 2, 2) < num_samples)[None, :, None]
+    return jnp.maximum(largest, jnp.where(exists, convolved[2], convolved[0]))
+
+
+_wave_conv_pool = jax.custom_vjp(_plain_wave_conv_pool, nondiff_argnums=(2,))
+
+
+def _wave_conv_pool_keeping(x: jax.Array, rows: jax.Array, wide: bool):
+    return _wave_conv_pool(x, rows, wide), (x, rows)
+
+
+def _wave_conv_pool_backward(wide: bool, kept: tuple[jax.Array, jax.Array], change: jax.Array):
+    """Convolves again instead of having stored it. The kernel's change is a product of matrices for each place in the
+    window; as sums over shifted samples, which is what comes of its own accord, it takes several times as long."""
+    x, rows = kept
+    taps, num_features = _taps(x), rows.shape[1]
+    _, to_places = jax.vjp(lambda convolved: _pooled(convolved, x.shape[1]), _convolved(taps, rows, wide))
+    samples = jnp.stack([tap.reshape(-1) for tap in (*taps, jnp.ones_like(taps[0]))])
+    # All of the change, as if the first place had it, and for each later place what it has instead.
+    whole = samples @ change.reshape(-1, num_features)
+    of_kernel = whole[:3]
+    for at, of_place in enumerate(to_places(change)[0][1:], start=1):
+        part = samples[:-1] @ of_place.reshape(-1, num_features)
+        of_kernel += part[at : at + 3] - part[:3]
+    _, to_x = jax.vjp(lambda x: _plain_wave_conv_pool(x, rows, wide), x)
+    return to_x(change)[0], jnp.concatenate([of_kernel, whole[5:]])
+
+
+_wave_conv_pool.defvjp(_wave_conv_pool_keeping, _wave_conv_pool_backward)

@@ -1,0 +1,54 @@
+"""From a config's sections to what trains: the network, its state and its steps."""
+
+from typing import NamedTuple
+
+import optax
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from audiojax import models
+from audiojax.augment import make_augment
+from audiojax.state import (
+    AugmentStep,
+    TrainState,
+    TrainStep,
+    create_state,
+    make_augment_step,
+    make_optimizer,
+    make_train_step,
+)
+from audiojax.types import InputError
+
+
+class Assembled(NamedTuple):
+    """What a config's sections make, before any sound is heard."""
+
+    model: nn.Module
+    state: TrainState
+    augment_step: AugmentStep
+    train_step: TrainStep
+    schedule: optax.Schedule
+
+
+def assemble(config: ConfigDict, *, num_labels: int, rate_hz: int, num_steps: int) -> Assembled:
+    """The network of `config`, its fresh state, the steps that train it, and the learning rate over `num_steps`."""
+    model = models.build(**config.model, num_labels=num_labels, rate_hz=rate_hz)
+    if config.train.bucket_samples and not model.any_length:
+        raise InputError(f"config.train.bucket_samples must be (): {config.model.name} takes sound of one length only.")
+    optimizer, schedule = make_optimizer(**config.optimizer, total_steps=num_steps)
+    train_step = make_train_step(
+        model,
+        optimizer,
+        schedule,
+        label_smoothing=config.train.label_smoothing,
+        average_decay=config.train.average_decay,
+    )
+    state = create_state(
+        model,
+        optimizer,
+        seed=config.seed,
+        length_samples=config.train.length_samples,
+        num_labels=num_labels,
+        averaged=config.train.average_decay > 0,
+    )
+    return Assembled(model, state, make_augment_step(make_augment(**config.augment)), train_step, schedule)
