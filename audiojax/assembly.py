@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
@@ -51,4 +52,4 @@ def assemble(config: ConfigDict, *, num_labels: int, rate_hz: int, num_steps: in
         num_labels=num_labels,
         averaged=config.train.average_decay > 0,
     )
-    return Assembled(model, state, make_augment_step(make_augment(**config.augment)), train_step, schedule)
+    return Assembled(model, state, make_augment_step(make_augment(**config.augment)), train_step, jax.jit(schedule))

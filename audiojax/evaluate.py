@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from audiojax import analysis, command, page, prepare, trained
@@ -43,7 +44,7 @@ def report(run: Trained, clips: Clips, indices: np.ndarray) -> dict:
     """All that is known of a run on the clips at `indices`, ready for JSON; the confusion is [true][predicted]."""
     logits, label = run.logits_of(clips, indices), clips.label[indices]
     probabilities = run.probabilities(logits)
-    guess, whole = probabilities.argmax(axis=1), Metrics.of(logits, label, np.ones(len(indices), np.float32))
+    guess, whole = probabilities.argmax(axis=1), jax.jit(Metrics.of)(logits, label, np.ones(len(indices), np.float32))
     speakers = [str(name) for name in clips.speaker[indices]]
     about = [clips.speakers[name] for name in speakers]
     groups = {

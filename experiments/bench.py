@@ -6,12 +6,12 @@
   python -m experiments.bench stream   one hop of sound through the recurrent network, and a second of it
   python -m experiments.bench start    from the command to the first step, and to the help
 
-Peers in PyTorch need `pip install torch`; augmentation is off for all. A table is printed, then one JSON object.
+Peers in PyTorch need `pip install torch`; augmentation is off for all, and each trains in a process of its own, as it
+comes and with our allocator's settings. A table is printed, then one JSON object.
 """
 
 import dataclasses
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -32,8 +32,9 @@ from audiojax.data import batches, splits
 from audiojax.stream import Stream
 from audiojax.types import Batch, Clips
 from experiments import peers
+from experiments.contest import NUM_ROUNDS, Contender, alternate, serve
 
-NUM_ROUNDS = 7
+KEEPING = ", memory kept"  # a peer that is given `command.keep_memory`, as our own commands are
 DEFAULTS = {
     "cnn": ["--config=configs/cnn.py", "--config.train.batch_size=100"],
     "gru": ["--config=configs/gru.py"],
@@ -41,18 +42,6 @@ DEFAULTS = {
     "stream": ["--config=configs/gru.py"],
     "start": ["--config=configs/cnn.py"],
 }
-
-
-def alternate(contenders: dict[str, Callable[[], Any]], num_rounds: int = NUM_ROUNDS) -> dict[str, float]:
-    """The median seconds of each, one after the other in every round, after a round that is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for counted in range(num_rounds + 1):
-        for name, contender in contenders.items():
-            start = time.perf_counter()
-            contender()
-            if counted:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: float(np.median(of)) for name, of in seconds.items()}
 
 
 def ceilings() -> dict[str, Callable[[], Any]]:
@@ -70,37 +59,35 @@ def rates(seconds: dict[str, float]) -> dict[str, float]:
     return of | {"copy_bytes": 2 * 160e6 / seconds["copy"]}  # read and written
 
 
-def training(what: str, config: Any, argv: list[str], alone: str) -> dict:
-    """Our training step against its peers, in time, start and memory."""
+def training(what: str, config: Any, argv: list[str], name: str) -> dict | None:
+    """Our training step against its peers, in time, start and memory; with a `name`, that one alone, for a parent."""
     clips = prepare.load_clips(config)
     split, num_batches = splits.make(clips, **config.split, seed=config.seed), 20 if what == "gru" else 1
     shape = configs.batch_shape(config)
     drawn = list(batches.Epochs(clips, split.train, **shape, seed=config.seed)(0, num_batches))
     num_clips = sum(int(batch["mask"].sum()) for batch in drawn)
     makers = contenders(what, config, clips)
-    if alone:
-        start = time.perf_counter()
-        makers[alone]()(drawn[:1])
-        return {"first_step_seconds": time.perf_counter() - start, "peak_bytes": _peak_bytes()}
-    made = {name: make() for name, make in makers.items()}
-    seconds = alternate({name: lambda of=of: of(drawn) for name, of in made.items()} | ceilings())
+    if name:
+        return serve(makers[name], drawn)
+    made = {name: Contender([what, *argv], name) for name in makers}
+    seconds = alternate(made | ceilings())
     ceiling, flops = rates(seconds), _step_flops(config, clips, drawn[0]) if what == "cnn" else 0.0
     rows = {}
-    for name in makers:
-        child = [sys.executable, "-m", "experiments.bench", what, f"--alone={name}", *argv]
-        told = json.loads(subprocess.run(child, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
-        rows[name] = told | {
+    for name, contender in made.items():
+        rows[name] = {
             "step_seconds": seconds[name] / num_batches,
             "clips_per_second": num_clips / seconds[name],
             "times_the_floor": seconds[name] / num_batches * ceiling["float32_flops"] / flops if flops else None,
             "times_ours": seconds[name] / seconds["audiojax"],
+            "first_step_seconds": contender.first_step_seconds,
+            "peak_bytes": contender.end(),
         }
     print(f"{clips.source}, batches of {config.train.batch_size}, median of {NUM_ROUNDS} alternating rounds")
     print(f"this machine: {_said(ceiling)}" + (f"; {flops / 1e9:.1f} GFLOP a step" if flops else ""))
-    print(f"{'':<36}{'ms a step':>10}{'clips/s':>9}{'x ours':>8}{'x floor':>9}{'first step':>12}{'memory':>10}")
+    print(f"{'':<44}{'ms a step':>10}{'clips/s':>9}{'x ours':>8}{'x floor':>9}{'first step':>12}{'memory':>10}")
     for name, of in rows.items():
         print(
-            f"{name:<36}{1e3 * of['step_seconds']:>10.1f}{of['clips_per_second']:>9,.0f}{of['times_ours']:>8.2f}"
+            f"{name:<44}{1e3 * of['step_seconds']:>10.1f}{of['clips_per_second']:>9,.0f}{of['times_ours']:>8.2f}"
             f"{of['times_the_floor'] or float('nan'):>9.1f}{of['first_step_seconds']:>10.1f} s"
             f"{of['peak_bytes'] / 1e6:>7,.0f} MB"
         )
@@ -110,21 +97,24 @@ def training(what: str, config: Any, argv: list[str], alone: str) -> dict:
 def contenders(what: str, config: Any, clips: Clips) -> dict[str, Callable[[], peers.Steps]]:
     """By name, what makes the training steps; ours first."""
     if what == "gru":
-        return {
+        makers = {
             "audiojax": lambda: audiojax_steps(config, clips),
             "PyTorch, packed nn.GRU": lambda: peers.torch_gru(config, clips.rate_hz),
         }
-    half = config.copy_and_resolve_references()
-    half.model.dtype = "bfloat16"
-    return {
-        "audiojax": lambda: audiojax_steps(config, clips),
-        "audiojax, bfloat16": lambda: audiojax_steps(half, clips),
-        "plain Flax": lambda: peers.flax_audionet(config),
-        "PyTorch": lambda: peers.torch_audionet(config),
-        "PyTorch, torch.compile": lambda: peers.torch_audionet(config, compiled=True),
-        "PyTorch, channels last": lambda: peers.torch_audionet(config, channels_last=True),
-        "PyTorch, channels last, bfloat16": lambda: peers.torch_audionet(config, channels_last=True, half=True),
-    }
+    else:
+        half = config.copy_and_resolve_references()
+        half.model.dtype = "bfloat16"
+        makers = {
+            "audiojax": lambda: audiojax_steps(config, clips),
+            "audiojax, bfloat16": lambda: audiojax_steps(half, clips),
+            "plain Flax": lambda: peers.flax_audionet(config),
+            "PyTorch": lambda: peers.torch_audionet(config),
+            "PyTorch, torch.compile": lambda: peers.torch_audionet(config, compiled=True),
+            "PyTorch, channels last": lambda: peers.torch_audionet(config, channels_last=True),
+            "PyTorch, channels last, bfloat16": lambda: peers.torch_audionet(config, channels_last=True, half=True),
+        }
+    peers_too = {f"{name}{KEEPING}": make for name, make in makers.items() if not name.startswith("audiojax")}
+    return makers | peers_too
 
 
 def _assembled(config: Any, clips: Clips) -> Assembled:
@@ -236,10 +226,6 @@ def _own_bytes() -> int:
     return of.rss - getattr(of, "shared", 0)
 
 
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def _said(ceiling: dict[str, float]) -> str:
     return (
         f"{ceiling['float32_flops'] / 1e9:.0f} GFLOP/s in float32 and {ceiling['bfloat16_flops'] / 1e9:.0f} in "
@@ -250,21 +236,27 @@ def _said(ceiling: dict[str, float]) -> str:
 def main(argv: list[str]) -> None:
     parser = command.parser("bench", __doc__ or "")
     parser.add_argument("what", choices=DEFAULTS)
-    parser.add_argument("--alone", default="", help="one contender: its first step and memory (for the bench itself)")
+    parser.add_argument(
+        "--serve", default="", help="one contender, stepping whenever a line comes (for the bench itself)"
+    )
     what = next((word for word in argv if word in DEFAULTS), "")
     if what and not any(word.startswith("--config") for word in argv):
         argv = [*argv, *DEFAULTS[what]]
     args, config = command.parse_with_config(parser, argv)
-    command.setup_jax()
+    if not args.serve or args.serve.startswith("audiojax"):
+        command.setup_jax()
+    elif args.serve.endswith(KEEPING):
+        command.keep_memory()
     flags = [word for word in argv if word.startswith("--config")]
     found = {
-        "cnn": lambda: training("cnn", config, flags, args.alone),
-        "gru": lambda: training("gru", config, flags, args.alone),
+        "cnn": lambda: training("cnn", config, flags, args.serve),
+        "gru": lambda: training("gru", config, flags, args.serve),
         "data": lambda: data(config),
         "stream": lambda: stream(config),
         "start": lambda: start(config, flags),
     }[args.what]()
-    print(json.dumps(found if args.alone else {args.what: found, "environment": environment.describe(1)}))
+    if not args.serve:
+        print(json.dumps({args.what: found, "environment": environment.describe(1)}))
 
 
 if __name__ == "__main__":

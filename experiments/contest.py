@@ -1,0 +1,64 @@
+"""Contenders that are timed against each other: alternating, medians, each in a process of its own."""
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from audiojax.types import Batch, InputError
+
+NUM_ROUNDS = 7
+
+
+def alternate(contenders: Mapping[str, Callable[[], Any]], num_rounds: int = NUM_ROUNDS) -> dict[str, float]:
+    """The median seconds of each, one after the other in every round, after a round that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for counted in range(num_rounds + 1):
+        for name, contender in contenders.items():
+            start = time.perf_counter()
+            contender()
+            if counted:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: float(np.median(of)) for name, of in seconds.items()}
+
+
+class Contender:
+    """A training step in a process of its own, as who uses it has it: its own threads, its own allocator's settings."""
+
+    def __init__(self, argv: list[str], name: str):
+        command = [sys.executable, "-m", "experiments.bench", *argv, f"--serve={name}"]
+        fresh = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=fresh)
+        self.first_step_seconds = float(self._answer())
+
+    def __call__(self) -> None:
+        """One training step on each batch."""
+        print(file=self._process.stdin, flush=True)
+        self._answer()
+
+    def end(self) -> int:
+        """The most bytes that it held."""
+        self._process.stdin.close()  # type: ignore[union-attr]
+        return int(self._answer())
+
+    def _answer(self) -> str:
+        if not (line := self._process.stdout.readline()):  # type: ignore[union-attr]
+            raise InputError("a contender ended; it says why above.")
+        return line
+
+
+def serve(make: Callable[[], Callable[[list[Batch]], None]], drawn: list[Batch]) -> None:
+    """The other side of a `Contender`."""
+    start = time.perf_counter()
+    steps = make()
+    steps(drawn[:1])
+    print(time.perf_counter() - start, flush=True)
+    for _ in sys.stdin:
+        steps(drawn)
+        print("done", flush=True)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)
