@@ -1,0 +1,73 @@
+"""A calculation, not a measurement: how a training step scales over many GPUs, from its own length and its gradients.
+
+  python -m experiments.scale_out --config configs/cnn.py --config.train.batch_size=100 --step-ms 4.2
+
+Weak scaling: each device keeps its batch, and all sum their gradients once a step. What is summed is read from the
+program that XLA makes for two devices; the step's time on one device is measured with `experiments.bench`, or assumed.
+Nothing of the sum is hidden behind the backward pass, so this is a lower bound; stragglers and the reading of data are
+left out, so it is an upper one.
+"""
+
+import json
+import math
+import os
+import re
+
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+
+import jax
+
+from audiojax import command, mesh, prepare
+from audiojax import config as configs
+from audiojax.assembly import assemble
+from audiojax.data import batches, splits
+
+BYTES = {"f32": 4, "bf16": 2, "s32": 4, "u32": 4, "pred": 1}
+# H100: 450 GB/s to its seven neighbours by NVLink, and a port of 400 Gb/s of its own from node to node.
+GPUS_A_NODE, NODE_BYTES_PER_S, NETWORK_BYTES_PER_S, HOP_SECONDS = 8, 450e9, 50e9, 5e-6
+
+
+def summed_bytes(program: str) -> int:
+    """What the devices of a compiled `program` sum with each other, in bytes."""
+    total = 0
+    for line in program.splitlines():
+        if match := re.search(r"= (.*?) all-reduce(?:-start)?\(", line):
+            for kind, shape in re.findall(r"(\w+)\[([\d,]*)\]", match[1]):
+                total += BYTES[kind] * math.prod(int(n) for n in shape.split(",") if n)
+    return total
+
+
+def sum_seconds(num_bytes: int, num_devices: int) -> float:
+    """A ring within each node, then one across the nodes for each of its devices, then back (a hierarchical sum)."""
+    inside = min(num_devices, GPUS_A_NODE)
+    nodes = -(-num_devices // GPUS_A_NODE)
+    within = 2 * (inside - 1) / inside * num_bytes / NODE_BYTES_PER_S + 2 * (inside - 1) * HOP_SECONDS
+    across = 2 * (nodes - 1) / nodes * num_bytes / inside / NETWORK_BYTES_PER_S
+    return within + across + 2 * math.ceil(math.log2(nodes)) * HOP_SECONDS * (nodes > 1)
+
+
+def main(argv: list[str]) -> None:
+    parser = command.parser("scale_out", __doc__ or "")
+    parser.add_argument("--step-ms", type=float, nargs="+", required=True, help="of one device; several are compared")
+    args, config = command.parse_with_config(parser, argv)
+    command.setup_jax()
+    clips = prepare.load_clips(config)
+    split = splits.make(clips, **config.split, seed=config.seed)
+    [batch] = batches.Epochs(clips, split.train, **configs.batch_shape(config), seed=config.seed)(0, 1)
+    two, key = mesh.make_mesh(2), jax.random.key(0)
+    made = assemble(config, num_labels=len(clips.label_names), rate_hz=clips.rate_hz, num_steps=100)
+    on_device = made.augment_step(mesh.shard_batch(batch, two), key, 0)
+    step = jax.jit(made.train_step)
+    num_bytes = summed_bytes(step.lower(mesh.replicate(made.state, two), on_device, key).compile().as_text())
+    print(f"A calculation. {config.model.name}: {num_bytes / 1e6:.2f} MB summed a step")
+    print("GPUs".rjust(6) + "sum, ms".rjust(10) + "".join(f"{ms:g} ms a step".rjust(16) for ms in args.step_ms))
+    rows = {}
+    for num_devices in (8, 16, 32, 64, 128, 256, 512, 1024):
+        sum_ms = 1e3 * sum_seconds(num_bytes, num_devices)
+        rows[num_devices] = [ms / (ms + sum_ms) for ms in args.step_ms]
+        print(f"{num_devices:>6}{sum_ms:>10.2f}" + "".join(f"{share:>16.1%}" for share in rows[num_devices]))
+    print(json.dumps({"bytes": num_bytes, "efficiency": rows}))
+
+
+if __name__ == "__main__":
+    command.run(main)
