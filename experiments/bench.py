@@ -69,20 +69,25 @@ def training(what: str, config: Any, argv: list[str], name: str) -> dict | None:
     makers = contenders(what, config, clips)
     if name:
         return serve(makers[name], drawn)
-    made = {name: Contender([what, *argv], name) for name in makers}
-    seconds = alternate(made | ceilings())
-    ceiling, flops = rates(seconds), _step_flops(config, clips, drawn[0]) if what == "cnn" else 0.0
+    ours, (us, *others) = Contender(argv, next(iter(makers))), makers
+    measured = alternate({us: ours} | ceilings())
+    ceiling, flops = rates(measured), _step_flops(config, clips, drawn[0]) if what == "cnn" else 0.0
     rows = {}
-    for name, contender in made.items():
+    for name in [*others, us]:
+        peer = Contender(argv, name) if name != us else ours
+        # Each against ours alone: what all of them hold at once does not fit into every machine.
+        seconds = alternate({us: ours, name: peer}) if name != us else measured
         rows[name] = {
             "step_seconds": seconds[name] / num_batches,
             "clips_per_second": num_clips / seconds[name],
             "times_the_floor": seconds[name] / num_batches * ceiling["float32_flops"] / flops if flops else None,
-            "times_ours": seconds[name] / seconds["audiojax"],
-            "first_step_seconds": contender.first_step_seconds,
-            "peak_bytes": contender.end(),
+            "times_ours": seconds[name] / seconds[us],
+            "first_step_seconds": peer.first_step_seconds,
+            "peak_bytes": peer.end(),
         }
-    print(f"{clips.source}, batches of {config.train.batch_size}, median of {NUM_ROUNDS} alternating rounds")
+    print(
+        f"{clips.source}, batches of {config.train.batch_size}, median of {NUM_ROUNDS} rounds, each alternating with ours"
+    )
     print(f"this machine: {_said(ceiling)}" + (f"; {flops / 1e9:.1f} GFLOP a step" if flops else ""))
     print(f"{'':<44}{'ms a step':>10}{'clips/s':>9}{'x ours':>8}{'x floor':>9}{'first step':>12}{'memory':>10}")
     for name, of in rows.items():
@@ -247,10 +252,10 @@ def main(argv: list[str]) -> None:
         command.setup_jax()
     elif args.serve.endswith(KEEPING):
         command.keep_memory()
-    flags = [word for word in argv if word.startswith("--config")]
+    flags = [word for word in argv if word != args.what]
     found = {
-        "cnn": lambda: training("cnn", config, flags, args.serve),
-        "gru": lambda: training("gru", config, flags, args.serve),
+        "cnn": lambda: training("cnn", config, argv, args.serve),
+        "gru": lambda: training("gru", config, argv, args.serve),
         "data": lambda: data(config),
         "stream": lambda: stream(config),
         "start": lambda: start(config, flags),
