@@ -86,7 +86,7 @@ def training(what: str, config: Any, argv: list[str], name: str) -> dict | None:
             "peak_bytes": peer.end(),
         }
     print(
-        f"{clips.source}, batches of {config.train.batch_size}, median of {NUM_ROUNDS} rounds, each alternating with ours"
+        f"{clips.source}, batches of {config.train.batch_size}, medians of {NUM_ROUNDS} rounds, alternating with ours"
     )
     print(f"this machine: {_said(ceiling)}" + (f"; {flops / 1e9:.1f} GFLOP a step" if flops else ""))
     print(f"{'':<44}{'ms a step':>10}{'clips/s':>9}{'x ours':>8}{'x floor':>9}{'first step':>12}{'memory':>10}")
