@@ -90,8 +90,9 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
                 rows = interrupt.guard(batches.evaluation(clips, indices[batches.by_length(clips, indices)], **shape))
                 return evaluate.score(eval_step, variables, rows, num_labels, mesh)
 
-            stream = zip(itertools.count(done), interrupt.guard(epochs(done, num_steps)), strict=False)
-            on_device = batches.prefetch(augment_step(shard_batch(batch, mesh), key, step) for step, batch in stream)
+            stream = interrupt.guard(epochs(done, num_steps))
+            sharded = enumerate(batches.prefetch(shard_batch(batch, mesh) for batch in stream), start=done)
+            on_device = batches.one_ahead(augment_step(batch, key, step) for step, batch in sharded)
             first_epoch = (done - (not scored)) // epochs.num_steps
             previous = None
             try:

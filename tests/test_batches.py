@@ -164,3 +164,11 @@ def test_two_shares_of_the_rows_are_the_whole_batch():
         for whole, *parts in zip(make(), *shares, strict=True):
             for name, value in whole.items():
                 np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), value)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 5])
+def test_one_ahead_asks_for_the_next_before_it_gives_one(number):
+    asked: list[int] = []
+    for given, item in enumerate(batches.one_ahead(asked.append(i) or i for i in range(number))):
+        assert item == given and len(asked) == min(given + 2, number)
+    assert asked == list(range(number))

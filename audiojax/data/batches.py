@@ -154,6 +154,19 @@ def _lengths(length_samples: int, bucket_samples: Sequence[int]) -> list[int]:
     return sorted({*bucket_samples, length_samples})
 
 
+def one_ahead(items: Iterable[T]) -> Iterator[T]:
+    """The same items, each asked for before the one before it is given: what is begun there goes on meanwhile.
+
+    In the caller's thread, so that programs for several devices are begun in one order everywhere.
+    """
+    rest = iter(items)
+    for item in rest:
+        for following in rest:
+            yield item
+            item = following
+        yield item
+
+
 def prefetch(batches: Iterable[T], size: int = 3) -> Iterator[T]:
     """The same items, made ahead in a thread so that the step never waits; errors are raised where they are read."""
     ready: queue.Queue = queue.Queue(size)
