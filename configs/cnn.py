@@ -1,7 +1,7 @@
 """AudioNet on the raw waveform.
 
-  python -m audiojax.main --config configs/cnn.py                              92.0 % on synthetic voices never heard,
-                                                                               3.5 to 4.8 minutes, seed 0
+  python -m audiojax.main --config configs/cnn.py                              90.8 % on synthetic voices never heard,
+                                                                               3.1 minutes, seed 0
   python -m audiojax.main --config configs/cnn.py:fsdd --config.data.root=DIR  96.3 ± 0.6 % on FSDD's random 20 %,
                                                                                9.5 minutes each, seeds 0 to 2
   python -m audiojax.main --config configs/cnn.py:audiomnist --config.data.root=DIR
