@@ -20,7 +20,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from audiojax.data.disk import check_room, identity, in_use
 from audiojax.integrity import checksum, checksum_of_shapes, proves_damage, reason, verify
-from audiojax.state import TrainState, all_finite
+from audiojax.state import TrainState
 from audiojax.types import InputError
 
 BEST_BY = "validation/accuracy"
@@ -160,7 +160,8 @@ class Checkpoints:
 
 def check_finite(state: TrainState) -> None:
     """Raises InputError where a number of the state is not finite."""
-    if not all_finite((state.params, state.average, state.batch_stats, state.opt_state)):
+    parts = (state.params, state.average, state.batch_stats, state.opt_state)
+    if not all(np.isfinite(x).all() for x in jax.tree.leaves(parts)):
         raise diverged(f"the parameters are not finite after step {int(state.step)}")
 
 

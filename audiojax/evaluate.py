@@ -23,6 +23,7 @@ from audiojax.trained import Trained
 from audiojax.types import Batch, Clips, InputError
 
 NUM_WORST = 8
+_sums = jax.jit(Metrics.of)
 
 
 def score(eval_step: EvalStep, variables: dict, parts: Iterable[Batch], num_labels: int, mesh: Mesh) -> Metrics:
@@ -44,7 +45,7 @@ def report(run: Trained, clips: Clips, indices: np.ndarray) -> dict:
     """All that is known of a run on the clips at `indices`, ready for JSON; the confusion is [true][predicted]."""
     logits, label = run.logits_of(clips, indices), clips.label[indices]
     probabilities = run.probabilities(logits)
-    guess, whole = probabilities.argmax(axis=1), jax.jit(Metrics.of)(logits, label, np.ones(len(indices), np.float32))
+    guess, whole = probabilities.argmax(axis=1), _sums(logits, label, np.ones(len(indices), np.float32))
     speakers = [str(name) for name in clips.speaker[indices]]
     about = [clips.speakers[name] for name in speakers]
     groups = {

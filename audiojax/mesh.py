@@ -1,4 +1,4 @@
-"""All of jax.sharding: rows of a batch over the devices of all processes, everything else on each of them."""
+"""All of jax.sharding and jax.distributed: rows of a batch over all processes' devices, everything else on each."""
 
 import contextlib
 import hashlib
@@ -11,9 +11,6 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from audiojax.types import Batch, InputError
-
-__all__ = ["Mesh", "absent", "check_divisible", "check_same", "connect", "is_first", "local_rows", "make_mesh"]
-__all__ += ["preempted", "replicate", "shard_batch", "together"]
 
 T = TypeVar("T")
 

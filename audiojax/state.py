@@ -181,9 +181,3 @@ def make_eval_step(model: nn.Module) -> EvalStep:
         return Metrics.of(logits, batch["label"], batch["mask"])
 
     return jax.jit(eval_step)
-
-
-@jax.jit
-def all_finite(tree) -> jax.Array:
-    """bool[]: whether every number of the tree is finite."""
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))

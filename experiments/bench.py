@@ -59,16 +59,16 @@ def rates(seconds: dict[str, float]) -> dict[str, float]:
     return of | {"copy_bytes": 2 * 160e6 / seconds["copy"]}  # read and written
 
 
-def training(what: str, config: Any, argv: list[str], name: str) -> dict | None:
-    """Our training step against its peers, in time, start and memory; with a `name`, that one alone, for a parent."""
+def training(what: str, config: Any, argv: list[str], serving: str) -> dict | None:
+    """Our training step against its peers, in time, start and memory; or `serving` one of them."""
     clips = prepare.load_clips(config)
     split, num_batches = splits.make(clips, **config.split, seed=config.seed), 20 if what == "gru" else 1
     shape = configs.batch_shape(config)
     drawn = list(batches.Epochs(clips, split.train, **shape, seed=config.seed)(0, num_batches))
     num_clips = sum(int(batch["mask"].sum()) for batch in drawn)
     makers = contenders(what, config, clips)
-    if name:
-        return serve(makers[name], drawn)
+    if serving:
+        return serve(makers[serving], drawn)
     ours, (us, *others) = Contender(argv, next(iter(makers))), makers
     measured = alternate({us: ours} | ceilings())
     ceiling, flops = rates(measured), _step_flops(config, clips, drawn[0]) if what == "cnn" else 0.0

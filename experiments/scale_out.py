@@ -43,7 +43,7 @@ def sum_seconds(num_bytes: int, num_devices: int) -> float:
     nodes = -(-num_devices // GPUS_A_NODE)
     within = 2 * (inside - 1) / inside * num_bytes / NODE_BYTES_PER_S + 2 * (inside - 1) * HOP_SECONDS
     across = 2 * (nodes - 1) / nodes * num_bytes / inside / NETWORK_BYTES_PER_S
-    return within + across + 2 * math.ceil(math.log2(nodes)) * HOP_SECONDS * (nodes > 1)
+    return within + across + 2 * math.ceil(math.log2(nodes)) * HOP_SECONDS
 
 
 def main(argv: list[str]) -> None:
@@ -57,8 +57,7 @@ def main(argv: list[str]) -> None:
     two, key = mesh.make_mesh(2), jax.random.key(0)
     made = assemble(config, num_labels=len(clips.label_names), rate_hz=clips.rate_hz, num_steps=100)
     on_device = made.augment_step(mesh.shard_batch(batch, two), key, 0)
-    step = jax.jit(made.train_step)
-    num_bytes = summed_bytes(step.lower(mesh.replicate(made.state, two), on_device, key).compile().as_text())
+    num_bytes = summed_bytes(made.train_step.lower(mesh.replicate(made.state, two), on_device, key).compile().as_text())
     print(f"A calculation. {config.model.name}: {num_bytes / 1e6:.2f} MB summed a step")
     print("GPUs".rjust(6) + "sum, ms".rjust(10) + "".join(f"{ms:g} ms a step".rjust(16) for ms in args.step_ms))
     rows = {}

@@ -4,13 +4,12 @@ import json
 import signal
 import socket
 import subprocess
-import sys
 
 import jax
 import numpy as np
 import pytest
 from conftest import ROOT
-from test_crashes import wait_for
+from test_crashes import start, wait_for
 
 from audiojax import checkpoint, command, runlog, train
 
@@ -23,12 +22,9 @@ def free_port() -> int:
 
 def two_processes(args: list[str], workdir, *, second: tuple[str, ...] = ()) -> list[subprocess.Popen]:
     """Both halves of a run, of two devices each; `second` are flags of the second alone."""
-    port = free_port()
-    mesh = [f"--config.mesh.coordinator=127.0.0.1:{port}", "--config.mesh.num_processes=2"]
-    command = [sys.executable, "-m", "audiojax.main", *args, f"--workdir={workdir}", *mesh]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
+    mesh = [f"--config.mesh.coordinator=127.0.0.1:{free_port()}", "--config.mesh.num_processes=2"]
     return [
-        subprocess.Popen([*command, f"--config.mesh.process_id={number}", *(second if number else ())], **pipes)
+        start([*args, *mesh, f"--config.mesh.process_id={number}", *(second if number else ())], workdir)
         for number in (0, 1)
     ]
 
@@ -91,7 +87,8 @@ def test_what_fails_in_one_process_ends_both(tiny_args, tmp_path, second, senten
 
 
 def test_processes_that_do_not_meet_say_so(tiny_args, tmp_path):
-    keys = [*tiny_args, "--config.mesh.coordinator=auto", f"--workdir={tmp_path}"]
-    told = subprocess.run([sys.executable, "-m", "audiojax.main", *keys], cwd=ROOT, capture_output=True, text=True)
-    assert told.returncode == 1 and "config.mesh.coordinator is 'auto'" in told.stderr
-    assert "Traceback" not in told.stderr
+    keys = [*tiny_args, "--config.mesh.coordinator=auto"]
+    process = start(keys, tmp_path)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1 and "config.mesh.coordinator is 'auto'" in err
+    assert "Traceback" not in err

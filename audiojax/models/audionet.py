@@ -79,24 +79,32 @@ def max_pool(x: jax.Array) -> jax.Array:
     return jnp.maximum(x[:, 0:stop:2], x[:, 1:stop:2])
 
 
-class Conv(nn.Module):
+class _Kernel3(nn.Module):
+    features: int
+    kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
+    dtype: Any = jnp.float32
+
+    def kernel_and_bias(self, channels: int) -> tuple[jax.Array, jax.Array]:
+        """[3, channels, features] and [features], under the names that `nn.Conv` has for them."""
+        kernel = self.param("kernel", self.kernel_init, (3, channels, self.features)).astype(self.dtype)
+        return kernel, self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+
+
+class Conv(_Kernel3):
     """A convolution, kernel 3, stride 1, SAME: [B, T, C] -> [B, T, features].
 
     Attributes:
         bias_trains: False where BatchNorm takes the bias away again: its gradient is 0, and is not computed.
     """
 
-    features: int
     bias_trains: bool = True
-    kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
-    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", self.kernel_init, (3, x.shape[-1], self.features)).astype(self.dtype)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        kernel, bias = self.kernel_and_bias(x.shape[-1])
         bias = bias if self.bias_trains else jax.lax.stop_gradient(bias)
-        return _convolve(jax.lax.optimization_barrier(x), kernel) + bias.reshape(1, 1, self.features)
+        x = jax.lax.optimization_barrier(x)  # or XLA makes and stores it twice, for the way there and the way back
+        return _convolve(x, kernel) + bias.reshape(1, 1, self.features)
 
 
 @jax.custom_vjp
@@ -122,7 +130,7 @@ def _convolve_backward(kept: tuple[jax.Array, jax.Array], change: jax.Array) -> 
 _convolve.defvjp(_convolve_keeping, _convolve_backward)
 
 
-class WaveConvPool(nn.Module):
+class WaveConvPool(_Kernel3):
     """A convolution of one channel, kernel 3, stride 1, SAME, and `max_pool` after it: [B, T] -> [B, T // 2, features].
 
     The layer has hardly any arithmetic and the largest activation of all. Written as multiply-adds of shifted
@@ -132,15 +140,11 @@ class WaveConvPool(nn.Module):
         wide: the pool's window holds three samples instead of two, and fewer at the end (Caffe's ceil mode).
     """
 
-    features: int
     wide: bool = False
-    kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
-    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", self.kernel_init, (3, 1, self.features)).astype(self.dtype)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        kernel, bias = self.kernel_and_bias(1)
         return _wave_conv_pool(x, jnp.concatenate([kernel[:, 0], bias[None]]), self.wide)
 
 
