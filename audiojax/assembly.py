@@ -48,6 +48,7 @@ def assemble(config: ConfigDict, *, num_labels: int, rate_hz: int, num_steps: in
         model,
         optimizer,
         seed=config.seed,
+        batch_size=config.train.batch_size,
         length_samples=config.train.length_samples,
         num_labels=num_labels,
         averaged=config.train.average_decay > 0,

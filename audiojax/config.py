@@ -20,7 +20,7 @@ from audiojax.types import InputError
 SPLITS = {"synthetic": "folds", "audiomnist": "folds", "fsdd": "random", "folder": "random", "espeak": "folds"}
 GRAMMAR = "[SOURCE][,split=random|official|folds|speaker][,fold=K][,recipe=NAME][,runlocal]"
 # What may change between two starts of one run; train.num_epochs too, but only upwards.
-FREE_TO_CHANGE = ("data.root", "data.cache", "wandb", "mesh", "train.log_every_steps")
+FREE_TO_CHANGE = ("data.root", "data.cache", "wandb", "mesh", "decoder", "train.log_every_steps")
 
 
 _ALMOST_ONE = 1 - 1e-9
@@ -123,6 +123,7 @@ def base(choice: Choice) -> ConfigDict:
         log_every_steps=10,
     )
     config.optimizer = dict(
+        algorithm="sgd",
         schedule="cosine",
         learning_rate=0.01,
         warmup_steps=50,
@@ -134,6 +135,13 @@ def base(choice: Choice) -> ConfigDict:
     config.augment = dict(
         tempo=0.0, speed=0.0, max_offset_samples=0, gain_db=0.0, noise_snr_db=(0.0, 0.0), filter_db=0.0
     )
+    config.streams = dict(  # of a network that listens
+        steps_per_epoch=0,  # of training between two scores; 0 where clips are learnt
+        voices=(),  # made sources whose words are learnt beside those of config.data.source
+        phrases=(),  # made voices that say what is no word: "synthetic", "espeak"
+        num_strings=0,  # of words, on which an epoch is scored
+    )
+    config.decoder = dict(threshold=0.5, keep=0.7)  # see `decoder.Decoder`
     config.wandb = dict(mode="auto", project="audiojax", name="")
     config.mesh = dict(coordinator="", num_processes=1, process_id=0)  # of several hosts, see `mesh.connect`
     return config

@@ -7,18 +7,21 @@ holds all of it with pictures and sounds, in one file.
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from flax import linen as nn
+from ml_collections import ConfigDict
 
-from audiojax import analysis, command, page, prepare, trained
-from audiojax.data import batches, splits
+from audiojax import analysis, command, hearing, listener_report, page, prepare, runlog, trained
+from audiojax.data import batches, splits, streams
+from audiojax.decoder import Decoder
 from audiojax.mesh import Mesh, shard_batch
 from audiojax.metrics import Metrics
-from audiojax.state import EvalStep
+from audiojax.state import EvalStep, listens, make_eval_step
 from audiojax.trained import Trained
 from audiojax.types import Batch, Clips, InputError
 
@@ -32,6 +35,33 @@ def score(eval_step: EvalStep, variables: dict, parts: Iterable[Batch], num_labe
     for batch in batches.prefetch(shard_batch(part, mesh) for part in parts):
         metrics = metrics + eval_step(variables, batch)
     return metrics
+
+
+def make_score(
+    config: ConfigDict, model: nn.Module, clips: Clips, split: splits.Split, mesh: Mesh, shape: dict
+) -> Callable[..., Metrics]:
+    """(variables, part, guard) -> the sums over a part of the split; `guard` lets Ctrl-C through between two batches.
+
+    A network that listens is scored by its events on strings of the part's words, clean and at 10 dB in turn.
+    """
+    if not listens(model):
+        eval_step, num_labels = make_eval_step(model), len(clips.label_names)
+
+        def score_clips(variables: dict, part: str, guard: Callable) -> Metrics:
+            indices = getattr(split, part)
+            rows = guard(batches.evaluation(clips, indices[batches.by_length(clips, indices)], **shape))
+            return score(eval_step, variables, rows, num_labels, mesh)
+
+        return score_clips
+    strings = {
+        part: hearing.strings(clips, getattr(split, part), config.streams.num_strings) for part in split._fields[1:]
+    }
+
+    def score_strings(variables: dict, part: str, guard: Callable) -> Metrics:
+        scenes = [streams.render(plan, clips) for plan in guard(strings[part])]
+        return hearing.score(model, variables, Decoder(**config.decoder), scenes, clips.label_names, clips.rate_hz)
+
+    return score_strings
 
 
 def calibrate(run: Trained, clips: Clips, validation: np.ndarray, workdir: Path) -> Trained:
@@ -133,6 +163,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--split", choices=splits.Split._fields, default="test", help="what to score (default: test)")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
     parser.add_argument("--root", help="where the data set lies now, if not where it was trained from")
+    parser.add_argument("--strings", type=int, default=500, help="for a listener: strings of words (default: 500)")
+    parser.add_argument("--hours", type=float, default=0.5, help="for a listener: of each sound without a word (0.5)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     args = parser.parse_args(argv)
     command.setup_jax()
@@ -143,6 +175,20 @@ def main(argv: list[str]) -> None:
     if clips.key != run.data["key"]:
         raise InputError(f"the clips of config.data are not those that {args.workdir} was trained on; restore them.")
     split = splits.make(clips, **run.config.split, seed=run.config.seed)
+    if run.listens:
+        amount = {"num_strings": args.strings, "hours": args.hours}
+        with runlog.progress("listening", unit="tests") as report_progress:
+            result = listener_report.tell(
+                run, clips, split, args.split, args.workdir, **amount, progress=report_progress
+            )
+        if args.json:
+            print(json.dumps(result))
+            return
+        print(
+            f"{args.workdir}, {args.checkpoint} checkpoint (step {run.step}), strings of {clips.source}'s {args.split} clips"
+        )
+        print(listener_report.show(result))
+        return
     result, written = tell(run, clips, split, args.split, args.workdir)
     if args.json:
         print(json.dumps(result))

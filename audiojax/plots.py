@@ -132,3 +132,23 @@ def waveforms_and_spectrograms(
         below.set(xlabel="seconds", ylabel="kHz")
     figure.suptitle(title)
     return _save(figure, path, dpi=150 if num_rows == 1 else 90)
+
+
+def misses_and_alarms(curve: dict, title: str, path: Path) -> Path:
+    """Words missed or mistaken against false alarms an hour, over thresholds: `listener_report`'s curve."""
+    figure, axis = _figure(figsize=(7, 4.5))
+    points = curve["points"]
+    misses = [100 * point["misses"] for point in points]
+    chosen = min(range(len(points)), key=lambda i: abs(points[i]["threshold"] - curve["threshold"]))
+    for name in points[0]["alarms_per_hour"]:
+        alarms = [point["alarms_per_hour"][name] for point in points]
+        if any(alarms):
+            line = axis.plot(alarms, misses, marker="o", markersize=3, label=name)[0]
+            axis.plot(alarms[chosen], misses[chosen], marker="D", markersize=8, color=line.get_color())
+    axis.set_xscale("symlog", linthresh=0.1)
+    axis.set_xlim(left=0)
+    axis.set_ylim(bottom=0)
+    axis.set(xlabel="false alarms an hour", ylabel="words missed or mistaken, %", title=title)
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False, fontsize=8)
+    return _save(figure, path)

@@ -9,10 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from audiojax import command, runlog
-from audiojax.data import cache, espeak, sources, synthetic
+from audiojax.data import cache, espeak, phrases, sources, synthetic
+from audiojax.data.rehearsal import Pool
 from audiojax.types import Clips, InputError
 
 MADE = {
@@ -23,22 +25,40 @@ MADE = {
 
 def load_clips(config: ConfigDict) -> Clips:
     """The clips of `config.data`, from the cache or made now, with a progress bar."""
-    folder = Path(config.data.cache).expanduser().resolve()
     source = config.data.source
     if source in MADE:
-        recordings = _made(source, folder, **config.synthetic)
+        recordings = _made(config, source)
     elif source in sources.SOURCES:
         if not config.data.root:
             raise InputError(f"config.data.root is empty; set --config.data.root=DIR to the folder of {source}.")
         recordings = sources.SOURCES[source](config.data.root, config.data.on_bad_file)
     else:
         raise InputError(f"config.data.source is {source!r}; choose one of {', '.join([*MADE, *sources.SOURCES])}.")
+    return _cached(config, recordings)
+
+
+def load_pools(config: ConfigDict, clips: Clips, indices: np.ndarray) -> tuple[list[Pool], list[Pool]]:
+    """Who speaks in the endless streams of `config.streams`: the `clips` at `indices` and made voices say the words,
+    other made voices what is none of them."""
+    voices = [_cached(config, _made(config, maker)) for maker in config.streams.voices]
+    others = [load_phrases(config, maker, "train") for maker in config.streams.phrases]
+    for made in voices:
+        if made.label_names != clips.label_names:
+            raise InputError(
+                f"config.streams.voices has {made.source!r}, which says digits; {clips.source} has other words."
+            )
+    pools = [Pool.of(clips, indices), *(Pool.of(made, np.arange(len(made))) for made in voices)]
+    return pools, [Pool.of(other, np.arange(len(other))) for other in others]
+
+
+def _cached(config: ConfigDict, recordings: sources.Recordings) -> Clips:
+    source = recordings.source
     with runlog.progress(f"preparing {source}") as report:
         clips, skipped = cache.load_or_build(
             recordings,
             rate_hz=config.data.rate_hz,
             on_bad_file=config.data.on_bad_file,
-            folder=folder,
+            folder=_folder(config),
             progress=report,
         )
     if skipped:
@@ -47,15 +67,40 @@ def load_clips(config: ConfigDict) -> Clips:
     return clips
 
 
-def _made(source: str, folder: Path, **parameters: int) -> sources.Recordings:
+def _made(config: ConfigDict, source: str) -> sources.Recordings:
     """Voices that are made, not recorded: written once as AudioMNIST is laid out, and read by its reader."""
+    if source not in MADE:
+        raise InputError(f"config.streams.voices has {source!r}; choose from {', '.join(MADE)}.")
     write, version = MADE[source]
+    parameters = dict(config.synthetic)
     name = "-".join(f"{key.removeprefix('num_')}{value}" for key, value in sorted(parameters.items()))
-    root = folder / f"{source}-v{version}-{name}"
+    root = _folder(config) / f"{source}-v{version}-{name}"
     if not root.exists():
         with runlog.progress(f"speaking {source} digits") as report:
             write(root, **parameters, progress=report)
     return dataclasses.replace(sources.audiomnist(root), source=source)
+
+
+def _phrases(config: ConfigDict, maker: str, part: str) -> sources.Recordings:
+    """What made voices say that is no digit, as a folder of words."""
+    if maker not in MADE:
+        raise InputError(f"config.streams.phrases has {maker!r}; choose from {', '.join(MADE)}.")
+    voices, seed = config.synthetic.num_voices, config.synthetic.seed
+    version = f"{phrases.VERSION}.{MADE[maker][1]}"
+    root = _folder(config) / f"phrases-{maker}-{part}-v{version}-seed{seed}-voices{voices}"
+    if not root.exists():
+        with runlog.progress(f"speaking {maker} phrases") as report:
+            phrases.write_phrases(root, maker=maker, part=part, num_voices=voices, seed=seed, progress=report)
+    return dataclasses.replace(sources.folder(root), source=f"phrases-{maker}-{part}")
+
+
+def load_phrases(config: ConfigDict, maker: str, part: str) -> Clips:
+    """Words and sentences without a digit, by the made voices `maker`, for "train" or "test"."""
+    return _cached(config, _phrases(config, maker, part))
+
+
+def _folder(config: ConfigDict) -> Path:
+    return Path(config.data.cache).expanduser().resolve()
 
 
 def main(argv: list[str]) -> None:

@@ -2,19 +2,23 @@
 
 import contextlib
 import json
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 from audiojax.data.disk import write_text
 from audiojax.tracker import Tracker
 from audiojax.types import Progress
 
+_DRAWINGS_PER_SECOND = 20
 _PLAIN_LINE_SECONDS = 30.0  # without a terminal: at most this often, a line inside an epoch
 
 
@@ -34,6 +38,7 @@ def _bar(console: Console) -> Bar:
         console=console,
         transient=True,
         disable=not console.is_terminal,
+        redirect_stdout=not console.stderr,  # what is printed meanwhile belongs on stdout, a file perhaps
     )
 
 
@@ -57,6 +62,39 @@ def progress(description: str, unit: str = "files") -> Iterator[Progress]:
             bar.update(task, completed=done, total=total, visible=True)
 
         yield report
+
+
+def has_screen() -> bool:
+    """Whether stdout is a terminal on which lines can be drawn anew, in more than ASCII."""
+    console = _console()
+    return sys.stdout.isatty() and not (console.is_dumb_terminal or console.options.ascii_only)
+
+
+class Screen:
+    """Lines at the foot of a terminal that are drawn anew, below those that stay; use it with `with`."""
+
+    def __init__(self) -> None:
+        self._live = Live(console=_console(), refresh_per_second=_DRAWINGS_PER_SECOND)
+
+    def __enter__(self) -> "Screen":
+        self._live.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._live.stop()
+
+    @property
+    def width(self) -> int:
+        """In columns."""
+        return self._live.console.width
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self._live.console.print(text)
+
+    def draw(self, lines: Sequence[tuple[str, str]]) -> None:
+        """Replaces the lines at the foot by these, each with its style, as in ("87 %", "bold green")."""
+        self._live.update(Text("\n", no_wrap=True, overflow="crop").join(Text(*line) for line in lines))
 
 
 class RunLog:

@@ -1,6 +1,7 @@
 """The state of training and the pure functions over it: to augment a batch, to learn from it, to evaluate one."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
@@ -23,6 +24,7 @@ class TrainState(flax.struct.PyTreeNode):
     opt_state: optax.OptState
     metrics: Metrics  # sums over the epoch so far: an epoch may be stopped in its middle
     gradient_norm: jax.Array  # f32[], the last step's
+    carry: Any  # what a listening network remembers of its streams; empty for any other
 
     @property
     def variables(self) -> dict:
@@ -38,6 +40,7 @@ class StepReport(flax.struct.PyTreeNode):
     learning_rate: jax.Array  # f32[]
 
 
+TIMES_WEIGHT = 2.0  # of a listener's error in seconds, against its cross-entropy in nats
 AugmentStep = Callable[[Batch, jax.Array, int], Batch]
 TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, StepReport]]
 EvalStep = Callable[[dict, Batch], Metrics]
@@ -45,6 +48,7 @@ EvalStep = Callable[[dict, Batch], Metrics]
 
 def make_optimizer(
     *,
+    algorithm: str,
     schedule: str,
     learning_rate: float,
     warmup_steps: int,
@@ -54,9 +58,10 @@ def make_optimizer(
     clip_norm: float,
     total_steps: int,
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """SGD with momentum, and its learning rate as a function of the steps done.
+    """The optimizer, and its learning rate as a function of the steps done.
 
     Args:
+        algorithm: "sgd" with momentum, or "adam" (Kingma & Ba 2015), whose first moment decays by `momentum`.
         schedule: what follows the linear warm-up to `learning_rate`: "constant", or "cosine" down to 0.
         warmup_steps: at most half of `total_steps` are taken.
         weight_decay: times each parameter, added to its gradient; spares vectors (biases and BatchNorm).
@@ -76,10 +81,16 @@ def make_optimizer(
     def rate(step: jax.Array | int) -> jax.Array:
         return joined(jnp.asarray(step, jnp.float32))  # optax mixes integer steps with floats
 
+    if algorithm == "sgd":
+        descent = optax.sgd(rate, momentum=momentum, nesterov=nesterov)
+    elif algorithm == "adam":
+        descent = optax.adam(rate, b1=momentum, nesterov=nesterov)
+    else:
+        raise InputError(f"config.optimizer.algorithm is {algorithm!r}; choose sgd or adam.")
     optimizer = optax.chain(
         optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
         optax.add_decayed_weights(weight_decay, mask=lambda tree: jax.tree.map(lambda x: x.ndim > 1, tree)),
-        optax.sgd(rate, momentum=momentum, nesterov=nesterov),
+        descent,
     )
     return optimizer, rate
 
@@ -89,11 +100,15 @@ def create_state(
     optimizer: optax.GradientTransformation,
     *,
     seed: int,
+    batch_size: int,
     length_samples: int,
     num_labels: int,
     averaged: bool,
 ) -> TrainState:
-    """A fresh state, the same for the same seed; `averaged` keeps room for the average of the parameters."""
+    """A fresh state, the same for the same seed; `averaged` keeps room for the average of the parameters.
+
+    A network that listens has a stream for each of a batch's `batch_size` rows, and one label more: no word.
+    """
 
     @jax.jit  # one program, without the forward pass
     def fresh(key: jax.Array) -> TrainState:
@@ -101,12 +116,21 @@ def create_state(
         variables = model.init(key, audio, length)
         params, statistics = variables["params"], variables.get("batch_stats", {})
         average = params if averaged else {}
+        carry, num_outputs = {}, num_labels
+        if listens(model):
+            carry = model.apply(variables, batch_size, method="initial_carry")
+            num_outputs = num_labels + 1
         step, gradient_norm = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
         return TrainState(
-            step, params, average, statistics, optimizer.init(params), Metrics.zero(num_labels), gradient_norm
+            step, params, average, statistics, optimizer.init(params), Metrics.zero(num_outputs), gradient_norm, carry
         )
 
     return fresh(jax.random.key(seed))
+
+
+def listens(model: nn.Module) -> bool:
+    """Whether a network says of every step of an endless stream what has just been said, or of a clip what it is."""
+    return getattr(model, "listens", False)
 
 
 def make_augment_step(augment: Augment) -> AugmentStep:
@@ -118,7 +142,7 @@ def make_augment_step(augment: Augment) -> AugmentStep:
 
     def augment_step(batch: Batch, key: jax.Array, step: int) -> Batch:
         audio, length = augment(_keys(key, step)[0], batch["audio"], batch["length"])
-        return Batch(audio=audio, length=length, label=batch["label"], mask=batch["mask"])
+        return Batch(**(batch | {"audio": audio, "length": length}))
 
     return jax.jit(augment_step)
 
@@ -146,19 +170,20 @@ def make_train_step(
         label, mask = batch["label"], batch["mask"]
 
         def loss_fn(params):
-            logits, updates = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                batch["audio"],
-                batch["length"],
-                train=True,
-                mutable=["batch_stats"],
-                rngs={"dropout": _keys(key, state.step)[1]},
-            )
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            how = dict(train=True, mutable=["batch_stats"], rngs={"dropout": _keys(key, state.step)[1]})
+            if listens(model):
+                (carry, said), updates = model.apply(variables, state.carry, batch["audio"], method="listen", **how)
+                logits, late = said[..., :-2], jnp.sum(jnp.abs(said[..., -2:] - batch["times"]), axis=-1)
+                others = TIMES_WEIGHT * late * (label < logits.shape[-1] - 1)
+            else:
+                logits, updates = model.apply(variables, batch["audio"], batch["length"], **how)
+                carry, others = state.carry, 0.0
             target = optax.smooth_labels(jax.nn.one_hot(label, logits.shape[-1]), label_smoothing)
-            loss = jnp.sum(optax.softmax_cross_entropy(logits, target) * mask) / jnp.sum(mask)
-            return loss, (logits, updates)
+            loss = jnp.sum((optax.softmax_cross_entropy(logits, target) + others) * mask) / jnp.sum(mask)
+            return loss, (logits, updates, carry)
 
-        gradient, (logits, updates) = jax.grad(loss_fn, has_aux=True)(state.params)
+        gradient, (logits, updates, carry) = jax.grad(loss_fn, has_aux=True)(state.params)
         change, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         metrics = Metrics.of(logits, label, mask)
         report = StepReport(metrics, optax.global_norm(gradient), schedule(state.step))
@@ -168,7 +193,8 @@ def make_train_step(
             share = jnp.maximum(1 - average_decay, 9 / (10 + state.step.astype(jnp.float32)))
             average = optax.incremental_update(params, average, share)
         statistics, total = updates.get("batch_stats", {}), state.metrics + metrics
-        return TrainState(state.step + 1, params, average, statistics, opt_state, total, report.gradient_norm), report
+        norm = report.gradient_norm
+        return TrainState(state.step + 1, params, average, statistics, opt_state, total, norm, carry), report
 
     return jax.jit(train_step, donate_argnums=0)
 

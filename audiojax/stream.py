@@ -1,11 +1,24 @@
-"""Sound without end through a recurrent network, in chunks of any size."""
+"""Sound without end through a listening network: chunks of samples of any size and rate in, words out.
+
+The same sound gives the same events however it is cut into chunks, whoever else is listening, and for ever: what is
+remembered does not grow.
+"""
 
 import functools
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+
+from audiojax.data.signal import Resampler
+from audiojax.decoder import Decision, Decoder, Event, Evidence
+from audiojax.trained import Trained
+from audiojax.types import InputError
+
+FLUSH_SECONDS = 0.5  # of silence, after which the last word of a sound that ends has been said
 
 
 class Stream:
@@ -14,7 +27,7 @@ class Stream:
     def __init__(self, model: nn.Module, variables: dict):
         """`model` has `initial_carry` and `step`, as `models.gru.GRU` has."""
         self._model, self._variables = model, variables
-        self._num_labels, self._hop_samples = model.num_labels, model.hop_samples
+        self._num_labels, self._step_samples = model.num_labels, model.step_samples
         self.reset()
 
     def reset(self) -> None:
@@ -23,21 +36,257 @@ class Stream:
         self._rest = np.empty(0, np.int16)
 
     def feed(self, audio: np.ndarray) -> np.ndarray:
-        """The logits f32[n, labels] after each of the n hops that `audio` i16[t] makes whole; the rest waits."""
+        """The logits f32[n, labels] after each of the n steps that `audio` i16[t] makes whole; the rest waits."""
         audio = np.concatenate([self._rest, audio])
-        whole = len(audio) // self._hop_samples * self._hop_samples
+        whole = len(audio) // self._step_samples * self._step_samples
         self._rest = audio[whole:]
         logits = []
-        for hop in audio[:whole].reshape(-1, self._hop_samples):
-            self._carry, said = _step(self._model, self._variables, self._carry, hop[None])
+        for heard in audio[:whole].reshape(-1, self._step_samples):
+            self._carry, said = _step(self._model, self._variables, self._carry, heard[None])
             logits.append(np.asarray(said))
         return np.concatenate(logits) if logits else np.empty((0, self._num_labels), np.float32)
 
     def flush(self) -> np.ndarray:
-        """The logits after the rest, made a hop by zeros, as at the end of a clip; none where there is no rest."""
-        return self.feed(np.zeros(-len(self._rest) % self._hop_samples, np.int16))
+        """The logits after the rest, made a step by zeros, as at the end of a clip; none where there is no rest."""
+        return self.feed(np.zeros(-len(self._rest) % self._step_samples, np.int16))
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _step(model: nn.Module, variables: dict, carry: Any, audio: jax.Array) -> Any:
     return model.apply(variables, carry, audio, method="step")
+
+
+class _Listening(NamedTuple):
+    """What is remembered of all streams, on the device."""
+
+    carry: Any
+    evidence: Evidence
+
+
+class _Slot:
+    """One stream: its sound that waits, i16 at the network's rate, and how far it was heard."""
+
+    def __init__(self) -> None:
+        self.waiting: list[np.ndarray] = []
+        self.num_waiting = 0
+        self.steps = 0
+        self.rate_hz = 0
+        self.resampler: Resampler | None = None
+
+    def add(self, audio: np.ndarray) -> None:
+        if len(audio):
+            self.waiting.append(audio)
+            self.num_waiting += len(audio)
+
+    def take(self, num_samples: int) -> np.ndarray:
+        audio = np.concatenate(self.waiting) if len(self.waiting) > 1 else self.waiting[0]
+        self.waiting = [audio[num_samples:]]
+        self.num_waiting -= num_samples
+        return audio[:num_samples]
+
+
+class Recognizers:
+    """Many streams at once through one program: streams come and go, and nothing is compiled anew.
+
+    Not thread safe.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        variables: dict,
+        label_names: tuple[str, ...],
+        num_streams: int,
+        *,
+        rate_hz: int,
+        decoder: Decoder = Decoder(),
+    ):
+        """`model` is one that listens, see `models.gru.GRU`, for sound of `rate_hz`."""
+        self.rate_hz, self.step_samples = rate_hz, model.step_samples
+        self.label_names, self.num_streams = label_names, num_streams
+        self._model, self._variables, self._decoder = model, variables, decoder
+        self._fresh = _Listening(
+            model.apply(variables, num_streams, method="initial_carry"), decoder.fresh(num_streams, len(label_names))
+        )
+        self._listening = self._fresh
+        self._slots: list[_Slot | None] = [None] * num_streams
+        self.probabilities = np.zeros((num_streams, len(label_names) + 1), np.float32)
+        self.probabilities[:, -1] = 1
+        self._renew(np.ones(num_streams, bool))
+        self._advance(np.zeros((num_streams, self.step_samples), np.int16), np.zeros(num_streams, bool))  # compile now
+
+    @classmethod
+    def from_workdir(cls, workdir: Path | str | None = None, num_streams: int = 1) -> "Recognizers":
+        """The listener that was trained in `workdir`; the one that comes with the package for None.
+
+        Raises InputError where there is none, or where the run's network does not listen.
+        """
+        run = Trained.load(workdir) if workdir is not None else Trained.packaged()
+        return cls.from_run(run, num_streams)
+
+    @classmethod
+    def from_run(cls, run: Trained, num_streams: int = 1) -> "Recognizers":
+        """The listener of a run that was opened."""
+        if not run.listens:
+            raise InputError(
+                f"config.model.name is {run.config.model.name!r} of a run that classifies clips and does not listen; "
+                "train one that does with --config configs/listen.py."
+            )
+        decoder, rate_hz = Decoder(**run.config.decoder), run.config.data.rate_hz
+        return cls(run.model, run.variables, run.label_names, num_streams, rate_hz=rate_hz, decoder=decoder)
+
+    def connect(self) -> int | None:
+        """A free slot, which has heard nothing; None when all are taken."""
+        if None not in self._slots:
+            return None
+        slot = self._slots.index(None)
+        self._slots[slot] = _Slot()
+        self.reset(slot)
+        return slot
+
+    def leave(self, slot: int) -> None:
+        """Gives a slot back."""
+        self._slots[slot] = None
+
+    def push(self, slot: int, samples: np.ndarray, rate_hz: int | None = None) -> None:
+        """Sound for a slot, f32[t] in [-1, 1] or i16[t], at `rate_hz`; by default the network's own.
+
+        Raises InputError for a rate that cannot be, or that changes within a stream.
+        """
+        stream, rate_hz = self._stream(slot), rate_hz or self.rate_hz
+        if stream.rate_hz not in (0, rate_hz):
+            raise InputError(
+                f"the stream's rate is {stream.rate_hz} Hz and cannot become {rate_hz} Hz; reset it first."
+            )
+        if not stream.rate_hz and rate_hz != self.rate_hz:
+            stream.resampler = Resampler(rate_hz, self.rate_hz)
+        stream.rate_hz = rate_hz
+        if stream.resampler:
+            scale = np.float32(1 / 32768) if samples.dtype == np.int16 else np.float32(1)
+            samples = stream.resampler.feed(samples.astype(np.float32) * scale)
+        stream.add(samples if samples.dtype == np.int16 else _to_int16(samples))
+
+    def advance(self) -> list[tuple[int, Event]]:
+        """Hears all whole steps of sound that wait, and returns the events with their slots, in order of time."""
+        events = []
+        ready = [slot for slot, stream in enumerate(self._slots) if stream and stream.num_waiting >= self.step_samples]
+        while ready:
+            audio = np.zeros((self.num_streams, self.step_samples), np.int16)
+            active = np.zeros(self.num_streams, bool)
+            for slot in ready:
+                audio[slot], active[slot] = self._stream(slot).take(self.step_samples), True
+                self._stream(slot).steps += 1
+            decision = self._advance(audio, active)
+            for slot in np.flatnonzero(active & (decision.label >= 0)).tolist():
+                events.append((slot, self._event(slot, decision)))
+            ready = [slot for slot in ready if self._stream(slot).num_waiting >= self.step_samples]
+        return events
+
+    def flush(self, slot: int) -> list[Event]:
+        """The end of a stream: what is still to be said of it, once silence has followed."""
+        stream = self._stream(slot)
+        if stream.resampler:
+            stream.add(_to_int16(stream.resampler.flush()))
+        stream.add(np.zeros(round(FLUSH_SECONDS * self.rate_hz), np.int16))
+        stream.add(np.zeros(-stream.num_waiting % self.step_samples, np.int16))
+        return [event for other, event in self.advance() if other == slot]
+
+    def reset(self, slot: int) -> None:
+        """A slot forgets all that it heard."""
+        self._slots[slot] = _Slot()
+        self._renew(np.arange(self.num_streams) == slot)
+
+    def seconds(self, slot: int) -> float:
+        """How much of its sound a slot has heard."""
+        return self._stream(slot).steps * self.step_samples / self.rate_hz
+
+    def _stream(self, slot: int) -> _Slot:
+        stream = self._slots[slot]
+        if stream is None:
+            raise ValueError(f"slot {slot} is not connected")
+        return stream
+
+    def _renew(self, which: np.ndarray) -> None:
+        self._listening = _choose(which, self._fresh, self._listening)
+        self.probabilities[which] = np.eye(1, len(self.label_names) + 1, len(self.label_names))
+
+    def _advance(self, audio: np.ndarray, active: np.ndarray) -> Decision:
+        self._listening, decision, probabilities = _advance(
+            self._model, self._variables, self._decoder, self._listening, audio, active
+        )
+        self.probabilities = np.where(active[:, None], np.asarray(probabilities), self.probabilities)
+        return jax.device_get(decision)
+
+    def _event(self, slot: int, decision: Decision) -> Event:
+        return decision.event(slot, self.seconds(slot), self.label_names)
+
+
+class Recognizer:
+    """One stream."""
+
+    def __init__(self, recognizers: Recognizers):
+        self._all = recognizers
+        slot = recognizers.connect()
+        assert slot is not None, "all streams of these recognizers are taken"
+        self._slot = slot
+        self.rate_hz, self.label_names = recognizers.rate_hz, recognizers.label_names
+
+    @classmethod
+    def from_workdir(cls, workdir: Path | str | None = None) -> "Recognizer":
+        """The listener that was trained in `workdir`; the one that comes with the package for None.
+
+        Raises InputError where there is none, or where the run's network does not listen.
+        """
+        return cls(Recognizers.from_workdir(workdir))
+
+    def feed(self, samples: np.ndarray, rate_hz: int | None = None) -> list[Event]:
+        """The words that `samples` complete, f32[t] in [-1, 1] or i16[t] at `rate_hz`; by default the network's own.
+
+        Raises InputError for a rate that cannot be, or that changes within a stream.
+        """
+        self._all.push(self._slot, samples, rate_hz)
+        return [event for _, event in self._all.advance()]
+
+    def flush(self) -> list[Event]:
+        """The end of the sound: what is still to be said of it."""
+        return self._all.flush(self._slot)
+
+    def reset(self) -> None:
+        """Forgets all that was heard."""
+        self._all.reset(self._slot)
+
+    @property
+    def seconds(self) -> float:
+        """How much sound was heard."""
+        return self._all.seconds(self._slot)
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """f32[labels + 1] after the last step: of each word that it has just ended, and of none."""
+        return self._all.probabilities[self._slot]
+
+
+def _to_int16(audio: np.ndarray) -> np.ndarray:
+    finite = np.nan_to_num(np.asarray(audio, np.float32), nan=0.0, posinf=1.0, neginf=-1.0)
+    return np.clip(np.rint(finite * 32768.0), -32768, 32767).astype(np.int16)
+
+
+@jax.jit
+def _choose(which: jax.Array, one: Any, other: Any) -> Any:
+    """Of each row what `one` has where it is `which`, else what `other` has."""
+
+    def pick(x: jax.Array, y: jax.Array) -> jax.Array:
+        return jnp.where(which.reshape(-1, *(1,) * (x.ndim - 1)), x, y)
+
+    return jax.tree.map(pick, one, other)
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=3)
+def _advance(
+    model: nn.Module, variables: dict, decoder: Decoder, listening: _Listening, audio: jax.Array, active: jax.Array
+) -> tuple[_Listening, Decision, jax.Array]:
+    """One step of all streams; those that are not `active` stay as they are."""
+    carry, said = model.apply(variables, listening.carry, audio, method="step")
+    evidence, decision = Decoder(*decoder).decide(listening.evidence, said)
+    heard = _choose(active, _Listening(carry, evidence), listening)
+    return heard, decision, jax.nn.softmax(said[:, :-2])

@@ -8,22 +8,23 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from audiojax import config as configs
-from audiojax import environment, evaluate, plots, prepare, runlog
+from audiojax import environment, evaluate, listener_report, plots, prepare, runlog
 from audiojax import mesh as meshes
 from audiojax.assembly import assemble
 from audiojax.checkpoint import BEST_BY, Checkpoints, diverged, restore_variables
-from audiojax.data import batches, splits
+from audiojax.data import batches, rehearsal, splits
 from audiojax.data.disk import only_process, write_text
 from audiojax.interrupt import Interrupt, Stopped
 from audiojax.mesh import absent, is_first, local_rows, preempted, replicate, shard_batch, together
 from audiojax.metrics import Metrics
-from audiojax.state import StepReport, TrainState, make_eval_step
+from audiojax.state import StepReport, TrainState
 from audiojax.trained import Trained
 from audiojax.types import Clips, InputError
 
@@ -53,13 +54,12 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
             data = {"source": clips.source, "key": clips.key, "label_names": list(clips.label_names)}
 
             shape = configs.batch_shape(config) | {"rows": local_rows(config.train.batch_size)}
-            epochs = batches.Epochs(clips, split.train, **shape, stretch=1 + config.augment.speed, seed=config.seed)
-            num_steps, clips_per_step = epochs.num_steps * config.train.num_epochs, len(split.train) / epochs.num_steps
-            num_labels = len(clips.label_names)
+            epochs, clips_per_step = _epochs(config, clips, split, shape)
+            num_steps = epochs.num_steps * config.train.num_epochs
             model, state, augment_step, train_step, schedule = assemble(
-                config, num_labels=num_labels, rate_hz=clips.rate_hz, num_steps=num_steps
+                config, num_labels=len(clips.label_names), rate_hz=clips.rate_hz, num_steps=num_steps
             )
-            eval_step, key = make_eval_step(model), jax.random.key(config.seed)
+            score, key = evaluate.make_score(config, model, clips, split, mesh, shape), jax.random.key(config.seed)
 
             new = not (workdir / "config.json").exists()
             if new:  # what cannot be started from is refused before there is a workdir
@@ -85,11 +85,6 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
         scored = not state.metrics.count
         kept = {"step": done, "num_steps": num_steps, "scored": scored}
         with runlog.RunLog(workdir, config.to_dict(), **kept) if first else absent() as log:
-
-            def score(variables: dict, indices: np.ndarray) -> Metrics:
-                rows = interrupt.guard(batches.evaluation(clips, indices[batches.by_length(clips, indices)], **shape))
-                return evaluate.score(eval_step, variables, rows, num_labels, mesh)
-
             stream = interrupt.guard(epochs(done, num_steps))
             sharded = enumerate(batches.prefetch(shard_batch(batch, mesh) for batch in stream), start=done)
             on_device = batches.one_ahead(augment_step(batch, key, step) for step, batch in sharded)
@@ -110,7 +105,7 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
                     seconds, previous = time.perf_counter() - start, None
 
                     sums = {"train": state.metrics}
-                    sums |= {part: score(state.variables, getattr(split, part)) for part in ("validation", "test")}
+                    sums |= {part: score(state.variables, part, interrupt.guard) for part in ("validation", "test")}
                     row = _epoch_row(epoch + 1, sums) | {
                         "learning_rate": float(schedule(done - 1)),
                         "gradient_norm": float(state.gradient_norm),
@@ -119,7 +114,7 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
                     }
                     _check_finite(row, done)
                     log.row(done, row)  # before the checkpoint: a resumed run drops rows that are ahead of it
-                    state = state.replace(metrics=replicate(Metrics.zero(num_labels), mesh))
+                    state = state.replace(metrics=replicate(Metrics.zero(len(state.metrics.confusion)), mesh))
                     checkpoints.save(state, row[BEST_BY])
                     log.say(_epoch_line(row, config.train.num_epochs))
 
@@ -137,6 +132,26 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
                     f"stopped at step {done} of {num_steps}, which is saved; the same command goes on from there."
                 )
                 raise Stopped(sentence, stopped.signal_number) from None
+
+
+def _epochs(config: ConfigDict, clips: Clips, split: splits.Split, shape: dict) -> tuple[Any, float]:
+    """What a run learns from, batch by batch, and how many clips a batch has on average."""
+    if not config.streams.steps_per_epoch:
+        stretch = 1 + config.augment.speed
+        epochs = batches.Epochs(clips, split.train, **shape, stretch=stretch, seed=config.seed)
+        return epochs, len(split.train) / epochs.num_steps
+    pools, others = prepare.load_pools(config, clips, split.train)
+    endless = rehearsal.Endless(
+        pools,
+        others,
+        batch_size=config.train.batch_size,
+        segment_samples=config.train.length_samples,
+        step_samples=config.model.hop_samples * config.model.stack_frames,
+        num_steps=config.streams.steps_per_epoch,
+        rows=shape["rows"],
+        seed=config.seed,
+    )
+    return endless, config.train.batch_size
 
 
 @contextlib.contextmanager
@@ -211,6 +226,8 @@ def _finish(workdir: Path, log: runlog.RunLog, clips: Clips, split: splits.Split
             "--config.train.num_epochs to train on, or score what was saved with python -m audiojax.evaluate."
         )
     last = epochs[-1]
+    if best.listens:
+        return _finish_listener(workdir, log, clips, split, best, epochs)
     result, page = evaluate.tell(best, clips, split, "test", workdir)
     summary = {
         "source": clips.source,
@@ -235,6 +252,33 @@ def _finish(workdir: Path, log: runlog.RunLog, clips: Clips, split: splits.Split
     return summary
 
 
+def _finish_listener(
+    workdir: Path, log: runlog.RunLog, clips: Clips, split: splits.Split, best: Trained, epochs: list[dict]
+) -> dict:
+    """Likewise, of a run whose network listens."""
+    amount = {"num_strings": best.config.streams.num_strings, "hours": 0.1}
+    with runlog.progress("listening", unit="tests") as progress:
+        result = listener_report.tell(best, clips, split, "test", workdir, **amount, progress=progress)
+    strings = {name: both["reset"] for name, both in result["strings"].items()}
+    summary = {
+        "source": clips.source,
+        "epochs": epochs[-1]["epoch"],
+        **{f"last/{name}": epochs[-1][f"{name}/accuracy"] for name in plots.PARTS},
+        **{f"test/digit_error_rate/{name}": of["digit_error_rate"] for name, of in strings.items()},
+        "test/delay_median_seconds": strings["clean"]["delay_median_seconds"],
+        "test/accuracy": result["isolated"]["accuracy"],
+    }
+    plots.curves(epochs, "loss and accuracy by epoch", workdir / "plots" / "curves.png")
+    confusion, names = np.asarray(strings["clean"]["confusion"]), (*clips.label_names, "nothing")
+    plots.confusion_matrix(confusion, names, "said and heard, clean", workdir / "plots" / "confusion_test.png")
+    log.pictures(sorted((workdir / "plots").glob("*.png")), {}, confusion, names)
+    write_text(workdir / "summary.json", json.dumps(summary, indent=2) + "\n")
+    log.say(listener_report.show(result))
+    log.say(f"{_sentence(summary)}\nEverything lies in {workdir}.")
+    log.say(f"Try it: python -m audiojax.listen --workdir {workdir} FILE.wav")
+    return summary
+
+
 def _read_summary(workdir: Path) -> dict:
     path = workdir / "summary.json"
     return json.loads(path.read_text()) if path.exists() else {}
@@ -248,6 +292,12 @@ def _four_and_eight(clips: Clips, split: splits.Split) -> list[int]:
 
 
 def _sentence(summary: dict) -> str:
+    if "test/digit_error_rate/clean" in summary:
+        return (
+            f"After {summary['epochs']} epochs on {summary['source']} the best listener errs on "
+            f"{summary['test/digit_error_rate/clean']:.2%} of the words in clean test strings, "
+            f"{summary['test/digit_error_rate/10 dB']:.2%} at 10 dB."
+        )
     return (
         f"After {summary['epochs']} epochs on {summary['source']} the checkpoint with the best validation accuracy "
         f"has {summary['test/accuracy']:.2%} on the test clips (the last: {summary['last/test']:.2%})."

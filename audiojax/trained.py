@@ -41,6 +41,11 @@ class Trained:
         )
 
     @property
+    def listens(self) -> bool:
+        """Whether the network finds words in endless sound, or says what a clip is."""
+        return bool(getattr(self.model, "listens", False))
+
+    @property
     def label_names(self) -> tuple[str, ...]:
         return tuple(self.data["label_names"])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 
@@ -69,9 +69,13 @@ class Clips:
 
 
 class Batch(TypedDict):
-    """The one batch contract: always all four, as numpy arrays and, once they are on the devices, as jax arrays."""
+    """The one batch contract: always all four, as numpy arrays and, once they are on the devices, as jax arrays.
+
+    A batch of endless streams has a label and a mask for each of N steps, [B, N], and their times.
+    """
 
     audio: Any  # i16[B, T], zero right-padded
     length: Any  # i32[B] in [1, T], samples
     label: Any  # i32[B]
     mask: Any  # f32[B], 1 for a clip and 0 for a row that only fills the batch
+    times: NotRequired[Any]  # f32[B, N, 2], seconds since a word began and ended, see `data.streams.targets`

@@ -56,7 +56,7 @@ def test_a_stream_in_chunks_of_any_size_is_the_clip(net, chunk_samples):
         stream = Stream(model, variables)
         heard = [stream.feed(clip[i : min(i + chunk_samples, length)]) for i in range(0, length, chunk_samples)]
         said = np.concatenate([*heard, stream.flush()])
-        assert len(said) == -(-length // model.hop_samples)
+        assert len(said) == -(-length // model.step_samples)
         np.testing.assert_allclose(said[-1], expected, atol=1e-5)
 
 
@@ -102,8 +102,8 @@ def test_the_gradient_reaches_the_first_frame_and_none_behind_the_end(net):
     model, variables = net
     audio = jnp.asarray(clips()[2:3], jnp.float32)
     gradient = jax.jit(jax.grad(lambda x: model.apply(variables, x, LENGTHS[2:3])[0, 3]))(audio)[0]
-    assert jnp.abs(gradient[: model.hop_samples]).max() > 0
-    assert not gradient[-(-1234 // model.hop_samples) * model.hop_samples :].any()
+    assert jnp.abs(gradient[: model.step_samples]).max() > 0
+    assert not gradient[-(-1234 // model.step_samples) * model.hop_samples :].any()
 
 
 def test_gradients_agree_with_finite_differences(net):

@@ -31,21 +31,29 @@ def write_espeak(folder: Path, *, num_voices: int, num_takes: int, seed: int, pr
 
     Raises InputError where the extra is not installed, or espeak-ng fails.
     """
-    if importlib.util.find_spec("espeakng_loader") is None:
-        raise InputError("config.data.source is 'espeak', which needs an extra: pip install -e '.[tts]'.")
     numbers = [f"--{name}={value}" for name, value in (("voices", num_voices), ("takes", num_takes), ("seed", seed))]
     with whole_folder(folder) as partial:
-        command = [sys.executable, "-m", "audiojax.data.espeak", str(partial), *numbers]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            assert process.stdout and process.stderr
-            for line in process.stdout:
-                progress(int(line), num_voices * len(DIGITS) * num_takes)
-            complaint = " ".join(process.stderr.read().split())
-        if process.returncode:
-            raise InputError(f"espeak-ng failed ({complaint[-200:]}); use --config.data.source=synthetic.")
+        in_own_process("audiojax.data.espeak", [str(partial), *numbers], num_voices * len(DIGITS) * num_takes, progress)
 
 
-class _Espeak:
+def in_own_process(module: str, arguments: list[str], total: int, progress: Progress) -> None:
+    """Runs a module that speaks with espeak-ng, and that prints how much of `total` is done.
+
+    Raises InputError where the extra is not installed, or espeak-ng fails.
+    """
+    if importlib.util.find_spec("espeakng_loader") is None:
+        raise InputError("config.data.source is 'espeak', which needs an extra: pip install -e '.[tts]'.")
+    command = [sys.executable, "-m", module, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stderr
+        for line in process.stdout:
+            progress(int(line), total)
+        complaint = " ".join(process.stderr.read().split())
+    if process.returncode:
+        raise InputError(f"espeak-ng failed ({complaint[-200:]}); use --config.data.source=synthetic.")
+
+
+class Espeak:
     """The library, by ctypes: text in, f32[t] out."""
 
     def __init__(self, seed: int):
@@ -67,6 +75,10 @@ class _Espeak:
             self._blocks.append(np.ctypeslib.as_array(samples, (count,)).copy())
         return 0
 
+    def variants(self) -> list[str]:
+        """The names that change how a language's voice sounds, as in "en-us+f3"."""
+        return sorted(path.name for path in (self.data_path / "voices" / "!v").iterdir())
+
     def say(self, text: str, voice: str, **parameters: int) -> np.ndarray:
         if self._library.espeak_SetVoiceByName(voice.encode()):
             raise RuntimeError(f"espeak-ng has no voice {voice}")
@@ -79,42 +91,50 @@ class _Espeak:
         return np.concatenate(self._blocks).astype(np.float32) / 32768
 
 
+class Speaker:
+    """One voice of espeak-ng's: a language and a variant with habits of its own, drawn from `rng`."""
+
+    def __init__(self, espeak: Espeak, variants: list[str], rng: np.random.Generator):
+        self._espeak, self._rng = espeak, rng
+        self.language, self.variant = str(rng.choice(LANGUAGES)), str(rng.choice(variants))
+        self._rate, self._pitch, self._range = rng.integers(130, 200), rng.integers(25, 75), rng.integers(30, 70)
+
+    def say(self, text: str, rate_hz: int, max_seconds: float) -> np.ndarray:
+        """f32[t] in [-1, 1] at `rate_hz`: some silence and the text, cut to `max_seconds`, at some level."""
+        rng = self._rng
+        clip = self._espeak.say(
+            text,
+            f"{self.language}+{self.variant}",
+            rate=int(self._rate + rng.integers(-15, 16)),
+            pitch=int(self._pitch + rng.integers(-6, 7)),
+            range=int(self._range),
+        )
+        clip = soxr.resample(clip, self._espeak.rate_hz, rate_hz)
+        silence = np.zeros(int(rng.uniform(0.02, 0.2) * rate_hz), np.float32)
+        clip = np.concatenate([silence, clip])[: int(max_seconds * rate_hz)]
+        return clip * (10 ** (rng.uniform(-20, -3) / 20) / max(float(np.abs(clip).max()), 1e-6))
+
+
 def _main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     for name in ("voices", "takes", "seed"):
         parser.add_argument(f"--{name}", type=int)
     args = parser.parse_args()
-    espeak = _Espeak(args.seed)
-    variants = sorted(path.name for path in (espeak.data_path / "voices" / "!v").iterdir())
+    espeak = Espeak(args.seed)
+    variants = espeak.variants()
     data, meta = args.folder / "data", {}
     for number in range(1, args.voices + 1):
-        meta[f"{number:02d}"] = _write_voice(espeak, variants, data, number, args.takes, args.seed)
+        speaker = Speaker(espeak, variants, np.random.default_rng([args.seed, number]))
+
+        def say(digit: int, _: int, speaker: Speaker = speaker) -> np.ndarray:
+            return speaker.say(DIGITS[digit], FILE_RATE_HZ, _MAX_SECONDS)
+
+        write_takes(data, number, args.takes, say)
+        origin = f"espeak-ng +{speaker.variant}"
+        meta[f"{number:02d}"] = {"accent": speaker.language, "age": 30, "gender": "unknown", "origin": origin}
         print(number * len(DIGITS) * args.takes, flush=True)
     (data / "audioMNIST_meta.txt").write_text(json.dumps(meta, indent=4))
-
-
-def _write_voice(espeak: _Espeak, variants: list[str], data: Path, number: int, num_takes: int, seed: int) -> dict:
-    """Writes the clips of one voice; returns its entry in AudioMNIST's metadata."""
-    rng = np.random.default_rng([seed, number])
-    language, variant = str(rng.choice(LANGUAGES)), str(rng.choice(variants))
-    rate, pitch, spread = rng.integers(130, 200), rng.integers(25, 75), rng.integers(30, 70)
-
-    def say(digit: int, take: int) -> np.ndarray:
-        clip = espeak.say(
-            DIGITS[digit],
-            f"{language}+{variant}",
-            rate=int(rate + rng.integers(-15, 16)),
-            pitch=int(pitch + rng.integers(-6, 7)),
-            range=int(spread),
-        )
-        clip = soxr.resample(clip, espeak.rate_hz, FILE_RATE_HZ)
-        silence = np.zeros(int(rng.uniform(0.02, 0.2) * FILE_RATE_HZ), np.float32)
-        clip = np.concatenate([silence, clip])[: int(_MAX_SECONDS * FILE_RATE_HZ)]
-        return clip * (10 ** (rng.uniform(-20, -3) / 20) / max(float(np.abs(clip).max()), 1e-6))
-
-    write_takes(data, number, num_takes, say)
-    return {"accent": language, "age": 30, "gender": "unknown", "origin": f"espeak-ng +{variant}"}
 
 
 if __name__ == "__main__":

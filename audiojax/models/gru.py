@@ -48,6 +48,10 @@ class GRU(nn.Module):
         readout: what the logits read of the last layer's outputs: the "last" one, the "mean" of all until now, the
             "running" mean, over about 25 frames, or "last_and_mean", side by side.
         mask_padding: False takes padding for sound, as the seed project did.
+        stack_frames: neighbouring frames that are one step of the recurrence.
+        dense: the size of a layer before the recurrence; 0 for none.
+        listens: the network says of every step whether a word has just ended: one logit more, for no word, and then
+            two times in seconds, how long ago the word began and how long ago it ended. Its readout is "last".
     """
 
     any_length = True
@@ -68,17 +72,29 @@ class GRU(nn.Module):
     dropout: float = 0.0
     readout: str = "mean"
     mask_padding: bool = True
+    stack_frames: int = 1
+    dense: int = 0
+    listens: bool = False
+
+    @property
+    def step_samples(self) -> int:
+        """The sound that one step hears."""
+        return self.hop_samples * self.stack_frames
 
     def setup(self) -> None:
         for name, choices in (("normalise", NORMALISATIONS), ("cell", CELLS), ("readout", READOUTS)):
             if getattr(self, name) not in choices:
                 raise InputError(f"config.model.{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}.")
+        if self.listens and self.readout != "last":
+            raise InputError(f"config.model.readout is {self.readout!r}; a network that listens reads the last output.")
         fields = ("window_samples", "hop_samples", "num_bands", "low_hz", "high_hz", "rate_hz")
         self.front_end = frontend.make(self.frontend, **{name: getattr(self, name) for name in fields})
         self.norm = nn.BatchNorm(momentum=0.9, use_scale=False, use_bias=False)
+        self.inputs = nn.Dense(self.dense) if self.dense else None
         self.layers = [CELLS[self.cell](self.features, self.memory_frames) for _ in range(self.num_layers)]
         self.drop = nn.Dropout(self.dropout)
-        self.logits = nn.Dense(self.num_labels)
+        self.logits = nn.Dense(self.num_labels + self.listens)
+        self.times = nn.Dense(2) if self.listens else None
 
     def initial_carry(self, batch_size: int) -> Carry:
         """What a stream remembers before its first hop: silence."""
@@ -89,39 +105,67 @@ class GRU(nn.Module):
         return Carry(context, level, (state,) * self.num_layers, total, weight)
 
     def step(self, carry: Carry, audio: jax.Array) -> tuple[Carry, jax.Array]:
-        """Hears `audio` [B, hop_samples] in 16-bit units; returns the logits f32[B, num_labels] after it."""
+        """Hears `audio` [B, step_samples] in 16-bit units; returns the logits f32[B, num_labels] after it, and what
+        else a network that listens says."""
         sound = jnp.concatenate([carry.context, frontend.to_unit_range(audio, jnp.dtype("float32"))], axis=1)
         x, level = self._normalised(self.front_end(sound).swapaxes(0, 1), carry.level)
-        x, hidden = x[0], []
+        x, hidden = self._inputs(x)[0], []
         for layer, state in zip(self.layers, carry.hidden, strict=True):
             x = layer.advance(state, x)
             hidden.append(x)
         keep = jnp.asarray(READOUTS[self.readout])[None, :, None]
         total, weight = keep * carry.total + x[:, None], keep * carry.weight + 1
-        context = sound[:, self.hop_samples :]
-        return Carry(context, level, tuple(hidden), total, weight), self._read(total / weight)
+        context = sound[:, self.step_samples :]
+        averages = (total / weight).reshape(total.shape[0], -1)
+        return Carry(context, level, tuple(hidden), total, weight), self._read(averages)
+
+    def listen(self, carry: Carry, audio: jax.Array, *, train: bool = False) -> tuple[Carry, jax.Array]:
+        """Hears `audio` [B, N * step_samples] in 16-bit units: what N steps say, f32[B, N, num_labels + 3]."""
+        sound = jnp.concatenate([carry.context, frontend.to_unit_range(audio, jnp.dtype("float32"))], axis=1)
+        x, level = self._normalised(self.front_end(sound).swapaxes(0, 1), carry.level, train=train)
+        x, hidden = self._run(self._inputs(x), carry.hidden, train)
+        context = sound[:, sound.shape[1] - carry.context.shape[1] :]
+        carry = carry._replace(context=context, level=level, hidden=hidden)
+        return carry, self._read(x, train=train).swapaxes(0, 1)
 
     def __call__(self, audio: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
         """f32[B, num_labels] of `audio` [B, T] in 16-bit units, zero right-padded, and its `length` i32[B]."""
         start = self.initial_carry(audio.shape[0])
         sound = jnp.pad(
-            frontend.to_unit_range(audio, jnp.dtype("float32")), ((0, 0), (0, -audio.shape[1] % self.hop_samples))
+            frontend.to_unit_range(audio, jnp.dtype("float32")), ((0, 0), (0, -audio.shape[1] % self.step_samples))
         )
         x = self.front_end(jnp.concatenate([start.context, sound], axis=1)).swapaxes(0, 1)
         length = length if self.mask_padding else jnp.full_like(length, audio.shape[1])
-        ahead = -(-length // self.hop_samples)[None, :] - 1 - jnp.arange(len(x), dtype=jnp.int32)[:, None]
-        x, _ = self._normalised(x, start.level, heard=(ahead >= 0)[..., None], train=train)
-        for i, (layer, state) in enumerate(zip(self.layers, start.hidden, strict=True)):
-            x = layer.run(state, self.drop(x, deterministic=not train) if i else x)
+        heard = jnp.arange(len(x), dtype=jnp.int32)[:, None] * self.hop_samples < length[None, :]
+        x, _ = self._normalised(x, start.level, heard=heard[..., None], train=train)
+        x, _ = self._run(self._inputs(x), start.hidden, train)
+        ahead = -(-length // self.step_samples)[None, :] - 1 - jnp.arange(len(x), dtype=jnp.int32)[:, None]
         keep = jnp.asarray(READOUTS[self.readout])[:, None, None] ** jnp.maximum(ahead, 0).astype(jnp.float32)[None]
         weight = jnp.where(ahead[None] >= 0, keep, 0.0)
         averages = jnp.einsum("nbf,rnb->brf", x, weight / weight.sum(axis=1, keepdims=True))
-        return self._read(averages, train=train)
+        return self._read(averages.reshape(averages.shape[0], -1), train=train)
 
-    def _read(self, averages: jax.Array, train: bool = False) -> jax.Array:
-        """The logits f32[B, num_labels] of `averages` [B, averages, features]."""
-        read = averages.reshape(averages.shape[0], -1)
-        return self.logits(self.drop(read, deterministic=not train))
+    def _inputs(self, frames: jax.Array) -> jax.Array:
+        """What the recurrence gets of `frames` [N * stack_frames, B, bands]: [N, B, inputs]."""
+        num_frames, num_rows, num_bands = frames.shape
+        stacked = frames.reshape(-1, self.stack_frames, num_rows, num_bands).swapaxes(1, 2)
+        x = stacked.reshape(num_frames // self.stack_frames, num_rows, self.stack_frames * num_bands)
+        return nn.relu(self.inputs(x)) if self.inputs else x
+
+    def _run(self, x: jax.Array, states: tuple, train: bool) -> tuple[jax.Array, tuple]:
+        """The last layer's outputs [N, B, features] at the inputs `x` [N, B, inputs], and each layer's last state."""
+        hidden = []
+        for i, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
+            x = layer.run(state, self.drop(x, deterministic=not train) if i else x)
+            hidden.append(x[-1])
+        return x, tuple(hidden)
+
+    def _read(self, read: jax.Array, train: bool = False) -> jax.Array:
+        """The logits f32[..., num_labels] of what is `read` [..., features], and what else a listener says."""
+        read = self.drop(read, deterministic=not train)
+        if self.times is None:
+            return self.logits(read)
+        return jnp.concatenate([self.logits(read), nn.softplus(self.times(read))], axis=-1)
 
     def _normalised(
         self, frames: jax.Array, level: jax.Array, heard: jax.Array | None = None, train: bool = False

@@ -1,0 +1,150 @@
+"""What happens to sound between a mouth and a recogniser: noises, rooms, microphones, codings. Seeded, numpy alone."""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import scipy.fft
+
+Noise = Callable[[np.random.Generator, int, int], np.ndarray]  # (rng, samples, rate_hz) -> f32[samples], mean power 1
+
+
+def _unit(sound: np.ndarray) -> np.ndarray:
+    return (sound / np.sqrt(np.mean(np.square(sound)) + 1e-12)).astype(np.float32)
+
+
+def _coloured(slope_db: float, low_hz: float = 20.0, high_hz: float = 1e9) -> Noise:
+    """Gaussian noise whose power changes by `slope_db` an octave between two frequencies, and is 0 outside."""
+
+    @functools.lru_cache(maxsize=8)
+    def gains(size: int, rate_hz: int) -> np.ndarray:
+        hz = np.maximum(np.fft.rfftfreq(size, 1 / rate_hz), 1.0)
+        return ((hz / 1000) ** (slope_db / 6.02) * ((hz >= low_hz) & (hz <= high_hz))).astype(np.float32)
+
+    def make(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
+        size = scipy.fft.next_fast_len(num_samples, real=True)
+        spectrum = scipy.fft.rfft(rng.standard_normal(size, np.float32))
+        return _unit(scipy.fft.irfft(spectrum * gains(size, rate_hz), size)[:num_samples])
+
+    return make
+
+
+def hum(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
+    """The mains and its harmonics."""
+    time = np.arange(num_samples, dtype=np.float32) * np.float32(2 * np.pi * rng.choice([50.0, 60.0]) / rate_hz)
+    loudness = (rng.uniform(0.05, 1.0, 8) / np.arange(1, 9)).astype(np.float32)
+    return _unit(
+        sum(
+            gain * np.sin(np.float32(k) * time + np.float32(rng.uniform(0, 6.28)))
+            for k, gain in enumerate(loudness, start=1)
+        )
+    )
+
+
+def rumble(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
+    """Traffic, wind and handling: noise below 150 Hz that swells and fades."""
+    knots = np.arange(0, num_samples + rate_hz, rate_hz // 2)
+    swell = np.interp(np.arange(num_samples), knots, rng.uniform(0.1, 1.0, len(knots))).astype(np.float32)
+    return _unit(_LOW(rng, num_samples, rate_hz) * swell)
+
+
+_LOW = _coloured(-6.0, 10.0, 150.0)
+
+
+def clicks(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
+    """Knocks and clicks, one or two a second: bursts of noise around some frequency that decay."""
+    sound = np.zeros(num_samples, np.float32)
+    for start in rng.integers(num_samples, size=1 + rng.poisson(1.5 * num_samples / rate_hz)):
+        width = max(2, int(np.exp(rng.uniform(np.log(0.0005), np.log(0.03))) * rate_hz))
+        burst = rng.standard_normal(6 * width) * np.exp(-np.arange(6 * width) / width)
+        tone = np.cos(
+            2 * np.pi * np.exp(rng.uniform(np.log(150), np.log(0.45 * rate_hz))) / rate_hz * np.arange(6 * width)
+        )
+        burst = (burst * tone if rng.random() < 0.5 else burst) * 10 ** (rng.uniform(-25, 0) / 20)
+        kept = min(len(burst), num_samples - start)
+        sound[start : start + kept] += burst[:kept]
+    return _unit(sound)
+
+
+def siren(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
+    """A tone that wails up and down, and its overtones. Never trained on: what a listener does with the unknown."""
+    time = np.arange(num_samples) / rate_hz
+    pitch_hz = rng.uniform(500, 900) * 2 ** (
+        0.5 * np.sin(2 * np.pi * rng.uniform(0.3, 1.5) * time + rng.uniform(0, 6.28))
+    )
+    phase = 2 * np.pi * np.cumsum(pitch_hz) / rate_hz
+    return _unit(sum(np.sin(k * phase) / k for k in (1, 2, 3)))
+
+
+NOISES: dict[str, Noise] = {
+    "white": lambda rng, num_samples, rate_hz: rng.standard_normal(num_samples, np.float32),
+    "pink": _coloured(-3.0),
+    "brown": _coloured(-6.0),
+    "hum": hum,
+    "rumble": rumble,
+    "clicks": clicks,
+    "siren": siren,
+}
+TRAINED = ("white", "pink", "brown", "hum", "rumble", "clicks", "babble")  # babble is made of clips, see `streams`
+
+
+def power(sound: np.ndarray) -> float:
+    """The mean power of `sound`, at least that of a step of 16 bit in [-1, 1]."""
+    return float(np.mean(np.square(sound, dtype=np.float32))) + 1e-10 if len(sound) else 1e-10
+
+
+def response(rng: np.random.Generator, hz: np.ndarray, filter_db: float) -> np.ndarray:
+    """f32 gains at `hz`: a microphone's or a mouth's, drawn at nine frequencies from [-filter_db, filter_db]."""
+    nepers = (rng.uniform(-filter_db, filter_db, 9) * np.log(10) / 20).astype(np.float32)
+    return np.exp(nepers @ _straight_lines(len(hz)))
+
+
+@functools.lru_cache(maxsize=8)
+def _straight_lines(num: int) -> np.ndarray:
+    """f32[9, num]: how much each of nine has to say at each frequency; the nine lie denser where they are low."""
+    place = 8 * np.sqrt(np.linspace(0, 1, num))
+    return np.maximum(0, 1 - np.abs(np.arange(9)[:, None] - place)).astype(np.float32)
+
+
+def room(rng: np.random.Generator, rate_hz: int) -> np.ndarray:
+    """f32[t]: an impulse response: the sound itself, a few early reflections, a tail of decaying noise.
+
+    It decays by 60 dB in 0.1 to 0.7 s, and its energy is 3 to 25 dB below that of the sound itself.
+    """
+    decay_seconds = rng.uniform(0.1, 0.7)
+    num_samples = int(decay_seconds * rate_hz)
+    tail = rng.standard_normal(num_samples) * 10 ** (-3 * np.arange(num_samples) / num_samples)
+    tail[rng.integers(num_samples // 8 + 1, size=4)] += rng.normal(0, 3, 4)
+    tail *= 10 ** (-rng.uniform(3, 25) / 20) / np.sqrt(np.sum(np.square(tail)))
+    return np.concatenate([[1.0], tail]).astype(np.float32)
+
+
+def mu_law(sound: np.ndarray) -> np.ndarray:
+    """`sound` in [-1, 1] through 8 bits of mu-law (G.711)."""
+    squeezed = np.sign(sound) * np.log1p(255 * np.abs(np.clip(sound, -1, 1))) / np.log(256)
+    squeezed = np.rint(squeezed * 127) / 127
+    return (np.sign(squeezed) * np.expm1(np.abs(squeezed) * np.log(256)) / 255).astype(np.float32)
+
+
+def eight_bit(sound: np.ndarray) -> np.ndarray:
+    """`sound` in [-1, 1] in 256 equal steps."""
+    return (np.rint(np.clip(sound, -1, 1) * 127) / 127).astype(np.float32)
+
+
+def telephone(hz: np.ndarray) -> np.ndarray:
+    """f32 gains at `hz`: 300 to 3,400 Hz."""
+    return (1 / np.sqrt(1 + (300 / np.maximum(hz, 1)) ** 8) / np.sqrt(1 + (hz / 3400) ** 16)).astype(np.float32)
+
+
+def filtered(
+    sound: np.ndarray, impulse: np.ndarray | None, gains: Sequence[Callable[[np.ndarray], np.ndarray]], rate_hz: int
+):
+    """f32[t]: `sound` f32[t] through a room and filters, each a function of the frequencies in Hz."""
+    size = scipy.fft.next_fast_len(len(sound) + (len(impulse) if impulse is not None else 0), real=True)
+    spectrum = scipy.fft.rfft(sound.astype(np.float32), size)
+    if impulse is not None:
+        spectrum *= scipy.fft.rfft(impulse, size)
+    hz = np.fft.rfftfreq(size, 1 / rate_hz)
+    for gain in gains:
+        spectrum *= gain(hz)
+    return scipy.fft.irfft(spectrum, size)[: len(sound)].astype(np.float32)

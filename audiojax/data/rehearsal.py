@@ -1,0 +1,211 @@
+"""What a listener learns from: endless streams of words, noise and other speech, drawn anew all the time.
+
+Rooms, microphones, codings, levels and noises are drawn for each scene; speed and tempo for each word.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from audiojax.data import corrupt, streams
+from audiojax.data.streams import Scene, Word
+from audiojax.types import Batch, Clips, InputError
+
+SCENE_SEGMENTS = 3  # segments of training that one scene lasts
+FLOOR_DB = 6.0  # see `streams.span`: what a word's end is to a listener, not its clip's
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Clips to speak with, by speaker."""
+
+    clips: Clips
+    by_speaker: list[np.ndarray]
+    spans: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, clips: Clips, indices: np.ndarray) -> "Pool":
+        """The clips at `indices`."""
+        return cls(clips, streams.by_speaker(clips, indices))
+
+    def span(self, index: int) -> tuple[int, int]:
+        """Where the word in a clip begins and ends, in samples."""
+        if index not in self.spans:
+            self.spans[index] = streams.span(self.clips[index], self.clips.rate_hz, FLOOR_DB)
+        return self.spans[index]
+
+    def draw(self, rng: np.random.Generator, number: int) -> np.ndarray:
+        """Clips of one speaker."""
+        return rng.choice(self.by_speaker[rng.integers(len(self.by_speaker))], number)
+
+
+class Endless:
+    """Batches of segments of endless streams, one stream a row; batch k is a function of (seed, k).
+
+    Segment k + 1 of a row goes on where its segment k ended. An epoch is `num_steps` batches, for no other reason than
+    that something has to be scored now and then.
+    """
+
+    def __init__(
+        self,
+        pools: Sequence[Pool],
+        others: Sequence[Pool],
+        *,
+        batch_size: int,
+        segment_samples: int,
+        step_samples: int,
+        num_steps: int,
+        rows: slice = slice(None),
+        seed: int,
+    ):
+        """`pools` speak the words to be heard, the first of them most; `others` what is no word of those."""
+        if segment_samples % step_samples:
+            raise InputError(
+                f"config.train.length_samples is {segment_samples}; choose a multiple of {step_samples}, a step."
+            )
+        self.num_steps = num_steps
+        self._rows, self._seed = range(batch_size)[rows], seed
+        self._segment, self._step = segment_samples, step_samples
+        self._num_labels = len(pools[0].clips.label_names)
+        self._scene = functools.lru_cache(maxsize=len(self._rows) + 1)(
+            lambda row, number: rehearse(
+                np.random.default_rng([seed, row, number]), pools, others, SCENE_SEGMENTS * segment_samples
+            )
+        )
+        self._rate_hz = pools[0].clips.rate_hz
+
+    def __call__(self, start: int, stop: int) -> Iterator[Batch]:
+        """Batches `start` to `stop` (exclusive): a Batch whose label i32[B, N] and mask f32[B, N] are of each step, and
+        times f32[B, N, 2], see `targets`."""
+        for k in range(start, stop):
+            segments = [self._part(row, k + row) for row in self._rows]
+            audio, label, mask, times = (np.stack(parts) for parts in zip(*segments, strict=True))
+            length = np.full(len(self._rows), self._segment, np.int32)
+            yield Batch(audio=audio, length=length, label=label, mask=mask, times=times)
+
+    def _part(self, row: int, segment: int):
+        number, part = divmod(segment, SCENE_SEGMENTS)
+        scene, start = self._scene(row, number), part * self._segment
+        steps = self._segment // self._step
+        said = streams.targets(scene.words, start, steps, self._step, self._num_labels, self._rate_hz)
+        return (scene.audio[start : start + self._segment], *said)
+
+
+def rehearse(rng: np.random.Generator, pools: Sequence[Pool], others: Sequence[Pool], num_samples: int) -> Scene:
+    """One scene: words, other speech or nothing at all, spoken somewhere, recorded somehow."""
+    rate_hz = pools[0].clips.rate_hz
+    pool = pools[0] if len(pools) == 1 or rng.random() < 0.6 else pools[int(rng.integers(1, len(pools)))]
+    with_words, with_others = rng.random() < 0.85, rng.random() < 0.35
+    parts, words = _spoken(rng, pool, others, num_samples, with_words, with_others)
+    sound = streams.laid_out(parts, num_samples)
+    sound = streams.levelled(sound, [Word(0, at, at + len(part)) for at, part in parts], 0.0)
+
+    gains: list[Callable] = [functools.partial(corrupt.response, rng, filter_db=12.0)] if rng.random() < 0.8 else []
+    impulse = corrupt.room(rng, rate_hz) if rng.random() < 0.35 else None
+    if gains or impulse is not None:
+        sound = corrupt.filtered(sound, impulse, gains, rate_hz)
+        sound /= max(float(np.abs(sound).max()), 1e-5)
+    loudness = corrupt.power(np.concatenate([part for _, part in parts])) if parts else 0.02
+    for name in _noises(rng):
+        noise = streams.noise_of(name, rng, num_samples, pool.clips, pool.draw(rng, int(rng.integers(1, 7))))
+        easy_db = 10.0 if name in ("hum", "rumble", "clicks") else 0.0  # they leave most of a word alone
+        snr_db = rng.uniform(0, 35) - rng.uniform(0, easy_db)
+        sound += noise * np.float32(np.sqrt(loudness * 10 ** (-snr_db / 10)))
+    sound *= np.float32(10 ** (rng.uniform(-40, 0) / 20))
+    return Scene(streams.quantised(_coded(rng, sound, rate_hz), rng), tuple(words))
+
+
+def _noises(rng: np.random.Generator) -> list[str]:
+    return list(rng.choice(corrupt.TRAINED, rng.choice([0, 1, 2, 3], p=[0.25, 0.45, 0.2, 0.1]), replace=False))
+
+
+def _coded(rng: np.random.Generator, sound: np.ndarray, rate_hz: int) -> np.ndarray:
+    coding = rng.random()
+    if coding < 0.05:
+        return corrupt.eight_bit(sound)
+    if coding < 0.15:
+        return corrupt.mu_law(corrupt.filtered(sound, None, [corrupt.telephone], rate_hz))
+    if coding < 0.2:
+        return np.clip(sound * np.float32(rng.uniform(1, 4)), -1, 1)  # overdriven
+    if coding < 0.6:
+        return sound + rng.standard_normal(len(sound), np.float32) * np.float32(10 ** (rng.uniform(-90, -60) / 20))
+    return sound
+
+
+def _spoken(
+    rng: np.random.Generator, pool: Pool, others: Sequence[Pool], num_samples: int, with_words: bool, with_others: bool
+):
+    """[(start, f32[t])] of what is said, at most one at a time, and the words among it."""
+    parts: list[tuple[int, np.ndarray]] = []
+    words: list[Word] = []
+    if not (with_words or with_others):
+        return parts, words
+    rate_hz, clips = pool.clips.rate_hz, pool.clips
+    busy, mine, same_voice = rng.uniform(0.1, 1.2), pool.draw(rng, 40), rng.random() < 0.8
+    speed, tempo, trims = rng.uniform(-0.15, 0.15), rng.uniform(-0.35, 0.35), rng.random() < 0.5
+    paced = rng.random() < 0.6
+    at = round(rng.exponential(busy) * rate_hz)
+    while True:
+        is_word = with_words and not (with_others and rng.random() < 0.5)
+        index = mine[rng.integers(len(mine))] if same_voice else pool.draw(rng, 1)[0]
+        clip = clips[index] if is_word else _no_word(rng, clips[index], others)
+        faster = np.exp(speed + rng.normal(0, 0.03)), np.exp(tempo + rng.normal(0, 0.1)) if paced else 1.0
+        start, end = pool.span(index) if is_word else streams.span(clip, rate_hz, FLOOR_DB)
+        if trims:
+            margins = rng.integers(0, rate_hz // 20, 2)
+            first, last = max(0, start - margins[0]), min(len(clip), end + margins[1])
+            clip, start, end = clip[first:last], start - first, end - first
+        sound, places = played(clip.astype(np.float32) / 32768, *faster, (start, end))
+        sound = _faded(sound) * np.float32(10 ** (rng.normal(0, 2) / 20))
+        if at + len(sound) > num_samples - rate_hz // 3:
+            return parts, words
+        parts.append((at, sound))
+        if is_word:
+            words.append(Word(int(clips.label[index]), at + places[0], at + places[1]))
+        at += len(sound) + (0 if rng.random() < 0.3 else round(rng.exponential(busy) * rate_hz))
+
+
+def _no_word(rng: np.random.Generator, clip: np.ndarray, others: Sequence[Pool]) -> np.ndarray:
+    """i16[t] of speech in which none of the words is said: other words, or `clip` backwards or in the wrong order."""
+    kind = rng.random()
+    if others and kind < 0.6:
+        other = others[int(rng.integers(len(others)))]
+        return other.clips[other.draw(rng, 1)[0]]
+    if kind < 0.8:
+        return clip[::-1]
+    pieces = np.array_split(clip, rng.integers(3, 6))
+    order = rng.permutation(len(pieces))
+    return np.concatenate([pieces[i][::-1] if rng.random() < 0.5 else pieces[i] for i in order])
+
+
+def _faded(sound: np.ndarray) -> np.ndarray:
+    ramp = np.linspace(0, 1, min(40, len(sound) // 2 + 1), dtype=np.float32)
+    sound = sound.copy()
+    sound[: len(ramp)] *= ramp
+    sound[len(sound) - len(ramp) :] *= ramp[::-1]
+    return sound
+
+
+def played(
+    sound: np.ndarray, speed: float, tempo: float, places: tuple[int, int]
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """`sound` f32[t] `speed` times as fast and as high, then `tempo` times as fast at the same pitch, and where its
+    `places` are then. The tempo is changed by overlap-add of windows of 256 samples."""
+    if speed != 1:
+        position = np.arange(max(1, int(len(sound) / speed))) * speed
+        left = position.astype(np.int64)
+        fraction = (position - left).astype(np.float32)
+        sound = np.append(sound, np.float32(0))
+        sound = sound[left] * (1 - fraction) + sound[left + 1] * fraction
+    if tempo != 1:
+        hop, num_samples = 128, max(1, int(len(sound) / tempo))
+        windows = np.rint(tempo * hop * np.arange(num_samples // hop + 2)).astype(np.int64)  # where each begins
+        padded = np.pad(sound, (hop, int(windows[-1]) + 2 * hop))
+        pieces = np.lib.stride_tricks.sliding_window_view(padded, 2 * hop)[windows]
+        fade = np.square(np.sin(np.pi / 2 / hop * np.arange(2 * hop))).astype(np.float32)
+        faded = (pieces * fade).reshape(len(windows), 2, hop)
+        sound = (faded[:-1, 1] + faded[1:, 0]).reshape(-1)[:num_samples]
+    start, end = (min(round(place / speed / tempo), len(sound)) for place in places)
+    return sound, (start, end)

@@ -1,0 +1,218 @@
+"""Streams of spoken words, made on the fly from clips, and what a listener should say of them.
+
+A `Plan` says what is heard in a test: which clips, with which gaps, how loud, under which noise; `render` makes its
+sound. What a listener learns from is in `rehearsal`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from audiojax.data import corrupt
+from audiojax.types import Clips, InputError
+
+FRAME_SECONDS = 0.01
+# When a step should say that a word has ended, and when it may, in seconds after that end; see `targets`.
+SAYS, MAY_SAY = (0.04, 0.2), (-0.08, 0.28)
+
+
+class Word(NamedTuple):
+    """A word in a stream; it ends with the last frame within 30 dB of its clip's loudest."""
+
+    label: int
+    start: int  # samples
+    end: int
+
+
+class Scene(NamedTuple):
+    """A stretch of sound and the words in it."""
+
+    audio: np.ndarray  # i16[t]
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a scene is made of. The same plan and clips give the same sound."""
+
+    seed: int  # of the noise
+    clips: tuple[int, ...]  # in the order in which they are heard
+    gap_seconds: tuple[float, ...]  # before each clip, and after the last
+    peak_db: float = -10.0  # of the loudest sample that is a word's; full scale is 0
+    noise: str = "white"  # a key of `corrupt.NOISES`, or "babble"
+    snr_db: float | None = None  # of the words' power against the noise's; None is without noise
+    babble: tuple[int, ...] = field(default=())  # clips, which are played backwards
+
+
+def span(clip: np.ndarray, rate_hz: int, floor_db: float | None = None) -> tuple[int, int]:
+    """Where the word in `clip` i16[t] begins and ends, in samples: its first and last frame within 30 dB of its peak.
+
+    With `floor_db` frames less than that above the quietest tenth do not count, so that a noisy clip has ends too.
+    """
+    size = max(1, int(FRAME_SECONDS * rate_hz))
+    padded = np.pad(clip.astype(np.float32), (0, -len(clip) % size)).reshape(-1, size)
+    power_db = 10 * np.log10(np.mean(np.square(padded), axis=1) + 1e-3)
+    threshold = power_db.max() - 30
+    if floor_db is not None:
+        threshold = max(threshold, min(np.percentile(power_db, 10) + floor_db, power_db.max() - 12))
+    loud = np.flatnonzero(power_db >= threshold)
+    return int(loud[0]) * size, min(int(loud[-1] + 1) * size, len(clip))
+
+
+def render(plan: Plan, clips: Clips) -> Scene:
+    """The sound of `plan`: every clip whole and as it was recorded, one level for all, then the noise."""
+    rng, rate_hz = np.random.default_rng(plan.seed), clips.rate_hz
+    parts, words, at = [], [], 0
+    for gap, index in zip(plan.gap_seconds, plan.clips, strict=False):
+        clip = clips[index]
+        at += round(gap * rate_hz)
+        start, end = span(clip, rate_hz)
+        parts.append((at, clip.astype(np.float32) / 32768))
+        words.append(Word(int(clips.label[index]), at + start, at + end))
+        at += len(clip)
+    sound = laid_out(parts, at + round(plan.gap_seconds[-1] * rate_hz))
+    sound = levelled(sound, words, plan.peak_db)
+    if plan.snr_db is not None:
+        noise = noise_of(plan.noise, rng, len(sound), clips, plan.babble)
+        reference = speech_power(sound, words) if words else 10 ** ((plan.peak_db - 12) / 10)
+        sound = sound + noise * np.sqrt(reference * 10 ** (-plan.snr_db / 10))
+    return Scene(quantised(sound, rng), tuple(words))
+
+
+def laid_out(parts: Sequence[tuple[int, np.ndarray]], num_samples: int) -> np.ndarray:
+    """f32[num_samples]: each part f32[t] from its sample on."""
+    sound = np.zeros(num_samples, np.float32)
+    for at, part in parts:
+        kept = part[: max(0, num_samples - at)]
+        sound[at : at + len(kept)] += kept
+    return sound
+
+
+def levelled(sound: np.ndarray, words: Sequence[Word], peak_db: float) -> np.ndarray:
+    """`sound` with the loudest sample of its words at `peak_db`."""
+    peak = max((float(np.abs(sound[word.start : word.end]).max(initial=0.0)) for word in words), default=1.0)
+    return sound * np.float32(10 ** (peak_db / 20) / max(peak, 1e-5))
+
+
+def speech_power(sound: np.ndarray, words: Sequence[Word]) -> float:
+    """The mean power of the words in `sound`."""
+    return corrupt.power(np.concatenate([sound[word.start : word.end] for word in words]))
+
+
+def noise_of(name: str, rng: np.random.Generator, num_samples: int, clips: Clips, babble: Iterable[int]) -> np.ndarray:
+    """f32[num_samples] of mean power 1; raises InputError for a noise that does not exist."""
+    if name == "babble":
+        sound = np.zeros(num_samples, np.float32)
+        for index in babble:  # several talkers at once, each saying one clip backwards, over and over
+            clip = clips[index][::-1].astype(np.float32)
+            talk = np.resize(np.concatenate([clip, np.zeros(rng.integers(1, 4000))]), num_samples + len(clip))
+            start = rng.integers(len(clip))
+            sound += talk[start : start + num_samples] / np.sqrt(corrupt.power(clip))
+        return (sound / np.sqrt(corrupt.power(sound))).astype(np.float32)
+    if name not in corrupt.NOISES:
+        raise InputError(f"there is no noise {name!r}; choose one of {', '.join([*corrupt.NOISES, 'babble'])}.")
+    return corrupt.NOISES[name](rng, num_samples, clips.rate_hz)
+
+
+def quantised(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """i16 of `sound` in [-1, 1], with the dither that every converter has."""
+    dithered = sound * 32768 + rng.random(len(sound), np.float32) - 0.5
+    return np.clip(np.rint(dithered), -32768, 32767).astype(np.int16)
+
+
+def draw(
+    clips: Clips,
+    indices: np.ndarray,
+    *,
+    number: int,
+    seed: int,
+    snr_db: float | None = None,
+    noises: Sequence[str] = ("white", "pink", "brown", "babble", "hum", "siren"),
+) -> list[Plan]:
+    """`number` plans of strings of 1 to 8 words for a test: one speaker each, 30 % of the gaps none.
+
+    The strings do not hang on `snr_db`, so that noise is the one difference between two lists of one seed.
+    """
+    speakers = by_speaker(clips, indices)
+    plans = []
+    for i in range(number):
+        rng = np.random.default_rng([seed, i])
+        mine = speakers[rng.integers(len(speakers))]
+        chosen = rng.choice(mine, int(rng.integers(1, 9)))
+        gaps = np.where(rng.random(len(chosen)) < 0.3, 0.0, rng.exponential(0.5, len(chosen)))
+        gaps = [float(rng.uniform(0.3, 1.5)), *np.round(np.minimum(gaps[1:], 3.0), 3).tolist(), 1.0]
+        plans.append(
+            Plan(
+                seed=int(rng.integers(2**31)),
+                clips=tuple(chosen.tolist()),
+                gap_seconds=tuple(round(gap, 3) for gap in gaps),
+                peak_db=round(float(rng.uniform(-40, 0)), 1),
+                noise=str(noises[i % len(noises)]),
+                snr_db=snr_db,
+                babble=tuple(rng.choice(indices, 6).tolist()),
+            )
+        )
+    return plans
+
+
+def with_snr(plans: Sequence[Plan], snr_db: float | None) -> list[Plan]:
+    """The same strings under another noise level."""
+    return [replace(plan, snr_db=snr_db) for plan in plans]
+
+
+def by_speaker(clips: Clips, indices: np.ndarray) -> list[np.ndarray]:
+    """`indices` of each speaker."""
+    speakers = clips.speaker[indices]
+    return [indices[speakers == name] for name in np.unique(speakers)]
+
+
+def targets(words: Sequence[Word], start: int, num_steps: int, step_samples: int, num_labels: int, rate_hz: int):
+    """What each of `num_steps` steps after sample `start` should say, having heard its own sound.
+
+    Returns:
+        label i32[num_steps]: the word that has just ended, or `num_labels` for none;
+        mask f32[num_steps]: 0 where either answer would be right, just before and after that;
+        times f32[num_steps, 2]: seconds since that word began and ended.
+    """
+    heard = start + step_samples * np.arange(1, num_steps + 1)
+    label = np.full(num_steps, num_labels, np.int32)
+    mask, times = np.ones(num_steps, np.float32), np.zeros((num_steps, 2), np.float32)
+    for word in words:
+        since = (heard - word.end) / rate_hz
+        mask[(since > MAY_SAY[0]) & (since <= MAY_SAY[1]) & (label == num_labels)] = 0
+        says = (since > SAYS[0]) & (since <= SAYS[1])
+        label[says], mask[says] = word.label, 1
+        times[says] = (heard[says, None] - np.asarray([word.start, word.end])) / rate_hz
+    return label, mask, times
+
+
+def background(name: str, seed: int, seconds: float, clips: Clips, indices: np.ndarray) -> np.ndarray:
+    """i16[t]: nothing ("silence", digital at first and then with a microphone's own noise) or one of the noises, at
+    another level every 20 seconds; `clips` at `indices` babble."""
+    parts, rate_hz = [], clips.rate_hz
+    for number in range(-(-int(seconds) // 20)):
+        rng = np.random.default_rng([seed, number])
+        if name == "silence":
+            sound = rng.standard_normal(20 * rate_hz, np.float32) * np.float32(rng.choice([0, 1e-5, 1e-4, 1e-3]))
+            parts.append(np.rint(sound * 32768).astype(np.int16))
+            continue
+        sound = noise_of(name, rng, 20 * rate_hz, clips, rng.choice(indices, 6))
+        parts.append(quantised(sound * np.float32(10 ** (rng.uniform(-55, -15) / 20)), rng))
+    return np.concatenate(parts)[: int(seconds * rate_hz)]
+
+
+def chatter(seed: int, seconds: float, clips: Clips, indices: np.ndarray, *, backwards: bool = False) -> np.ndarray:
+    """i16[t]: the clips at `indices`, `backwards` if so wished, one after the other with pauses, each as loud as
+    people are."""
+    rng, num_samples, rate_hz = np.random.default_rng(seed), int(seconds * clips.rate_hz), clips.rate_hz
+    sound, at = rng.standard_normal(num_samples, np.float32) * np.float32(1e-4), 0
+    while True:
+        clip = clips[rng.choice(indices)][:: -1 if backwards else 1].astype(np.float32)
+        clip *= np.float32(10 ** (rng.uniform(-35, -3) / 20) / max(float(np.abs(clip).max()), 1.0))
+        at += round(rng.exponential(0.5) * rate_hz)
+        if at + len(clip) > num_samples:
+            return quantised(sound, rng)
+        sound[at : at + len(clip)] += clip
+        at += len(clip)

@@ -1,0 +1,74 @@
+"""From what a listening network says at every step to events: one for each word, as soon as it is sure."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Event(NamedTuple):
+    """A word that was heard. Times are of the stream, whose first sample is at 0."""
+
+    label: str
+    start_seconds: float
+    end_seconds: float
+    emitted_seconds: float  # how much sound it took
+    probability: float
+
+
+class Evidence(NamedTuple):
+    """What a decoder remembers of its streams."""
+
+    scores: jax.Array  # f32[B, labels + 1] in [0, 1], averages over the last steps; the last one is of no word
+    armed: jax.Array  # bool[B]: the last event's word is over
+
+
+class Decision(NamedTuple):
+    """What a decoder says after one step."""
+
+    label: jax.Array  # i32[B], -1 for no event
+    probability: jax.Array  # f32[B]
+    began_seconds: jax.Array  # f32[B], before the end of the step
+    ended_seconds: jax.Array  # f32[B], likewise
+
+    def event(self, at: Any, now_seconds: float, label_names: Sequence[str]) -> Event:
+        """The event at index `at` of the decisions, which have been fetched, at a step that ended at `now_seconds`."""
+        end = max(0.0, now_seconds - float(self.ended_seconds[at]))
+        start = min(end, max(0.0, now_seconds - float(self.began_seconds[at])))
+        times = (round(seconds, 3) for seconds in (start, end, now_seconds))
+        return Event(label_names[int(self.label[at])], *times, float(self.probability[at]))
+
+
+class Decoder(NamedTuple):
+    """Its settings; they are numbers, so that other ones compile nothing anew.
+
+    A step's probabilities go into running averages. A word whose average passes `threshold` is an event, and there is
+    no other until the words' averages have together fallen below a third of that.
+    """
+
+    threshold: float = 0.5
+    keep: float = 0.7  # how much of an average the next step leaves
+
+    def fresh(self, num_streams: int, num_labels: int) -> Evidence:
+        """Nothing heard yet: all is no word."""
+        scores = jnp.zeros((num_streams, num_labels + 1)).at[:, -1].set(1.0)
+        return Evidence(scores, jnp.ones(num_streams, jnp.bool_))
+
+    def decide(self, evidence: Evidence, said: jax.Array) -> tuple[Evidence, Decision]:
+        """Takes in what was `said` at a step, f32[B, labels + 3] (see `models.gru.GRU.listens`)."""
+        scores = self.keep * evidence.scores + (1 - self.keep) * jax.nn.softmax(said[:, :-2])
+        words = scores[:, :-1]
+        label = jnp.argmax(words, axis=1).astype(jnp.int32)
+        best = jnp.max(words, axis=1)
+        event = evidence.armed & (best > self.threshold)
+        armed = jnp.where(event, False, evidence.armed | (words.sum(axis=1) < self.threshold / 3))
+        share = best / jnp.maximum(words.sum(axis=1), 1e-6)  # which word, given that it is one
+        decision = Decision(
+            jnp.where(event, label, -1), share * jnp.maximum(best, 1 - scores[:, -1]), said[:, -2], said[:, -1]
+        )
+        return Evidence(scores, armed), decision
+
+    def decide_all(self, evidence: Evidence, said: jax.Array) -> tuple[Evidence, Decision]:
+        """Takes in N steps, f32[B, N, labels + 3]; the decisions are [N, B]."""
+        return jax.lax.scan(self.decide, evidence, said.swapaxes(0, 1))

@@ -1,0 +1,230 @@
+"""Says which digits are spoken while they are spoken: in sound files, at a microphone, in raw samples on stdin.
+
+Files have any format, rate and length, and each is heard afresh. For stdin, samples are 16 bit, little-endian, mono:
+
+  arecord -q -t raw -f S16_LE -r 16000 | python -m audiojax.listen -
+
+Ctrl-C ends it and says all that was heard. Bad files get a sentence on stderr, and exit code 1 after the good ones.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from audiojax import command, runlog
+from audiojax.data.phonemes import DIGITS
+from audiojax.data.sources import sound_blocks
+from audiojax.decoder import Event
+from audiojax.stream import Recognizer
+from audiojax.types import InputError, one_line
+
+BLOCK_SECONDS = 0.1  # what is read at once; of stdin at most
+_STDIN = 0
+_LONG_SECONDS = 30.0  # a file that gets a progress bar
+_METER_DB = 60.0  # below full scale, where the level meter begins
+_METER_WIDTH = 30
+_SEGMENTS = (  # of the digits, as a pocket calculator draws them
+    "┏━┓   ╻ ╺━┓ ╺━┓ ╻ ╻ ┏━╸ ┏━╸ ╺━┓ ┏━┓ ┏━┓",
+    "┃ ┃   ┃ ┏━┛ ╺━┫ ┗━┫ ┗━┓ ┣━┓   ┃ ┣━┫ ┗━┫",
+    "┗━┛   ╹ ┗━╸ ╺━┛   ╹ ╺━┛ ┗━┛   ╹ ┗━┛ ╺━┛",
+)
+
+Blocks = Iterator[tuple[np.ndarray, int, float | None]]  # i16[t], its rate in Hz, the seconds of all if there is an end
+
+
+class Moment(NamedTuple):
+    """What is known after one more block of sound."""
+
+    events: list[Event]
+    level_db: float  # of the block, 0 is full scale
+    seconds: float
+    total_seconds: float | None  # None where there is no end
+    guess: str  # the likeliest word just now, "" for none
+    probability: float  # of it
+
+
+class Listening:
+    """One input as it is heard, moment by moment: iterate over it."""
+
+    def __init__(self, recognizer: Recognizer, name: str, blocks: Blocks):
+        self.name, self.heard = name, list[str]()
+        self._recognizer, self._blocks = recognizer, blocks
+
+    def __iter__(self) -> Iterator[Moment]:
+        self._recognizer.reset()
+        seconds, total_seconds = 0.0, None
+        for samples, rate_hz, total_seconds in self._blocks:
+            events = self._recognizer.feed(samples, rate_hz)
+            seconds += len(samples) / rate_hz
+            yield self._moment(events, samples, seconds, total_seconds)
+        yield self._moment(self._recognizer.flush(), np.zeros(1, np.int16), seconds, total_seconds)
+
+    def summary(self) -> str:
+        """All that was heard, as in "heard: 4 7 1"."""
+        said = [str(DIGITS.index(label)) if label in DIGITS else label for label in self.heard]
+        return f"heard: {' '.join(said) or 'nothing'}"
+
+    def _moment(self, events: list[Event], samples: np.ndarray, seconds: float, total: float | None) -> Moment:
+        self.heard += [event.label for event in events]
+        level = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) / 32768 if len(samples) else 0.0
+        names, probabilities = (*self._recognizer.label_names, ""), self._recognizer.probabilities
+        best = int(np.argmax(probabilities))
+        level_db = 20 * float(np.log10(max(level, 1e-6)))
+        return Moment(events, level_db, seconds, total, names[best], float(probabilities[best]))
+
+
+def main(argv: list[str]) -> int:
+    parser = command.parser("listen", __doc__ or "")
+    parser.add_argument("--workdir", type=Path, help="a folder that training a listener printed; default: ours")
+    parser.add_argument("--mic", action="store_true", help="listen to the microphone")
+    parser.add_argument("--rate", type=int, metavar="HZ", help="of the samples on stdin; default: 16000")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a word")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="a sound file, or - for stdin")
+    args = parser.parse_args(argv)
+    inputs = _inputs(args.files, args.mic, args.rate)
+    command.setup_jax()
+    recognizer = Recognizer.from_workdir(args.workdir)
+    bad = 0
+    for name, blocks in inputs:
+        listening = Listening(recognizer, name, blocks)
+        try:
+            _show(listening, as_json=args.json, titled=len(inputs) > 1)
+        except InputError as error:
+            sentence = str(error) if name in str(error) else f"{name}: {error}"
+            print(f"audiojax: {sentence}", file=sys.stderr)
+            bad += 1
+        except KeyboardInterrupt as interrupt:
+            print(listening.summary(), file=sys.stderr if args.json else sys.stdout, flush=True)
+            return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
+    return 1 if bad else 0
+
+
+def _inputs(files: Sequence[str], mic: bool, rate_hz: int | None) -> list[tuple[str, Blocks]]:
+    """Each input's name with its sound."""
+    if mic == bool(files):
+        raise InputError("what to hear is not clear; give sound files, or - for stdin, or --mic.")
+    if rate_hz is not None and "-" not in files:
+        raise InputError(f"--rate {rate_hz} is of samples on stdin, which none of the inputs is; leave it out.")
+    if rate_hz is not None and rate_hz <= 0:
+        raise InputError(f"--rate is {rate_hz}; give the rate in Hz of the samples on stdin.")
+    if "-" in files and os.isatty(_STDIN):
+        raise InputError("stdin is a terminal; send it samples: arecord -q -t raw -f S16_LE -r 16000 | ... listen -")
+    if mic:
+        return [("microphone", _microphone())]
+    return [
+        ("stdin", _stdin(rate_hz or 16_000)) if file == "-" else (file, sound_blocks(file, BLOCK_SECONDS))
+        for file in files
+    ]
+
+
+def _stdin(rate_hz: int) -> Blocks:
+    """Samples as soon as they are there."""
+    most, rest = 2 * max(1, round(BLOCK_SECONDS * rate_hz)), b""
+    while content := os.read(_STDIN, most):
+        content = rest + content
+        whole = len(content) // 2 * 2
+        rest = content[whole:]
+        yield np.frombuffer(content[:whole], "<i2").astype(np.int16), rate_hz, None
+
+
+def _microphone() -> Blocks:
+    """The default microphone at its own rate, which is looked for at once."""
+    try:
+        import sounddevice
+    except ImportError:
+        raise InputError("--mic needs an extra: pip install -e '.[mic]'.") from None
+    except OSError:
+        raise InputError("--mic needs the library PortAudio; install it, as in apt install libportaudio2.") from None
+    try:
+        rate_hz = int(sounddevice.query_devices(kind="input")["default_samplerate"])
+    except (sounddevice.PortAudioError, ValueError) as error:
+        raise InputError(f"--mic finds no microphone ({one_line(error)}); connect one, or give files.") from None
+
+    def blocks() -> Blocks:
+        try:
+            with sounddevice.InputStream(samplerate=rate_hz, channels=1, dtype="int16") as microphone:
+                while True:
+                    yield microphone.read(rate_hz // 50)[0][:, 0], rate_hz, None
+        except sounddevice.PortAudioError as error:
+            raise InputError(f"the microphone cannot be heard ({one_line(error)}); see to it, or give files.") from None
+
+    return blocks()
+
+
+def _show(listening: Listening, *, as_json: bool, titled: bool) -> None:
+    """Hears an input to its end, and tells of it: on a screen, or a line an event."""
+    if runlog.has_screen() and not as_json:
+        _draw(listening, titled)
+        return
+    if titled and not as_json:
+        print(f"{listening.name}:", flush=True)
+    for moment in _with_bar(listening):
+        for event in moment.events:
+            print(_as_json(listening.name, event) if as_json else _as_line(event), flush=True)
+
+
+def _with_bar(listening: Listening) -> Iterator[Moment]:
+    """The moments; those of a long file with a bar on stderr, where that is a terminal and stdout another place."""
+    if sys.stdout.isatty() or not sys.stderr.isatty():
+        yield from listening
+        return
+    with runlog.progress(f"listening to {listening.name}", "seconds") as report:
+        for moment in listening:
+            if moment.total_seconds is not None and moment.total_seconds > _LONG_SECONDS:
+                report(int(moment.seconds), int(moment.total_seconds))
+            yield moment
+
+
+def _as_json(name: str, event: Event) -> str:
+    digit = {"digit": DIGITS.index(event.label)} if event.label in DIGITS else {}
+    return json.dumps({"file": name, **digit, **event._asdict()})
+
+
+def _as_line(event: Event) -> str:
+    delay = event.emitted_seconds - event.end_seconds
+    return f"{event.start_seconds:9.2f} s  {event.label:<8}{event.probability:>7.1%}  {delay:.2f} s after its end"
+
+
+def _draw(listening: Listening, titled: bool) -> None:
+    """Events as they come, above them that pass; below: the level, what it may be just now, and all digits, large."""
+    with runlog.Screen() as screen:
+        if titled:
+            screen.say(f"{listening.name}:")
+        try:
+            for moment in listening:
+                for event in moment.events:
+                    screen.say(_as_line(event))
+                screen.draw([*_instruments(listening.name, moment), *_large(listening.heard, screen.width)])
+        finally:
+            screen.draw(_large(listening.heard, screen.width))
+    print(listening.summary(), flush=True)
+
+
+def _instruments(name: str, moment: Moment) -> list[tuple[str, str]]:
+    filled = round(_METER_WIDTH * min(1.0, max(0.0, 1 + moment.level_db / _METER_DB)))
+    total = f" of {moment.total_seconds:.1f}" if moment.total_seconds else ""
+    guess = f"{moment.guess} {moment.probability:.0%}" if moment.guess else "no word just now"
+    style = "green" if moment.level_db < -3 else "bold red"
+    return [
+        (f"{name}, {moment.seconds:.1f}{total} s", "dim"),
+        (f"{'█' * filled}{'░' * (_METER_WIDTH - filled)} {moment.level_db:4.0f} dB", style),
+        (guess, "yellow" if moment.guess else "dim"),
+    ]
+
+
+def _large(labels: Sequence[str], width: int) -> list[tuple[str, str]]:
+    """The last digits that `width` columns have room for; of other words one line."""
+    if not all(label in DIGITS for label in labels):
+        return [(" ".join(labels)[-width:], "bold")]
+    at = [4 * DIGITS.index(label) for label in labels[-max(1, width // 5) :]]
+    return [("  ".join(row[i : i + 3] for i in at), "bold") for row in _SEGMENTS]
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,214 @@
+"""What is to be known of a listener: errors a word, delays, false alarms an hour, and the trade between them."""
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.stats
+
+from audiojax import hearing, plots, prepare
+from audiojax.data import splits, streams
+from audiojax.data.disk import write_text
+from audiojax.decoder import Decoder
+from audiojax.hearing import Match
+from audiojax.trained import Trained
+from audiojax.types import Clips, Progress
+
+SNRS_DB = (None, 20.0, 10.0, 5.0, 0.0)
+BACKGROUNDS = ("silence", "white", "pink", "brown", "hum", "rumble", "clicks", "babble", "siren")
+ROW_SECONDS = 300.0  # of the long sounds, which are heard side by side
+THRESHOLDS = np.round(np.concatenate([np.arange(0.1, 0.9, 0.05), [0.9, 0.93, 0.96]]), 3)
+
+
+class Ear:
+    """A listener and its words, to be asked about many sounds."""
+
+    def __init__(self, run: Trained):
+        self.run, self.names, self.rate_hz = run, run.label_names, run.config.data.rate_hz
+        self.decoder = Decoder(**run.config.decoder)
+        self._step_seconds = run.model.step_samples / self.rate_hz
+
+    def said(self, sounds: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return hearing.hear(self.run.model, self.run.variables, sounds)
+
+    def events(self, said: Sequence[np.ndarray], decoder: Decoder | None = None) -> list[list]:
+        return hearing.events(decoder or self.decoder, said, self.names, self._step_seconds)
+
+    def matches(self, scenes: Sequence[streams.Scene], said: Sequence[np.ndarray], decoder: Decoder | None = None):
+        """The matches of each scene."""
+        heard = self.events(said, decoder)
+        return [hearing.match(scene.words, found, self.names) for scene, found in zip(scenes, heard, strict=True)]
+
+
+def report(
+    run: Trained, clips: Clips, indices: np.ndarray, *, num_strings: int, hours: float, progress: Progress
+) -> dict[str, Any]:
+    """All that is known of a listener on strings of the clips at `indices`, on these alone, and on what is no word.
+
+    Args:
+        num_strings: at each noise level; the same strings at all of them.
+        hours: of each kind of sound without a word.
+    """
+    ear, plans = Ear(run), streams.draw(clips, indices, number=num_strings, seed=1)
+    kinds = _wordless(run, clips, indices)
+    total, done = 2 * len(SNRS_DB) + 1 + len(kinds), 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        progress(done, total)
+
+    strings, clean = {}, None
+    for snr_db in SNRS_DB:
+        scenes = [streams.render(plan, clips) for plan in streams.with_snr(plans, snr_db)]
+        said = ear.said([scene.audio for scene in scenes])
+        clean = clean or (scenes, said)
+        step()
+        long = _joined(scenes)
+        name = "clean" if snr_db is None else f"{snr_db:g} dB"
+        strings[name] = {
+            "reset": _errors(ear, ear.matches(scenes, said)),
+            "never_reset": _errors(ear, ear.matches(long, ear.said([scene.audio for scene in long]))),
+        }
+        step()
+    alone = indices[:: max(1, len(indices) // 2000)]
+    isolated = _isolated(ear, clips, alone)
+    step()
+    alarms, wordless = {}, {}
+    for name, sound in kinds.items():
+        rows = max(1, round(hours * 3600 / ROW_SECONDS))
+        said = ear.said([sound(seed, min(ROW_SECONDS, hours * 3600)) for seed in range(rows)])
+        wordless[name], count = said, sum(map(len, ear.events(said)))
+        alarms[name] = _alarms(count, hours)
+        step()
+    assert clean
+    return {
+        "strings": strings,
+        "num_strings": num_strings,
+        "isolated": isolated,
+        "false_alarms": alarms,
+        "hours": hours,
+        "curve": _curve(ear, *clean, wordless, hours),
+    }
+
+
+def _wordless(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str, Callable[[int, float], np.ndarray]]:
+    """{kind: (seed, seconds) -> i16[t]} of sounds in which no word is."""
+
+    def noise(name: str) -> Callable[[int, float], np.ndarray]:
+        return lambda seed, seconds: streams.background(name, seed, seconds, clips, indices)
+
+    sounds: dict[str, Callable] = {name: noise(name) for name in BACKGROUNDS}
+    sounds["reversed words"] = lambda seed, seconds: streams.chatter(seed, seconds, clips, indices, backwards=True)
+    for maker in run.config.streams.phrases:
+        phrases = prepare.load_phrases(run.config, maker, "test")
+        sounds[f"{maker} speech"] = functools.partial(streams.chatter, clips=phrases, indices=np.arange(len(phrases)))
+    return sounds
+
+
+def _joined(scenes: Sequence[streams.Scene], parts: int = hearing.ROWS) -> list[streams.Scene]:
+    """The scenes one after the other, as `parts` long ones: a listener hears them without a reset."""
+    long = []
+    for group in (scenes[i::parts] for i in range(min(parts, len(scenes)))):
+        words, at = [], 0
+        for scene in group:
+            words += [streams.Word(label, at + start, at + end) for label, start, end in scene.words]
+            at += len(scene.audio)
+        long.append(streams.Scene(np.concatenate([scene.audio for scene in group]), tuple(words)))
+    return long
+
+
+def _errors(ear: Ear, matches: Sequence[Sequence[Match]]) -> dict[str, Any]:
+    flat = [match for scene in matches for match in scene]
+    confusion = hearing.confusion_of(flat, ear.names)
+    errors, late = hearing.errors_of(confusion), hearing.delays(flat, ear.rate_hz, ear.names)
+    return {
+        "digit_error_rate": errors.rate,
+        **errors._asdict(),
+        "delay_median_seconds": float(np.median(late)) if len(late) else None,
+        "delay_95_seconds": float(np.percentile(late, 95)) if len(late) else None,
+        "confusion": confusion.tolist(),
+    }
+
+
+def _isolated(ear: Ear, clips: Clips, indices: np.ndarray) -> dict[str, Any]:
+    """Each clip alone, with silence behind it: its first event is the answer."""
+    quiet = np.zeros(clips.rate_hz // 2, np.int16)
+    heard = ear.events(ear.said([np.concatenate([clips[i], quiet]) for i in indices]))
+    right = sum(
+        found[:1] != [] and found[0].label == ear.names[clips.label[i]] for i, found in zip(indices, heard, strict=True)
+    )
+    return {"accuracy": right / len(indices), "clips": len(indices), "none": sum(not found for found in heard)}
+
+
+def _alarms(count: int, hours: float) -> dict[str, float]:
+    """How many there were, an hour, and the rate that is not exceeded with 95 % confidence (Poisson)."""
+    return {
+        "events": count,
+        "per_hour": count / hours,
+        "bound": float(scipy.stats.chi2.ppf(0.95, 2 * count + 2) / 2 / hours),
+    }
+
+
+def _curve(ear: Ear, scenes: Sequence[streams.Scene], said: Sequence[np.ndarray], wordless: dict, hours: float) -> dict:
+    """Misses among clean words against false alarms an hour, over thresholds."""
+    rows = []
+    for threshold in THRESHOLDS.tolist():
+        decoder = ear.decoder._replace(threshold=threshold)
+        flat = [match for scene in ear.matches(scenes, said, decoder) for match in scene]
+        errors = hearing.errors_of(hearing.confusion_of(flat, ear.names))
+        alarms = {name: sum(map(len, ear.events(heard, decoder))) / hours for name, heard in wordless.items()}
+        rows.append(
+            {
+                "threshold": threshold,
+                "misses": (errors.deletions + errors.substitutions) / max(errors.words, 1),
+                "digit_error_rate": errors.rate,
+                "alarms_per_hour": alarms,
+            }
+        )
+    return {"points": rows, "threshold": ear.decoder.threshold}
+
+
+def tell(
+    run: Trained,
+    clips: Clips,
+    split: splits.Split,
+    part: str,
+    workdir: Path,
+    *,
+    num_strings: int,
+    hours: float,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Scores `part` of the split, draws the curve, writes `listening_PART.json`; returns what it holds."""
+    about = {"workdir": str(workdir), "source": clips.source, "split": part, "step": run.step}
+    result: dict[str, Any] = about | report(
+        run, clips, getattr(split, part), num_strings=num_strings, hours=hours, progress=progress
+    )
+    plots.misses_and_alarms(result["curve"], f"{clips.source}, {part}", workdir / "plots" / f"listening_{part}.png")
+    write_text(workdir / f"listening_{part}.json", json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def show(result: dict[str, Any]) -> str:
+    """The tables that people read."""
+    lines = ["noise    digit errors   sub   del   ins  words   delay, median  95 %   never reset"]
+    for name, both in result["strings"].items():
+        of, carried = both["reset"], both["never_reset"]
+        late = [
+            f"{1000 * of[key]:4.0f} ms" if of[key] is not None else "-"
+            for key in ("delay_median_seconds", "delay_95_seconds")
+        ]
+        lines.append(
+            f"{name:<8} {of['digit_error_rate']:11.2%} {of['substitutions']:6d}{of['deletions']:6d}{of['insertions']:6d}"
+            f"{of['words']:7,d} {late[0]:>15}{late[1]:>9} {carried['digit_error_rate']:11.2%}"
+        )
+    alone = result["isolated"]
+    lines += ["", f"clips alone: {alone['accuracy']:.2%} of {alone['clips']:,} have the right first event"]
+    lines += ["", f"without a word, {result['hours']:g} hours of each    events  an hour   at most (95 %)"]
+    for name, of in result["false_alarms"].items():
+        lines.append(f"  {name:<36} {of['events']:6d} {of['per_hour']:8.2f} {of['bound']:12.2f}")
+    return "\n".join(lines)

@@ -1,0 +1,110 @@
+"""A network as StableHLO, with its parameters, which jax alone runs: no flax, and none of this package.
+
+Whatever length a recurrent network's sound has, the program is one: its `step` is scanned. What a stream remembers is a
+dictionary of arrays, as in the ONNX graphs, so that neither needs our `Carry`.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import export
+
+from audiojax.models.gru import GRU, Carry
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+Parts = dict[str, jax.Array]
+
+
+def carry_shapes(model: GRU) -> dict[str, tuple[int, ...]]:
+    """The parts of a stream's memory that this network uses, by name, without the batch axis; they begin as zeros."""
+    start: Carry = jax.eval_shape(lambda: model.apply({}, 1, method="initial_carry"))
+    shapes = {name: x.shape[1:] for name, x in _named(start).items()}
+    unused = set() if shapes["context"][0] else {"context"}
+    unused |= set() if model.normalise == "running" else {"level"}
+    unused |= {"total", "weight"} if model.readout == "last" else set()
+    return {name: shape for name, shape in shapes.items() if name not in unused}
+
+
+def step_function(model: GRU, variables: dict) -> Callable[[Parts, jax.Array], tuple[Parts, jax.Array]]:
+    """(carry, audio [B, step_samples] in 16-bit units) -> (carry, outputs f32[B, n]) of `GRU.step`."""
+    names = carry_shapes(model)
+
+    def step(parts: Parts, audio: jax.Array) -> tuple[Parts, jax.Array]:
+        start = _named(model.apply(variables, audio.shape[0], method="initial_carry")) | parts
+        hidden = tuple(start[f"hidden_{i}"] for i in range(model.num_layers))
+        before = Carry(start["context"], start["level"], hidden, start["total"], start["weight"])
+        carry, said = model.apply(variables, before, audio, method="step")
+        return {name: x for name, x in _named(carry).items() if name in names}, said
+
+    return step
+
+
+def classifier_function(model: nn.Module, variables: dict) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """(audio [B, T] in 16-bit units, zero right-padded, its length i32[B]) -> outputs f32[B, n]."""
+    if not isinstance(model, GRU):
+        return lambda audio, length: model.apply(variables, audio, length)
+    size, step, shapes = model.step_samples, step_function(model, variables), carry_shapes(model)
+    num_outputs = model.num_labels + 3 * model.listens
+
+    def classify(audio: jax.Array, length: jax.Array) -> jax.Array:
+        num_rows, num_samples = audio.shape
+        whole = jnp.pad(audio, ((0, 0), (0, -num_samples % size)))
+        hops = whole.reshape(num_rows, -(-num_samples // size), size).swapaxes(0, 1)
+        steps = -(-(length if model.mask_padding else jnp.full_like(length, num_samples)) // size)
+
+        def hear(state: tuple[Parts, jax.Array], new: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+            parts, said = step(state[0], new[1])
+            return (parts, jnp.where((new[0] < steps)[:, None], said, state[1])), None
+
+        start = {name: jnp.zeros((num_rows, *shape)) for name, shape in shapes.items()}
+        number = jnp.arange(hops.shape[0], dtype=jnp.int32)
+        return jax.lax.scan(hear, (start, jnp.zeros((num_rows, num_outputs))), (number, hops))[0][1]
+
+    return classify
+
+
+def classifier(model: nn.Module, variables: dict, length_samples: int) -> bytes:
+    """A program of audio f32[B, T] in 16-bit units and its length i32[B], for any B; and T, or else `length_samples`.
+
+    It takes floats, so that it has a gradient with respect to the sound; convert 16-bit samples with `astype`.
+    """
+    rows, samples = export.symbolic_shape("batch, samples")
+    arguments = (
+        jax.ShapeDtypeStruct((rows, samples if isinstance(model, GRU) else length_samples), jnp.float32),
+        jax.ShapeDtypeStruct((rows,), jnp.int32),
+    )
+    return _serialised(classifier_function(model, variables), arguments, derivatives=1)
+
+
+def step(model: GRU, variables: dict) -> bytes:
+    """A program of a carry, {name: f32[B, ...]} as `carry_shapes` has them, and audio i16[B, step_samples]."""
+    (rows,) = export.symbolic_shape("batch")
+    parts = {name: jax.ShapeDtypeStruct((rows, *shape), jnp.float32) for name, shape in carry_shapes(model).items()}
+    audio = jax.ShapeDtypeStruct((rows, model.step_samples), jnp.int16)
+    return _serialised(step_function(model, variables), (parts, audio), derivatives=0)
+
+
+def _named(carry: Carry) -> Parts:
+    hidden = {f"hidden_{i}": x for i, x in enumerate(carry.hidden)}
+    return {"context": carry.context, "level": carry.level, **hidden, "total": carry.total, "weight": carry.weight}
+
+
+def _serialised(function: Callable, arguments: tuple, derivatives: int) -> bytes:
+    with _without_places():
+        exported = export.export(jax.jit(function), platforms=PLATFORMS)(*arguments)
+        return bytes(exported.serialize(vjp_order=derivatives))
+
+
+@contextlib.contextmanager
+def _without_places() -> Iterator[None]:
+    """Programs do not say where on this machine their source lies: whoever exports the same network gets the same."""
+    before = jax.config.values["jax_traceback_in_locations_limit"]
+    jax.config.update("jax_traceback_in_locations_limit", 0)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_traceback_in_locations_limit", before)

@@ -1,0 +1,55 @@
+"""A listener: the recurrent network on endless streams, which says each word as it ends.
+
+python -m audiojax.main --config configs/listen.py
+python -m audiojax.main --config configs/listen.py:audiomnist --config.data.root=DIR
+"""
+
+from audiojax.config import base, parse_arg, shrink
+
+NUM_EPOCHS = {"synthetic": 4, "fsdd": 10, "audiomnist": 20, "folder": 10, "espeak": 4}
+MADE = {"audiomnist": ("synthetic", "espeak")}  # voices that are heard beside the recorded ones
+PHRASES = {"audiomnist": ("synthetic", "espeak")}
+
+
+def get_config(arg: str = ""):
+    choice = parse_arg(arg)
+    config = base(choice)
+    config.model = dict(
+        name="gru",
+        frontend="logmel",
+        window_samples=200,
+        hop_samples=80,
+        num_bands=40,
+        low_hz=50.0,
+        high_hz=4000.0,
+        normalise="running",
+        cell="gru",
+        features=144,
+        num_layers=2,
+        memory_frames=0,
+        dropout=0.1,
+        readout="last",
+        mask_padding=True,
+        stack_frames=2,
+        dense=144,
+        listens=True,
+    )
+    config.train.update(
+        num_epochs=NUM_EPOCHS[choice.source],
+        batch_size=32,
+        length_samples=32_000,  # of a segment, after which the parameters learn and the stream goes on
+        average_decay=0.999,
+    )
+    config.optimizer.update(algorithm="adam", learning_rate=2e-3, warmup_steps=200, clip_norm=1.0)
+    if choice.source == "audiomnist":  # of the made voices
+        config.synthetic.update(num_voices=60, num_takes=6)
+    config.streams.update(steps_per_epoch=500, num_strings=128)
+    config.streams.voices, config.streams.phrases = (
+        MADE.get(choice.source, ()),
+        PHRASES.get(choice.source, ("synthetic",)),
+    )
+    if choice.runlocal:
+        shrink(config)
+        config.streams.update(steps_per_epoch=3, num_strings=4, phrases=())
+        config.train.update(batch_size=4)
+    return config
