@@ -36,8 +36,8 @@ class Decision(NamedTuple):
         """The event at index `at` of the decisions, which have been fetched, at a step that ended at `now_seconds`."""
         end = max(0.0, now_seconds - float(self.ended_seconds[at]))
         start = min(end, max(0.0, now_seconds - float(self.began_seconds[at])))
-        times = (round(seconds, 3) for seconds in (start, end, now_seconds))
-        return Event(label_names[int(self.label[at])], *times, float(self.probability[at]))
+        start, end, now = (round(seconds, 3) for seconds in (start, end, now_seconds))
+        return Event(label_names[int(self.label[at])], start, end, now, float(self.probability[at]))
 
 
 class Decoder(NamedTuple):

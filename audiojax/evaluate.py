@@ -184,9 +184,7 @@ def main(argv: list[str]) -> None:
         if args.json:
             print(json.dumps(result))
             return
-        print(
-            f"{args.workdir}, {args.checkpoint} checkpoint (step {run.step}), strings of {clips.source}'s {args.split} clips"
-        )
+        print(f"{args.workdir}, {args.checkpoint} checkpoint (step {run.step}), {clips.source}'s {args.split} clips")
         print(listener_report.show(result))
         return
     result, written = tell(run, clips, split, args.split, args.workdir)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.special
 from flax import linen as nn
 
 from audiojax.data.streams import Plan, Scene, Word, draw, targets
@@ -146,7 +147,9 @@ def score(
     for scene, part, found in zip(scenes, said, heard, strict=True):
         confusion += confusion_of(match(scene.words, found, label_names), label_names)
         label, mask, _ = targets(scene.words, 0, len(part), model.step_samples, len(label_names), rate_hz)
-        loss += float(Metrics.of(part[:, :-2], label, mask).loss_sum)
+        logits = part[:, :-2].astype(np.float64)  # in numpy: a shape for each scene would be a program for each
+        right = np.take_along_axis(logits, label[:, None], axis=1)[:, 0]
+        loss += float(np.sum((scipy.special.logsumexp(logits, axis=1) - right) * mask))
         steps += float(mask.sum())
     return Metrics(np.asarray(loss / steps * confusion.sum(), np.float32), confusion)
 

@@ -116,7 +116,8 @@ def create_state(
         variables = model.init(key, audio, length)
         params, statistics = variables["params"], variables.get("batch_stats", {})
         average = params if averaged else {}
-        carry, num_outputs = {}, num_labels
+        carry: Any = {}
+        num_outputs = num_labels
         if listens(model):
             carry = model.apply(variables, batch_size, method="initial_carry")
             num_outputs = num_labels + 1

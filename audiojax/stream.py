@@ -6,7 +6,7 @@ remembered does not grow.
 
 import functools
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -99,14 +99,15 @@ class Recognizers:
         num_streams: int,
         *,
         rate_hz: int,
-        decoder: Decoder = Decoder(),
+        decoder: Decoder | None = None,
     ):
         """`model` is one that listens, see `models.gru.GRU`, for sound of `rate_hz`."""
         self.rate_hz, self.step_samples = rate_hz, model.step_samples
         self.label_names, self.num_streams = label_names, num_streams
-        self._model, self._variables, self._decoder = model, variables, decoder
+        self._model, self._variables, self._decoder = model, variables, decoder or Decoder()
         self._fresh = _Listening(
-            model.apply(variables, num_streams, method="initial_carry"), decoder.fresh(num_streams, len(label_names))
+            model.apply(variables, num_streams, method="initial_carry"),
+            self._decoder.fresh(num_streams, len(label_names)),
         )
         self._listening = self._fresh
         self._slots: list[_Slot | None] = [None] * num_streams
@@ -286,7 +287,7 @@ def _advance(
     model: nn.Module, variables: dict, decoder: Decoder, listening: _Listening, audio: jax.Array, active: jax.Array
 ) -> tuple[_Listening, Decision, jax.Array]:
     """One step of all streams; those that are not `active` stay as they are."""
-    carry, said = model.apply(variables, listening.carry, audio, method="step")
+    carry, said = cast(Any, model.apply(variables, listening.carry, audio, method="step"))
     evidence, decision = Decoder(*decoder).decide(listening.evidence, said)
     heard = _choose(active, _Listening(carry, evidence), listening)
     return heard, decision, jax.nn.softmax(said[:, :-2])

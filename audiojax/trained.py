@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import linen as nn
+from flax import traverse_util
 from ml_collections import ConfigDict
 
 from audiojax import analysis, checkpoint, models
@@ -39,6 +40,24 @@ class Trained:
         return cls(
             config, data, model, jax.device_put(variables), step, _read_temperatures(workdir).get(str(step), 1.0)
         )
+
+    @classmethod
+    def packaged(cls) -> "Trained":
+        """The listener that comes with the package; `audiojax/listener/MODEL_CARD.md` says what it is."""
+        folder = Path(__file__).parent / "listener"
+        config, data = configs.load(folder)
+        model = models.build(**config.model, num_labels=len(data["label_names"]), rate_hz=config.data.rate_hz)
+        with np.load(folder / "parameters.npz") as saved:
+            variables = traverse_util.unflatten_dict({tuple(name.split("/")): saved[name] for name in saved})
+        return cls(config, data, model, jax.device_put(variables), data["step"])
+
+    def write_packaged(self, folder: Path) -> None:
+        """Keeps what `packaged` reads: the config, and the variables as 32-bit floats."""
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {"config": self.config.to_dict(), "data": self.data | {"step": self.step}}
+        write_text(folder / "config.json", json.dumps(content, indent=2) + "\n")
+        flat = traverse_util.flatten_dict(jax.device_get(self.variables), sep="/")
+        np.savez_compressed(folder / "parameters.npz", **flat)
 
     @property
     def listens(self) -> bool:

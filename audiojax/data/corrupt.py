@@ -57,9 +57,8 @@ def clicks(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarr
     for start in rng.integers(num_samples, size=1 + rng.poisson(1.5 * num_samples / rate_hz)):
         width = max(2, int(np.exp(rng.uniform(np.log(0.0005), np.log(0.03))) * rate_hz))
         burst = rng.standard_normal(6 * width) * np.exp(-np.arange(6 * width) / width)
-        tone = np.cos(
-            2 * np.pi * np.exp(rng.uniform(np.log(150), np.log(0.45 * rate_hz))) / rate_hz * np.arange(6 * width)
-        )
+        pitch_hz = np.exp(rng.uniform(np.log(150), np.log(0.45 * rate_hz)))
+        tone = np.cos(2 * np.pi * pitch_hz / rate_hz * np.arange(6 * width))
         burst = (burst * tone if rng.random() < 0.5 else burst) * 10 ** (rng.uniform(-25, 0) / 20)
         kept = min(len(burst), num_samples - start)
         sound[start : start + kept] += burst[:kept]
@@ -69,11 +68,9 @@ def clicks(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarr
 def siren(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
     """A tone that wails up and down, and its overtones. Never trained on: what a listener does with the unknown."""
     time = np.arange(num_samples) / rate_hz
-    pitch_hz = rng.uniform(500, 900) * 2 ** (
-        0.5 * np.sin(2 * np.pi * rng.uniform(0.3, 1.5) * time + rng.uniform(0, 6.28))
-    )
-    phase = 2 * np.pi * np.cumsum(pitch_hz) / rate_hz
-    return _unit(sum(np.sin(k * phase) / k for k in (1, 2, 3)))
+    wail = np.sin(2 * np.pi * rng.uniform(0.3, 1.5) * time + rng.uniform(0, 6.28))
+    phase = 2 * np.pi * np.cumsum(rng.uniform(500, 900) * 2 ** (0.5 * wail)) / rate_hz
+    return _unit(np.sum([np.sin(k * phase) / k for k in (1, 2, 3)], axis=0))
 
 
 NOISES: dict[str, Noise] = {

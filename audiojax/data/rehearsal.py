@@ -66,7 +66,7 @@ class Endless:
                 f"config.train.length_samples is {segment_samples}; choose a multiple of {step_samples}, a step."
             )
         self.num_steps = num_steps
-        self._rows, self._seed = range(batch_size)[rows], seed
+        self._rows, self._pools = range(batch_size)[rows], pools
         self._segment, self._step = segment_samples, step_samples
         self._num_labels = len(pools[0].clips.label_names)
         self._scene = functools.lru_cache(maxsize=len(self._rows) + 1)(
@@ -98,7 +98,7 @@ def rehearse(rng: np.random.Generator, pools: Sequence[Pool], others: Sequence[P
     rate_hz = pools[0].clips.rate_hz
     pool = pools[0] if len(pools) == 1 or rng.random() < 0.6 else pools[int(rng.integers(1, len(pools)))]
     with_words, with_others = rng.random() < 0.85, rng.random() < 0.35
-    parts, words = _spoken(rng, pool, others, num_samples, with_words, with_others)
+    parts, words = spoken(rng, pool, others, num_samples, with_words, with_others)
     sound = streams.laid_out(parts, num_samples)
     sound = streams.levelled(sound, [Word(0, at, at + len(part)) for at, part in parts], 0.0)
 
@@ -134,7 +134,7 @@ def _coded(rng: np.random.Generator, sound: np.ndarray, rate_hz: int) -> np.ndar
     return sound
 
 
-def _spoken(
+def spoken(
     rng: np.random.Generator, pool: Pool, others: Sequence[Pool], num_samples: int, with_words: bool, with_others: bool
 ):
     """[(start, f32[t])] of what is said, at most one at a time, and the words among it."""

@@ -141,13 +141,16 @@ def draw(
         rng = np.random.default_rng([seed, i])
         mine = speakers[rng.integers(len(speakers))]
         chosen = rng.choice(mine, int(rng.integers(1, 9)))
-        gaps = np.where(rng.random(len(chosen)) < 0.3, 0.0, rng.exponential(0.5, len(chosen)))
-        gaps = [float(rng.uniform(0.3, 1.5)), *np.round(np.minimum(gaps[1:], 3.0), 3).tolist(), 1.0]
+        between = np.where(rng.random(len(chosen) - 1) < 0.3, 0.0, rng.exponential(0.5, len(chosen) - 1))
         plans.append(
             Plan(
                 seed=int(rng.integers(2**31)),
                 clips=tuple(chosen.tolist()),
-                gap_seconds=tuple(round(gap, 3) for gap in gaps),
+                gap_seconds=(
+                    round(float(rng.uniform(0.3, 1.5)), 3),
+                    *np.round(np.minimum(between, 3), 3).tolist(),
+                    1.0,
+                ),
                 peak_db=round(float(rng.uniform(-40, 0)), 1),
                 noise=str(noises[i % len(noises)]),
                 snr_db=snr_db,

@@ -1,0 +1,178 @@
+"""The recogniser: the same sound gives the same events for any chunking, rate and company, and for ever."""
+
+import jax
+import numpy as np
+import pytest
+
+from audiojax import hearing, models, stream
+from audiojax.data.signal import Resampler
+from audiojax.decoder import Decoder, Event
+from audiojax.stream import Recognizer, Recognizers
+from audiojax.types import InputError
+
+NAMES = ("x", "y", "z")
+EAGER = Decoder(threshold=0.34, keep=0.5)  # so that a network that learnt nothing says something
+
+
+@pytest.fixture(scope="module")
+def net():
+    model = models.build(
+        name="gru", num_labels=3, rate_hz=8000, features=16, num_layers=2, normalise="running", readout="last",
+        stack_frames=2, dense=12, listens=True,
+    )  # fmt: skip
+    audio = np.random.default_rng(0).normal(0, 3000, (2, 8000)).astype(np.int16)
+    variables = jax.jit(model.init)(jax.random.key(0), audio, np.full(2, 8000, np.int32))
+    _, moved = model.apply(variables, audio, np.full(2, 8000, np.int32), train=True, mutable=["batch_stats"])
+    params = variables["params"]
+    louder = {**params, "logits": jax.tree.map(lambda x: 40 * x, params["logits"])}
+    return model, {"params": louder, **moved}
+
+
+def sound(seconds: float = 6.0, seed: int = 1) -> np.ndarray:
+    """i16[t]: bursts of coloured noise, by which even a network that learnt nothing changes its mind."""
+    rng = np.random.default_rng(seed)
+    parts = [
+        rng.normal(0, 10 ** rng.uniform(0, 4), 2400) @ np.eye(2400)
+        if rng.random() < 0.5
+        else np.cumsum(rng.normal(0, 99, 2400))
+        for _ in range(round(seconds / 0.3))
+    ]
+    return np.clip(np.concatenate(parts), -32768, 32767).astype(np.int16)
+
+
+def recognizers(net, num_streams: int = 1) -> Recognizers:
+    return Recognizers(*net, NAMES, num_streams, rate_hz=8000, decoder=EAGER)
+
+
+def alike(heard: list[Event], expected: list[Event]) -> bool:
+    """The same words at the same steps; probabilities and times to the order of float32 sums."""
+    assert [event[:1] + event[3:4] for event in heard] == [event[:1] + event[3:4] for event in expected]
+    np.testing.assert_allclose([event[1:] for event in heard], [event[1:] for event in expected], atol=2e-3)
+    return True
+
+
+def whole(net, audio: np.ndarray, rate_hz: int = 8000) -> list[Event]:
+    one = Recognizer(recognizers(net))
+    return one.feed(audio, rate_hz) + one.flush()
+
+
+@pytest.mark.parametrize("chunk_samples", [1, 7, 80, 441, 8000])
+def test_chunks_of_any_size_give_the_same_events(net, chunk_samples):
+    audio = sound(2.4)
+    expected, one, heard = whole(net, audio), Recognizer(recognizers(net)), []
+    assert len(expected) >= 3
+    for start in range(0, len(audio), chunk_samples):
+        heard += one.feed(audio[start : start + chunk_samples])
+    assert heard + one.flush() == expected
+
+
+@pytest.mark.parametrize("rate_hz", [16_000, 44_100, 48_000])
+def test_other_rates_give_the_same_events_however_they_are_cut(net, rate_hz):
+    audio = Resampler(8000, rate_hz).feed(sound().astype(np.float32) / 32768)
+    expected, one, heard, rng, at = (
+        whole(net, audio, rate_hz),
+        Recognizer(recognizers(net)),
+        [],
+        np.random.default_rng(0),
+        0,
+    )
+    assert len(expected) >= 3
+    while at < len(audio):
+        size = int(rng.integers(1, 3000))
+        heard += one.feed(audio[at : at + size], rate_hz)
+        at += size
+    assert heard + one.flush() == expected
+
+
+def test_events_are_those_of_the_whole_sound_at_once(net):
+    audio = sound()
+    audio = audio[: len(audio) // 160 * 160]
+    said = hearing.hear(*net, [audio, audio[: 160 * 40]])
+    expected = hearing.events(EAGER, said, NAMES, 0.02)
+    heard = Recognizer(recognizers(net)).feed(audio)
+    assert len(heard) >= 3 and alike(heard, expected[0])
+    assert all(event.start_seconds <= event.end_seconds <= event.emitted_seconds for event in heard)
+
+
+def test_streams_do_not_hear_each_other_and_come_and_go_without_compiling(net):
+    many, sounds = recognizers(net, 4), [sound(3.0, seed) for seed in range(6)]
+    expected = [whole(net, audio) for audio in sounds]
+    programs = stream._advance._cache_size()
+    first, second = many.connect(), many.connect()
+    heard: dict[int, list[Event]] = {first: [], second: []}
+    for start in range(0, 24_000, 700):
+        many.push(first, sounds[0][start : start + 700])
+        many.push(second, sounds[1][start : start + 700])
+        for slot, event in many.advance():
+            heard[slot].append(event)
+    assert alike(heard[first] + many.flush(first), expected[0])
+    many.leave(first)
+    third, fourth, fifth = many.connect(), many.connect(), many.connect()
+    assert many.connect() is None and third == first
+    for slot, audio in zip((third, fourth, fifth), sounds[2:5], strict=True):
+        many.push(slot, audio)
+    late = many.advance()
+    for slot, answer in zip((third, fourth, fifth), expected[2:5], strict=True):
+        assert alike([event for of, event in late if of == slot] + many.flush(slot), answer)
+    assert alike(heard[second] + many.flush(second), expected[1])
+    assert stream._advance._cache_size() == programs
+
+
+def test_a_reset_forgets_all(net):
+    one, audio = Recognizer(recognizers(net)), sound()
+    first = one.feed(audio) + one.flush()
+    one.reset()
+    assert one.seconds == 0
+    assert one.feed(audio) + one.flush() == first
+
+
+def test_memory_does_not_grow(net):
+    many = recognizers(net)
+    slot = many.connect()
+    for _ in range(50):
+        many.push(slot, np.zeros(12_345, np.int16), 44_100)
+        many.advance()
+    held = many._stream(slot)
+    assert held.num_waiting < 160 and len(held.waiting) == 1 and len(held.resampler._kept) < 2000
+
+
+def test_what_cannot_be_heard_is_refused_or_made_harmless(net):
+    one = Recognizer(recognizers(net))
+    with pytest.raises(InputError, match="the sample rate is 5 Hz; give one from 1000 to 768000"):
+        one.feed(np.zeros(9, np.int16), 5)
+    one.feed(np.asarray([np.nan, np.inf, -np.inf, 9e9] * 200, np.float32), 16_000)
+    assert np.isfinite(one.probabilities).all()
+    with pytest.raises(InputError, match="the stream's rate is 16000 Hz and cannot become 8000 Hz"):
+        one.feed(np.zeros(9, np.int16), 8000)
+
+
+def test_a_run_that_does_not_listen_is_refused(trained_run):
+    with pytest.raises(InputError, match=r"config.model.name is 'audionet' .* --config configs/listen.py"):
+        Recognizers.from_workdir(trained_run)
+
+
+def said_of(*labels: int) -> np.ndarray:
+    """f32[1, n, 6]: what a network says that is sure at each step of one of NAMES, or of none (3)."""
+    said = np.full((1, len(labels), 6), -9.0, np.float32)
+    said[0, np.arange(len(labels)), labels] = 9.0
+    said[..., -2:] = (0.5, 0.1)
+    return said
+
+
+@pytest.mark.parametrize(
+    "labels, expected",
+    [
+        ([3] * 5 + [1] * 8 + [3] * 9, "y"),
+        ([3] * 5 + [1] * 8 + [3] * 9 + [1] * 8 + [3] * 3, "yy"),
+        ([3] * 5 + [1] * 4 + [3] + [1] * 4 + [3] * 9, "y"),  # a moment's doubt is no second word
+        ([3] * 5 + [1] * 3 + [2] * 5 + [3] * 9, "y"),  # nor is a change of mind
+        ([3] * 5 + [1] + [3] * 9, ""),
+        ([3] * 20, ""),
+    ],
+)
+def test_a_word_is_said_once(labels, expected):
+    [found] = hearing.events(Decoder(), list(said_of(*labels)), NAMES, 0.02)
+    assert "".join(event.label for event in found) == expected
+    for event in found:
+        assert event.end_seconds == pytest.approx(event.emitted_seconds - 0.1, abs=1e-3)
+        assert event.start_seconds == pytest.approx(max(0, event.emitted_seconds - 0.5), abs=1e-3)
