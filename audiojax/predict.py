@@ -1,7 +1,8 @@
 """Says which word a sound file holds: wav, flac, ogg, any sample rate, any length.
 
-For a network trained on one length a longer clip is cut to its loudest part, and that is said. Bad files get a
-sentence on stderr, and exit code 1 after the good ones were answered.
+For a network trained on one length a longer clip is cut to its loudest part, and that is said. A listener, which is
+what comes with the package, answers with the first word that it hears, or with nothing. Bad files get a sentence on
+stderr, and exit code 1 after the good ones were answered.
 """
 
 import json
@@ -11,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from audiojax import command
+from audiojax import command, hearing
 from audiojax.data.batches import prefetch
 from audiojax.data.phonemes import DIGITS
 from audiojax.data.signal import loudest_part
 from audiojax.data.sources import read_sound
+from audiojax.decoder import Decoder
 from audiojax.trained import Trained
 from audiojax.types import Clips, InputError
 
@@ -28,6 +30,12 @@ def classify(run: Trained, paths: Sequence[str | Path]) -> Iterator[dict | Input
     rate_hz, train = run.config.data.rate_hz, run.config.train
     for group in prefetch(([(path, _read(path, rate_hz)) for path in group] for group in groups), size=1):
         sounds = [sound for _, sound in group if isinstance(sound, np.ndarray)]
+        if run.listens:
+            answers = iter(_first_words(run, sounds))
+            yield from (
+                sound if isinstance(sound, InputError) else {"file": str(path)} | next(answers) for path, sound in group
+            )
+            continue
         if not (run.model.any_length and train.bucket_samples):
             sounds = [loudest_part(sound, train.length_samples) for sound in sounds]
         clips = Clips.unlabelled(sounds, rate_hz)
@@ -41,6 +49,25 @@ def classify(run: Trained, paths: Sequence[str | Path]) -> Iterator[dict | Input
                 yield _answer(run, path, next(probabilities)) | {"seconds": len(sound) / rate_hz, "cut": bool(cut)}
 
 
+def _first_words(run: Trained, sounds: Sequence[np.ndarray]) -> Iterator[dict]:
+    """What a listener answers to each sound i16[t]: the first event, or nothing."""
+    rate_hz, silence = run.config.data.rate_hz, np.zeros(run.config.data.rate_hz // 2, np.int16)
+    said = hearing.hear(run.model, run.variables, [np.concatenate([sound, silence]) for sound in sounds])
+    step_seconds = run.model.step_samples / rate_hz
+    for sound, events in zip(
+        sounds, hearing.events(Decoder(**run.config.decoder), said, run.label_names, step_seconds), strict=True
+    ):
+        about = {"trained_on": run.data["source"], "seconds": len(sound) / rate_hz, "cut": False}
+        if events:
+            yield _named(events[0].label) | events[0]._asdict() | about
+        else:
+            yield {"label": None, "probability": None} | about
+
+
+def _named(label: str) -> dict:
+    return {"digit": DIGITS.index(label), "label": label} if label in DIGITS else {"label": label}
+
+
 def _read(path: str | Path, rate_hz: int) -> np.ndarray | InputError:
     try:
         return read_sound(path, rate_hz)
@@ -50,30 +77,41 @@ def _read(path: str | Path, rate_hz: int) -> np.ndarray | InputError:
 
 def _answer(run: Trained, path: str | Path, probabilities: np.ndarray) -> dict:
     label = run.label_names[int(probabilities.argmax())]
-    digit = {"digit": DIGITS.index(label)} if label in DIGITS else {}
     return {
         "file": str(path),
-        **digit,
-        "label": label,
+        **_named(label),
         "trained_on": run.data["source"],
         "probability": float(probabilities.max()),
         "probabilities": probabilities.tolist(),
     }
 
 
+def _line(answer: dict, label_names: Sequence[str]) -> str:
+    if answer["label"] is None:
+        return f"{'nothing':<8} {'':>11}  {'':<20} {answer['file']}"
+    if "probabilities" in answer:
+        order = np.argsort(answer["probabilities"])[::-1]
+        beside = f"{label_names[order[1]]} {answer['probabilities'][order[1]]:.1%}"
+    else:
+        beside = f"{answer['start_seconds']:.2f} - {answer['end_seconds']:.2f} s"
+    return f"{answer['label']:<8} {answer['probability']:>11.1%}  {beside:<20} {answer['file']}"
+
+
 def main(argv: list[str]) -> int:
     parser = command.parser("predict", __doc__ or "")
-    parser.add_argument("--workdir", type=Path, required=True, help="the folder that training printed")
+    parser.add_argument(
+        "--workdir", type=Path, help="the folder that training printed (default: the packaged listener)"
+    )
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
     parser.add_argument("--json", action="store_true", help="print one JSON object a file")
     parser.add_argument("files", nargs="+", metavar="FILE")
     args = parser.parse_args(argv)
     command.setup_jax()
-    run = Trained.load(args.workdir, args.checkpoint)
+    run = Trained.load(args.workdir, args.checkpoint) if args.workdir else Trained.packaged()
     longest_seconds = run.config.train.length_samples / run.config.data.rate_hz
     if not args.json:
         print(f"trained on {run.data['source']}, {args.checkpoint} checkpoint (step {run.step})")
-        print("word     probability  second best          file")
+        print(f"word     probability  {'from - to' if run.listens else 'second best':<20} file")
     bad = 0
     for answer in classify(run, args.files):
         if isinstance(answer, InputError):
@@ -86,9 +124,7 @@ def main(argv: list[str]) -> int:
         if args.json:
             print(json.dumps(answer), flush=True)
             continue
-        order = np.argsort(answer["probabilities"])[::-1]
-        second = f"{run.label_names[order[1]]} {answer['probabilities'][order[1]]:.1%}"
-        print(f"{answer['label']:<8} {answer['probability']:>11.1%}  {second:<20} {answer['file']}", flush=True)
+        print(_line(answer, run.label_names), flush=True)
     return 1 if bad else 0
 
 

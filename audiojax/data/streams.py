@@ -4,13 +4,16 @@ A `Plan` says what is heard in a test: which clips, with which gaps, how loud, u
 sound. What a listener learns from is in `rehearsal`.
 """
 
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from audiojax.data import corrupt
+from audiojax.data.disk import write_text
 from audiojax.types import Clips, InputError
 
 FRAME_SECONDS = 0.01
@@ -219,3 +222,31 @@ def chatter(seed: int, seconds: float, clips: Clips, indices: np.ndarray, *, bac
             return quantised(sound, rng)
         sound[at : at + len(clip)] += clip
         at += len(clip)
+
+
+def write_plans(path: Path, plans: Sequence[Plan], clips: Clips) -> None:
+    """Keeps a test's strings as JSON, one a line: seeds, levels and the names of clips, no sound."""
+    names = [Path(name).stem for name in clips.path]
+    rows = [
+        asdict(plan) | {"clips": [names[i] for i in plan.clips], "babble": [names[i] for i in plan.babble]}
+        for plan in plans
+    ]
+    write_text(path, "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+
+
+def read_plans(path: Path, clips: Clips) -> list[Plan]:
+    """The strings that `write_plans` kept. Raises InputError for a clip that is not there."""
+    index = {Path(name).stem: i for i, name in enumerate(clips.path)}
+    try:
+        return [
+            Plan(
+                **row
+                | {name: tuple(index[clip] for clip in row[name]) for name in ("clips", "babble")}
+                | {"gap_seconds": tuple(row["gap_seconds"])}
+            )
+            for row in json.loads(path.read_text())
+        ]
+    except KeyError as error:
+        raise InputError(
+            f"{path} needs the clip {error}, which {clips.source} lacks; give the whole data set."
+        ) from None

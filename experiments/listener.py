@@ -1,0 +1,191 @@
+"""The listener under its protocol: errors a word, delays, false alarms, an hour without a reset, rooms, and speed.
+
+  python -m experiments.listener lists --audiomnist DIR --fsdd DIR       draws the test strings (once, before training)
+  python -m experiments.listener develop --workdir RUN --audiomnist DIR --fsdd DIR
+                       validation speakers and FSDD's development speakers: what a recipe may be chosen by
+  python -m experiments.listener test --workdir RUN --audiomnist DIR --fsdd DIR --hours 10
+                       what is reported
+
+Without --workdir it is the listener that comes with the package. The strings are those of experiments/strings.
+"""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from audiojax import command, hearing, listener_report, prepare
+from audiojax.data import corrupt, splits, streams
+from audiojax.data.disk import write_text
+from audiojax.data.streams import Scene, Word
+from audiojax.listener_report import Ear
+from audiojax.stream import Recognizer, Recognizers
+from audiojax.trained import Trained
+from audiojax.types import Clips
+from experiments.transfer import DEVELOPMENT
+
+STRINGS = Path(__file__).parent / "strings"
+NUM_STRINGS = 500
+ROOM_SECONDS = 6.0
+
+
+def load(source: str, root: str) -> tuple[Clips, splits.Split]:
+    """A data set and fold 0 of it; FSDD's development speakers are its validation, and its test the other four."""
+    parser = command.parser("listener", "")
+    arguments = [f"--config=configs/listen.py:{source}", f"--config.data.root={root}"]
+    _, config = command.parse_with_config(parser, arguments)
+    clips = prepare.load_clips(config)
+    if source == "fsdd":
+        development = np.isin(clips.speaker, DEVELOPMENT["fsdd"])
+        return clips, splits.Split(np.empty(0, int), np.flatnonzero(development), np.flatnonzero(~development))
+    return clips, splits.make(clips, name="folds", fold=0, seed=0)
+
+
+def in_a_room(clips: Clips, index: int, seed: int) -> Scene:
+    """One quiet word (peak -30 dBFS) somewhere in six seconds of a room with clicks, rumble and a microphone's hiss."""
+    rng, rate_hz, clip = np.random.default_rng(seed), clips.rate_hz, clips[index]
+    num_samples = round(ROOM_SECONDS * rate_hz)
+    at = int(rng.integers(rate_hz // 2, num_samples - len(clip) - rate_hz))
+    start, end = streams.span(clip, rate_hz)
+    words = [Word(int(clips.label[index]), at + start, at + end)]
+    dry = streams.laid_out([(at, clip.astype(np.float32) / 32768)], num_samples)
+    wet = streams.levelled(corrupt.filtered(dry, corrupt.room(rng, rate_hz), [], rate_hz), words, -30.0)
+    voice = streams.speech_power(wet, words)
+    for name, snr_db in (
+        ("rumble", rng.uniform(-5, 15)),
+        ("clicks", rng.uniform(0, 15)),
+        ("pink", rng.uniform(15, 30)),
+    ):
+        noise = streams.noise_of(name, rng, num_samples, clips, ())
+        wet = wet + noise * np.float32(np.sqrt(voice * 10 ** (-snr_db / 10)))
+    return Scene(streams.quantised(wet, rng), tuple(words))
+
+
+def exactly_one(ear: Ear, clips: Clips, indices: np.ndarray) -> dict[str, float]:
+    """The share of rooms with one event and the right one, with none, with more than one."""
+    chosen = np.random.default_rng(5).choice(indices, NUM_STRINGS)
+    scenes = [in_a_room(clips, int(index), seed) for seed, index in enumerate(chosen)]
+    heard = ear.events(ear.said([scene.audio for scene in scenes]))
+    right = [len(e) == 1 and e[0].label == ear.names[s.words[0].label] for e, s in zip(heard, scenes, strict=True)]
+    return {
+        "one and right": np.mean(right),
+        "none": np.mean([not e for e in heard]),
+        "several": np.mean([len(e) > 1 for e in heard]),
+    }
+
+
+def one_hour(ear: Ear, clips: Clips, plans: list) -> dict[str, float]:
+    """Digit error rates of the first and of the last ten minutes of an hour of strings, heard without a reset."""
+    scenes, seconds, at = [], 0.0, 0
+    while seconds < 3600:
+        scenes.append(streams.render(plans[at % len(plans)], clips))
+        seconds, at = seconds + len(scenes[-1].audio) / clips.rate_hz, at + 1
+    [long] = listener_report._joined(scenes, parts=1)
+    [heard] = ear.events(ear.said([long.audio]))
+    rates = {}
+    for name, first, last in (("first ten minutes", 0, 600), ("last ten minutes", 3000, 3600)):
+        words = [word for word in long.words if first <= word.end / clips.rate_hz < last]
+        mine = [event for event in heard if first <= event.end_seconds < last]
+        rates[name] = hearing.errors_of(hearing.confusion_of(hearing.match(words, mine, ear.names), ear.names)).rate
+    return rates
+
+
+def speed(run: Trained, audio: np.ndarray) -> dict[str, float]:
+    """Milliseconds for 20 ms of sound: one stream at 16 kHz in chunks of 20 ms, and 500 at once, each."""
+    one = Recognizer(Recognizers.from_run(run))
+    chunks = [np.repeat(audio[i : i + 160], 2) for i in range(0, len(audio) - 160, 160)][:1500]
+    times = []
+    for chunk in chunks:
+        start = time.perf_counter()
+        one.feed(chunk, 16_000)
+        times.append(time.perf_counter() - start)
+    many, rounds = Recognizers.from_run(run, 500), []
+    for _ in range(500):
+        many.connect()
+    for chunk in chunks[:100]:
+        start = time.perf_counter()
+        for slot in range(500):
+            many.push(slot, chunk[:160])
+        many.advance()
+        rounds.append(time.perf_counter() - start)
+    return {"one stream": 1000 * float(np.median(times)), "one of 500": 2 * float(np.median(rounds))}
+
+
+def score(run: Trained, part: str, audiomnist: str, fsdd: str, hours: float) -> dict:
+    """Everything; `part` is "validation" or "test"."""
+    ear, result = Ear(run), {}
+    for source, root in (("fsdd", fsdd), ("audiomnist", audiomnist)):
+        clips, split = load(source, root)
+        indices = getattr(split, part)
+        plans = streams.read_plans(STRINGS / f"{source}-{part}.json", clips)
+        for snr_db in (None, 20.0, 10.0, 5.0, 0.0):
+            scenes = [streams.render(plan, clips) for plan in streams.with_snr(plans, snr_db)]
+            matches = ear.matches(scenes, ear.said([scene.audio for scene in scenes]))
+            name = "clean" if snr_db is None else f"{snr_db:g} dB"
+            result[f"{source}, {name}"] = of = listener_report._errors(ear, matches)
+            late = f"{1000 * of['delay_median_seconds']:.0f}, {1000 * of['delay_95_seconds']:.0f} ms"
+            print(
+                f"{source:<11}{name:<6} digit error rate {of['digit_error_rate']:7.2%}  "
+                f"s {of['substitutions']} d {of['deletions']} i {of['insertions']} of {of['words']:,}   delay {late}",
+                flush=True,
+            )
+        result[f"{source}, rooms"] = rooms = exactly_one(ear, clips, indices)
+        print(f"{source:<11}rooms  " + "  ".join(f"{name} {share:.1%}" for name, share in rooms.items()), flush=True)
+        alone = result[f"{source}, alone"] = listener_report._isolated(
+            ear, clips, indices[:: max(1, len(indices) // 2000)]
+        )
+        print(
+            f"{source:<11}alone  first event right {alone['accuracy']:.2%} of {alone['clips']:,}, none {alone['none']}",
+            flush=True,
+        )
+    result["one hour"] = one_hour(ear, clips, plans)
+    print(
+        "one hour never reset: " + ", ".join(f"{name} {rate:.2%}" for name, rate in result["one hour"].items()),
+        flush=True,
+    )
+    result["false alarms"], result["hours"] = {}, hours
+    rows = max(1, round(hours * 3600 / listener_report.ROW_SECONDS))
+    for name, sound in listener_report._wordless(run, clips, indices).items():
+        seconds = min(listener_report.ROW_SECONDS, hours * 3600)
+        count = sum(
+            len(e)
+            for seed in range(0, rows, hearing.ROWS)
+            for e in ear.events(ear.said([sound(s, seconds) for s in range(seed, min(rows, seed + hearing.ROWS))]))
+        )
+        result["false alarms"][name] = of = listener_report._alarms(count, hours)
+        print(
+            f"{name:<16} {of['events']:5d} false alarms in {hours:g} h: {of['per_hour']:.2f} an hour, at most {of['bound']:.2f}",
+            flush=True,
+        )
+    result["milliseconds for 20 ms"] = fast = speed(run, streams.render(plans[0], clips).audio)
+    print("20 ms of sound take " + ", ".join(f"{value:.3f} ms ({name})" for name, value in fast.items()))
+    return result
+
+
+def main(argv: list[str]) -> None:
+    parser = command.parser("listener", __doc__ or "")
+    parser.add_argument("what", choices=("lists", "develop", "test"))
+    parser.add_argument("--workdir", type=Path)
+    parser.add_argument("--audiomnist", required=True)
+    parser.add_argument("--fsdd", required=True)
+    parser.add_argument("--hours", type=float, default=0.5)
+    parser.add_argument("--out", type=Path, help="where the results are to lie, as JSON")
+    args = parser.parse_args(argv)
+    command.setup_jax()
+    if args.what == "lists":
+        for source in ("audiomnist", "fsdd"):
+            clips, split = load(source, getattr(args, source))
+            for part, seed in (("validation", 11), ("test", 12)):
+                plans = streams.draw(clips, getattr(split, part), number=NUM_STRINGS, seed=seed)
+                streams.write_plans(STRINGS / f"{source}-{part}.json", plans, clips)
+        return
+    run = Trained.load(args.workdir) if args.workdir else Trained.packaged()
+    part = "test" if args.what == "test" else "validation"
+    result = score(run, part, args.audiomnist, args.fsdd, args.hours)
+    if args.out:
+        write_text(args.out, json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    command.run(main)
