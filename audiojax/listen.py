@@ -174,7 +174,7 @@ def _with_bar(listening: Listening) -> Iterator[Moment]:
     if sys.stdout.isatty() or not sys.stderr.isatty():
         yield from listening
         return
-    with runlog.progress(f"listening to {listening.name}", "seconds") as report:
+    with runlog.progress(f"listening to {Path(listening.name).name}", "seconds") as report:
         for moment in listening:
             if moment.total_seconds is not None and moment.total_seconds > _LONG_SECONDS:
                 report(int(moment.seconds), int(moment.total_seconds))
@@ -196,11 +196,13 @@ def _draw(listening: Listening, titled: bool) -> None:
     with runlog.Screen() as screen:
         if titled:
             screen.say(f"{listening.name}:")
+        screen.draw(_instruments(listening.name, Moment([], -_METER_DB, 0.0, None, "", 0.0)))
         try:
             for moment in listening:
                 for event in moment.events:
                     screen.say(_as_line(event))
-                screen.draw([*_instruments(listening.name, moment), *_large(listening.heard, screen.width)])
+                large = _large(listening.heard, screen.width)
+                screen.draw([*_instruments(listening.name, moment), ("", ""), *large])
         finally:
             screen.draw(_large(listening.heard, screen.width))
     print(listening.summary(), flush=True)
@@ -213,17 +215,19 @@ def _instruments(name: str, moment: Moment) -> list[tuple[str, str]]:
     style = "green" if moment.level_db < -3 else "bold red"
     return [
         (f"{name}, {moment.seconds:.1f}{total} s", "dim"),
-        (f"{'█' * filled}{'░' * (_METER_WIDTH - filled)} {moment.level_db:4.0f} dB", style),
+        (f"{'█' * filled}{'░' * (_METER_WIDTH - filled)} {max(moment.level_db, -_METER_DB):4.0f} dB", style),
         (guess, "yellow" if moment.guess else "dim"),
     ]
 
 
 def _large(labels: Sequence[str], width: int) -> list[tuple[str, str]]:
     """The last digits that `width` columns have room for; of other words one line."""
+    if not labels:
+        return []
     if not all(label in DIGITS for label in labels):
-        return [(" ".join(labels)[-width:], "bold")]
+        return [(" ".join(labels)[-width:], "bold cyan")]
     at = [4 * DIGITS.index(label) for label in labels[-max(1, width // 5) :]]
-    return [("  ".join(row[i : i + 3] for i in at), "bold") for row in _SEGMENTS]
+    return [("  ".join(row[i : i + 3] for i in at), "bold cyan") for row in _SEGMENTS]
 
 
 if __name__ == "__main__":

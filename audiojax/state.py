@@ -24,7 +24,7 @@ class TrainState(flax.struct.PyTreeNode):
     opt_state: optax.OptState
     metrics: Metrics  # sums over the epoch so far: an epoch may be stopped in its middle
     gradient_norm: jax.Array  # f32[], the last step's
-    carry: Any  # what a listening network remembers of its streams; empty for any other
+    carry: Any = flax.struct.field(default_factory=dict)  # what a listener remembers of its streams; else empty
 
     @property
     def variables(self) -> dict:
@@ -129,6 +129,22 @@ def create_state(
     return fresh(jax.random.key(seed))
 
 
+def cross_entropy(logits: jax.Array, batch: Batch, label_smoothing: float) -> jax.Array:
+    """f32[], the mean over the clips of a batch, or over the steps of its streams: `logits` [..., labels]."""
+    target = optax.smooth_labels(jax.nn.one_hot(batch["label"], logits.shape[-1]), label_smoothing)
+    return jnp.sum(optax.softmax_cross_entropy(logits, target) * batch["mask"]) / jnp.sum(batch["mask"])
+
+
+listening_loss = cross_entropy  # experiments/listening_losses.py compares others
+
+
+def times_loss(times: jax.Array, batch: Batch, num_outputs: int) -> jax.Array:
+    """f32[], how far the `times` [B, N, 2] are off, in seconds, at the steps that say a word."""
+    says = jnp.where(batch["label"] < num_outputs - 1, batch["mask"], 0.0)
+    late = jnp.sum(jnp.abs(times - batch["times"]), axis=-1)
+    return TIMES_WEIGHT * jnp.sum(late * says) / jnp.sum(batch["mask"])
+
+
 def listens(model: nn.Module) -> bool:
     """Whether a network says of every step of an endless stream what has just been said, or of a clip what it is."""
     return getattr(model, "listens", False)
@@ -175,13 +191,11 @@ def make_train_step(
             how = dict(train=True, mutable=["batch_stats"], rngs={"dropout": _keys(key, state.step)[1]})
             if listens(model):
                 (carry, said), updates = model.apply(variables, state.carry, batch["audio"], method="listen", **how)
-                logits, late = said[..., :-2], jnp.sum(jnp.abs(said[..., -2:] - batch["times"]), axis=-1)
-                others = TIMES_WEIGHT * late * (label < logits.shape[-1] - 1)
+                logits, times = said[..., :-2], said[..., -2:]
+                loss = listening_loss(logits, batch, label_smoothing) + times_loss(times, batch, logits.shape[-1])
             else:
                 logits, updates = model.apply(variables, batch["audio"], batch["length"], **how)
-                carry, others = state.carry, 0.0
-            target = optax.smooth_labels(jax.nn.one_hot(label, logits.shape[-1]), label_smoothing)
-            loss = jnp.sum((optax.softmax_cross_entropy(logits, target) + others) * mask) / jnp.sum(mask)
+                loss, carry = cross_entropy(logits, batch, label_smoothing), state.carry
             return loss, (logits, updates, carry)
 
         gradient, (logits, updates, carry) = jax.grad(loss_fn, has_aux=True)(state.params)

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import json
 import math
 import signal
 import time
@@ -15,12 +14,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from audiojax import config as configs
-from audiojax import environment, evaluate, listener_report, plots, prepare, runlog
+from audiojax import environment, evaluate, plots, prepare, runlog
 from audiojax import mesh as meshes
 from audiojax.assembly import assemble
 from audiojax.checkpoint import BEST_BY, Checkpoints, diverged, restore_variables
 from audiojax.data import batches, rehearsal, splits
-from audiojax.data.disk import only_process, write_text
+from audiojax.data.disk import only_process
+from audiojax.finish import finish, read_summary, sentence
 from audiojax.interrupt import Interrupt, Stopped
 from audiojax.mesh import absent, is_first, local_rows, preempted, replicate, shard_batch, together
 from audiojax.metrics import Metrics
@@ -73,9 +73,9 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
         meshes.check_same(clips.key, "config.data holds other clips")
         interrupt = held.enter_context(Interrupt(alone=jax.process_count() == 1))
         state = replicate(state, mesh)
-        done, summary = int(state.step), _read_summary(workdir)
+        done, summary = int(state.step), read_summary(workdir)
         if done == num_steps and summary.get("epochs") == config.train.num_epochs:
-            say(f"{workdir} is finished. {_sentence(summary)}\nRaise --config.train.num_epochs to train on.")
+            say(f"{workdir} is finished. {sentence(summary)}\nRaise --config.train.num_epochs to train on.")
             return summary
 
         say(_opening(clips, split, config, state.params, mesh.size))
@@ -122,16 +122,16 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
                     return {}
                 best = jax.device_get(checkpoints.restore("best", state) or state)
                 opened = Trained(config, data, model, jax.device_put(best.variables), int(best.step))
-                return _finish(workdir, log, clips, split, opened)
+                return finish(workdir, log, clips, split, opened)
             except Stopped as stopped:
                 if previous is not None:
                     _log_step(log, done, previous, config.train.log_every_steps)
                 if checkpoints.last_step != done:
                     checkpoints.save(state, None)
-                sentence = (
+                where = (
                     f"stopped at step {done} of {num_steps}, which is saved; the same command goes on from there."
                 )
-                raise Stopped(sentence, stopped.signal_number) from None
+                raise Stopped(where, stopped.signal_number) from None
 
 
 def _epochs(config: ConfigDict, clips: Clips, split: splits.Split, shape: dict) -> tuple[Any, float]:
@@ -215,90 +215,3 @@ def _opening(clips: Clips, split: splits.Split, config: ConfigDict, params: dict
 def _epoch_line(row: dict, num_epochs: int) -> str:
     parts = "   ".join(f"{name} {row[name + '/loss']:.3f} {row[name + '/accuracy']:6.1%}" for name in plots.PARTS)
     return f"epoch {row['epoch']:>3}/{num_epochs}   {parts}   {row['clips_per_second']:,.0f} clips/s"
-
-
-def _finish(workdir: Path, log: runlog.RunLog, clips: Clips, split: splits.Split, best: Trained) -> dict:
-    """Scores the best checkpoint, draws, sends it all to W&B, writes the summary and says where everything lies."""
-    epochs = [row for row in runlog.read_rows(workdir) if "epoch" in row]
-    if not epochs:
-        raise InputError(
-            f"{workdir / 'metrics.jsonl'} has lost its epochs, which the summary needs; raise "
-            "--config.train.num_epochs to train on, or score what was saved with python -m audiojax.evaluate."
-        )
-    last = epochs[-1]
-    if best.listens:
-        return _finish_listener(workdir, log, clips, split, best, epochs)
-    result, page = evaluate.tell(best, clips, split, "test", workdir)
-    summary = {
-        "source": clips.source,
-        "epochs": last["epoch"],
-        **{f"last/{name}": last[f"{name}/accuracy"] for name in plots.PARTS},
-        "test/accuracy": result["accuracy"],
-        "test/interval": result["interval"],
-        "test/loss": result["loss"],
-        "test/calibration_error": result["calibration"]["error"],
-    }
-    examples = [split.test[clips.label[split.test] == label][0] for label in _four_and_eight(clips, split)]
-    plots.waveforms_and_spectrograms(clips, examples, clips.source, workdir / "plots" / "examples.png")
-    sounds = {
-        f"{clips.source}: {clips.label_names[clips.label[i]]}, speaker {clips.speaker[i]}": (clips[i], clips.rate_hz)
-        for i in examples
-    }
-    pictures = sorted((workdir / "plots").glob("*.png"))
-    log.pictures(pictures, sounds, np.asarray(result["confusion"]), clips.label_names)
-    write_text(workdir / "summary.json", json.dumps(summary, indent=2) + "\n")
-    log.say(f"{_sentence(summary)}\nEverything lies in {workdir}; start with {page}.")
-    log.say(f"Try it: python -m audiojax.predict --workdir {workdir} FILE.wav")
-    return summary
-
-
-def _finish_listener(
-    workdir: Path, log: runlog.RunLog, clips: Clips, split: splits.Split, best: Trained, epochs: list[dict]
-) -> dict:
-    """Likewise, of a run whose network listens."""
-    amount = {"num_strings": best.config.streams.num_strings, "hours": 0.1}
-    with runlog.progress("listening", unit="tests") as progress:
-        result = listener_report.tell(best, clips, split, "test", workdir, **amount, progress=progress)
-    strings = {name: both["reset"] for name, both in result["strings"].items()}
-    summary = {
-        "source": clips.source,
-        "epochs": epochs[-1]["epoch"],
-        **{f"last/{name}": epochs[-1][f"{name}/accuracy"] for name in plots.PARTS},
-        **{f"test/digit_error_rate/{name}": of["digit_error_rate"] for name, of in strings.items()},
-        "test/delay_median_seconds": strings["clean"]["delay_median_seconds"],
-        "test/accuracy": result["isolated"]["accuracy"],
-    }
-    plots.curves(epochs, "loss and accuracy by epoch", workdir / "plots" / "curves.png")
-    confusion, names = np.asarray(strings["clean"]["confusion"]), (*clips.label_names, "nothing")
-    plots.confusion_matrix(confusion, names, "said and heard, clean", workdir / "plots" / "confusion_test.png")
-    log.pictures(sorted((workdir / "plots").glob("*.png")), {}, confusion, names)
-    write_text(workdir / "summary.json", json.dumps(summary, indent=2) + "\n")
-    log.say(listener_report.show(result))
-    log.say(f"{_sentence(summary)}\nEverything lies in {workdir}.")
-    log.say(f"Try it: python -m audiojax.listen --workdir {workdir} FILE.wav")
-    return summary
-
-
-def _read_summary(workdir: Path) -> dict:
-    path = workdir / "summary.json"
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def _four_and_eight(clips: Clips, split: splits.Split) -> list[int]:
-    """The labels to show: "four" and "eight" where they are tested, else the first that are."""
-    tested = set(clips.label[split.test].tolist())
-    wanted = [label for label, name in enumerate(clips.label_names) if name in ("four", "eight") and label in tested]
-    return wanted or sorted(tested)[:2]
-
-
-def _sentence(summary: dict) -> str:
-    if "test/digit_error_rate/clean" in summary:
-        return (
-            f"After {summary['epochs']} epochs on {summary['source']} the best listener errs on "
-            f"{summary['test/digit_error_rate/clean']:.2%} of the words in clean test strings, "
-            f"{summary['test/digit_error_rate/10 dB']:.2%} at 10 dB."
-        )
-    return (
-        f"After {summary['epochs']} epochs on {summary['source']} the checkpoint with the best validation accuracy "
-        f"has {summary['test/accuracy']:.2%} on the test clips (the last: {summary['last/test']:.2%})."
-    )

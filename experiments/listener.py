@@ -81,7 +81,7 @@ def one_hour(ear: Ear, clips: Clips, plans: list) -> dict[str, float]:
     while seconds < 3600:
         scenes.append(streams.render(plans[at % len(plans)], clips))
         seconds, at = seconds + len(scenes[-1].audio) / clips.rate_hz, at + 1
-    [long] = listener_report._joined(scenes, parts=1)
+    [long] = listener_report.joined(scenes, parts=1)
     [heard] = ear.events(ear.said([long.audio]))
     rates = {}
     for name, first, last in (("first ten minutes", 0, 600), ("last ten minutes", 3000, 3600)):
@@ -123,7 +123,7 @@ def score(run: Trained, part: str, audiomnist: str, fsdd: str, hours: float) -> 
             scenes = [streams.render(plan, clips) for plan in streams.with_snr(plans, snr_db)]
             matches = ear.matches(scenes, ear.said([scene.audio for scene in scenes]))
             name = "clean" if snr_db is None else f"{snr_db:g} dB"
-            result[f"{source}, {name}"] = of = listener_report._errors(ear, matches)
+            result[f"{source}, {name}"] = of = listener_report.errors(ear, matches)
             late = f"{1000 * of['delay_median_seconds']:.0f}, {1000 * of['delay_95_seconds']:.0f} ms"
             print(
                 f"{source:<11}{name:<6} digit error rate {of['digit_error_rate']:7.2%}  "
@@ -132,7 +132,7 @@ def score(run: Trained, part: str, audiomnist: str, fsdd: str, hours: float) -> 
             )
         result[f"{source}, rooms"] = rooms = exactly_one(ear, clips, indices)
         print(f"{source:<11}rooms  " + "  ".join(f"{name} {share:.1%}" for name, share in rooms.items()), flush=True)
-        alone = result[f"{source}, alone"] = listener_report._isolated(
+        alone = result[f"{source}, alone"] = listener_report.isolated(
             ear, clips, indices[:: max(1, len(indices) // 2000)]
         )
         print(
@@ -145,19 +145,15 @@ def score(run: Trained, part: str, audiomnist: str, fsdd: str, hours: float) -> 
         flush=True,
     )
     result["false alarms"], result["hours"] = {}, hours
-    rows = max(1, round(hours * 3600 / listener_report.ROW_SECONDS))
-    for name, sound in listener_report._wordless(run, clips, indices).items():
-        seconds = min(listener_report.ROW_SECONDS, hours * 3600)
-        count = sum(
-            len(e)
-            for seed in range(0, rows, hearing.ROWS)
-            for e in ear.events(ear.said([sound(s, seconds) for s in range(seed, min(rows, seed + hearing.ROWS))]))
-        )
-        result["false alarms"][name] = of = listener_report._alarms(count, hours)
-        print(
-            f"{name:<16} {of['events']:5d} false alarms in {hours:g} h: {of['per_hour']:.2f} an hour, at most {of['bound']:.2f}",
-            flush=True,
-        )
+    seconds = min(listener_report.ROW_SECONDS, hours * 3600)
+    for name, sound in listener_report.wordless(run, clips, indices).items():
+        seeds, count = range(max(1, round(hours * 3600 / seconds))), 0
+        for first in range(0, len(seeds), hearing.ROWS):  # so many at once as memory has room for
+            sounds = [sound(seed, seconds) for seed in seeds[first : first + hearing.ROWS]]
+            count += sum(map(len, ear.events(ear.said(sounds))))
+        result["false alarms"][name] = of = listener_report.alarms(count, hours)
+        alarms = f"{of['events']:5d} false alarms in {hours:g} h"
+        print(f"{name:<18}{alarms}: {of['per_hour']:.2f} an hour, at most {of['bound']:.2f}", flush=True)
     result["milliseconds for 20 ms"] = fast = speed(run, streams.render(plans[0], clips).audio)
     print("20 ms of sound take " + ", ".join(f"{value:.3f} ms ({name})" for name, value in fast.items()))
     return result

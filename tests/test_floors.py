@@ -11,15 +11,18 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"types"},
     {"data", "interrupt"},
-    {"models", "metrics", "mesh", "augment", "analysis", "environment", "integrity"},
-    {"state"},
+    {"models", "metrics", "mesh", "augment", "analysis", "environment", "integrity", "decoder"},
+    {"state", "hearing"},
     {"config"},
     {"tracker"},
     {"checkpoint", "runlog", "plots", "command"},
     {"trained", "prepare", "page", "download", "assembly"},
-    {"evaluate", "predict", "stream"},
+    {"listener_report", "stream", "stablehlo"},
+    {"onnx_graph"},
+    {"evaluate", "predict", "listen", "export"},
+    {"finish"},
     {"train"},
-    {"main"},
+    {"main", "demo"},
 ]
 FENCES = {
     "orbax": {"checkpoint"},
@@ -33,6 +36,10 @@ FENCES = {
     "psutil": {"data"},
     "filelock": {"data"},
     "requests": {"download"},
+    "websockets": {"demo"},
+    "sounddevice": {"listen"},
+    "onnx": {"onnx_graph", "export"},
+    "onnxruntime": {"export"},
 }
 MODULES = sorted((ROOT / "audiojax").rglob("*.py"))
 

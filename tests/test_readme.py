@@ -29,8 +29,9 @@ def local(command: str) -> str:
     return command.replace(" --config.data.root=DIR", "")
 
 
-def needs_network(command: str) -> bool:
-    return ".download " in command
+def needs_more(command: str) -> bool:
+    """A network, or somebody who stops it; tests/test_download.py and tests/test_demo.py try these."""
+    return ".download " in command or ".demo " in command
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_the_default_run_needs_no_data_and_says_synthetic(place):
     assert "Everything lies in runs/cnn-synthetic" in printed
 
 
-@pytest.mark.parametrize("number, command", enumerate(c for c in COMMANDS[1:] if not needs_network(c)))
+@pytest.mark.parametrize("number, command", enumerate(c for c in COMMANDS[1:] if not needs_more(c)))
 def test_every_command_runs(place, number, command):
     folder, _ = place
     if "FILE.wav" in command:
@@ -71,14 +72,15 @@ def test_the_two_commands_are_those_of_the_text():
 
 def test_the_example_in_python_runs(place, tmp_path):
     folder, _ = place
-    [example] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    train, listen = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     [file, *_] = sorted(Path(_cache()).rglob("data/01/7_01_0.wav"))
-    (folder / "example.py").write_text(example.replace("FILE.wav", str(file)))
+    (folder / "example.py").write_text((train + listen).replace("FILE.wav", str(file)))
     (tmp_path / "compiled").symlink_to(Path(_cache()) / "compiled")
     environment = os.environ | {"AUDIOJAX_CACHE": str(tmp_path)}  # so that the workers run below a plain script too
     done = subprocess.run([sys.executable, "example.py"], cwd=folder, capture_output=True, text=True, env=environment)
     assert done.returncode == 0 and without_progress(done.stderr) == "", done.stderr
     assert re.search(r"test accuracy [\d.]+%; it hears '\w+' \(\d+%\)", done.stdout)
+    assert "label='seven'" in done.stdout
 
 
 def test_the_tree_is_the_tree():

@@ -65,6 +65,22 @@ def clicks(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarr
     return _unit(sound)
 
 
+def beeps(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
+    """Tones of steady pitch that come and go, alone or as chords: signals, keys, a tune next door."""
+    sound, at = np.zeros(num_samples, np.float32), 0
+    fade = np.sin(np.linspace(0, np.pi / 2, rate_hz // 100)).astype(np.float32)
+    while at < num_samples:
+        time = np.arange(int(rng.uniform(0.05, 0.8) * rate_hz), dtype=np.float32) * np.float32(2 * np.pi / rate_hz)
+        pitches_hz = np.exp(rng.uniform(np.log(200), np.log(0.4 * rate_hz), rng.integers(1, 4)))
+        tone = np.sum([np.sin(np.float32(pitch_hz) * time) for pitch_hz in pitches_hz], axis=0)
+        tone[: len(fade)] *= fade
+        tone[len(tone) - len(fade) :] *= fade[::-1]
+        kept = tone[: num_samples - at]
+        sound[at : at + len(kept)] += kept
+        at += len(tone) + int(rng.exponential(0.2) * rate_hz)
+    return _unit(sound)
+
+
 def siren(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
     """A tone that wails up and down, and its overtones. Never trained on: what a listener does with the unknown."""
     time = np.arange(num_samples) / rate_hz
@@ -80,9 +96,13 @@ NOISES: dict[str, Noise] = {
     "hum": hum,
     "rumble": rumble,
     "clicks": clicks,
+    "beeps": beeps,
     "siren": siren,
 }
-TRAINED = ("white", "pink", "brown", "hum", "rumble", "clicks", "babble")  # babble is made of clips, see `streams`
+# How often each is heard in training; babble is made of clips, see `streams`.
+TRAINED = {
+    "white": 0.12, "pink": 0.12, "brown": 0.1, "hum": 0.1, "rumble": 0.1, "clicks": 0.12, "beeps": 0.1, "babble": 0.24,
+}  # fmt: skip
 
 
 def power(sound: np.ndarray) -> float:

@@ -110,15 +110,16 @@ def rehearse(rng: np.random.Generator, pools: Sequence[Pool], others: Sequence[P
     loudness = corrupt.power(np.concatenate([part for _, part in parts])) if parts else 0.02
     for name in _noises(rng):
         noise = streams.noise_of(name, rng, num_samples, pool.clips, pool.draw(rng, int(rng.integers(1, 7))))
-        easy_db = 10.0 if name in ("hum", "rumble", "clicks") else 0.0  # they leave most of a word alone
-        snr_db = rng.uniform(0, 35) - rng.uniform(0, easy_db)
+        easy_db = 10.0 if name in ("hum", "rumble", "clicks", "beeps") else 0.0  # they leave most of a word alone
+        snr_db = rng.uniform(0, 30) - rng.uniform(0, easy_db)
         sound += noise * np.float32(np.sqrt(loudness * 10 ** (-snr_db / 10)))
     sound *= np.float32(10 ** (rng.uniform(-40, 0) / 20))
     return Scene(streams.quantised(_coded(rng, sound, rate_hz), rng), tuple(words))
 
 
 def _noises(rng: np.random.Generator) -> list[str]:
-    return list(rng.choice(corrupt.TRAINED, rng.choice([0, 1, 2, 3], p=[0.25, 0.45, 0.2, 0.1]), replace=False))
+    number, names = rng.choice([0, 1, 2, 3], p=[0.25, 0.45, 0.2, 0.1]), list(corrupt.TRAINED)
+    return list(rng.choice(names, number, replace=False, p=list(corrupt.TRAINED.values())))
 
 
 def _coded(rng: np.random.Generator, sound: np.ndarray, rate_hz: int) -> np.ndarray:
@@ -144,7 +145,7 @@ def spoken(
         return parts, words
     rate_hz, clips = pool.clips.rate_hz, pool.clips
     busy, mine, same_voice = rng.uniform(0.1, 1.2), pool.draw(rng, 40), rng.random() < 0.8
-    speed, tempo, trims = rng.uniform(-0.15, 0.15), rng.uniform(-0.35, 0.35), rng.random() < 0.5
+    speed, tempo, trims = rng.uniform(-0.15, 0.15), rng.uniform(-0.25, 0.6), rng.random() < 0.65
     paced = rng.random() < 0.6
     at = round(rng.exponential(busy) * rate_hz)
     while True:
@@ -164,7 +165,7 @@ def spoken(
         parts.append((at, sound))
         if is_word:
             words.append(Word(int(clips.label[index]), at + places[0], at + places[1]))
-        at += len(sound) + (0 if rng.random() < 0.3 else round(rng.exponential(busy) * rate_hz))
+        at += len(sound) + (0 if rng.random() < 0.4 else round(rng.exponential(busy) * rate_hz))
 
 
 def _no_word(rng: np.random.Generator, clip: np.ndarray, others: Sequence[Pool]) -> np.ndarray:

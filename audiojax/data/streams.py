@@ -18,7 +18,7 @@ from audiojax.types import Clips, InputError
 
 FRAME_SECONDS = 0.01
 # When a step should say that a word has ended, and when it may, in seconds after that end; see `targets`.
-SAYS, MAY_SAY = (0.04, 0.2), (-0.08, 0.28)
+SAYS, MAY_SAY = (0.08, 0.22), (-0.04, 0.28)
 
 
 class Word(NamedTuple):

@@ -1,0 +1,99 @@
+"""What a listener may learn by: its loss, all else equal, and the words it then misses, mistakes and says late.
+
+  python -m experiments.listening_losses --audiomnist DIR [--steps 750]
+
+"steps": cross-entropy of every step, what configs/listen.py has. "max": of each word the best step of its window, and
+no word outside (the max-pooling loss of keyword spotting, Sun et al. 2016). "ctc": optax.ctc_loss over each segment.
+Scored on the validation speakers' strings, with the decoder's threshold chosen there for each.
+"""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from audiojax import command, hearing, state, train
+from audiojax.data import streams
+from audiojax.decoder import Decoder
+from audiojax.listener_report import Ear
+from audiojax.trained import Trained
+from audiojax.types import Batch
+from experiments.listener import STRINGS, load
+
+MAX_WORDS = 24  # of a segment
+
+
+def _begins(label: jax.Array, none: int) -> jax.Array:
+    """bool[B, N]: the first step of each word's window."""
+    before = jnp.pad(label[:, :-1], ((0, 0), (1, 0)), constant_values=none)
+    return (label != none) & (label != before)
+
+
+def ctc(logits: jax.Array, batch: Batch, label_smoothing: float) -> jax.Array:
+    """Alignment-free: each word of a segment once, in order, wherever."""
+    none = logits.shape[-1] - 1
+    begins = _begins(batch["label"], none)
+    place = jnp.where(begins, jnp.cumsum(begins, axis=1, dtype=jnp.int32) - 1, MAX_WORDS)
+    rows = jnp.arange(len(place), dtype=jnp.int32)[:, None]
+    words = jnp.zeros((len(place), MAX_WORDS), jnp.int32).at[rows, place].set(batch["label"], mode="drop")
+    padding = (jnp.arange(MAX_WORDS)[None] >= begins.sum(axis=1)[:, None]).astype(jnp.float32)
+    losses = optax.ctc_loss(logits, jnp.zeros_like(batch["mask"]), words, padding, blank_id=none)
+    return jnp.mean(losses) / logits.shape[1]
+
+
+def max_pooling(logits: jax.Array, batch: Batch, label_smoothing: float) -> jax.Array:
+    """Of each word's window the step that says it best; of no word all steps outside."""
+    none = logits.shape[-1] - 1
+    log = jax.nn.log_softmax(logits)
+    word = jnp.cumsum(_begins(batch["label"], none), axis=1, dtype=jnp.int32)
+    inside = batch["label"] != none
+    said = jnp.take_along_axis(log, batch["label"][..., None], axis=-1)[..., 0]
+    one = jax.nn.one_hot(jnp.where(inside, word, 0), MAX_WORDS + 1)[..., 1:]
+    best = jnp.max(jnp.where(one > 0, said[..., None], -1e9), axis=1)  # [B, words]
+    words = jnp.sum(jnp.where(best > -1e8, -best, 0.0))
+    quiet = jnp.sum(jnp.where(inside, 0.0, -log[..., none]) * batch["mask"])
+    return (words + quiet) / jnp.sum(batch["mask"])
+
+
+LOSSES = {"steps": state.cross_entropy, "max": max_pooling, "ctc": ctc}
+
+
+def main(argv: list[str]) -> None:
+    parser = command.parser("listening_losses", __doc__ or "")
+    parser.add_argument("--audiomnist", required=True)
+    parser.add_argument("--steps", type=int, default=750)
+    parser.add_argument("--workdir", type=Path, default=Path("runs/listening_losses"))
+    args = parser.parse_args(argv)
+    command.setup_jax()
+    clips, _ = load("audiomnist", args.audiomnist)
+    plans = streams.read_plans(STRINGS / "audiomnist-validation.json", clips)[:250]
+    given = ["--config=configs/listen.py:audiomnist", f"--config.data.root={args.audiomnist}"]
+    keys = {"train.num_epochs": 1, "streams.steps_per_epoch": args.steps, "streams.alarm_hours": 0.01}
+    _, config = command.parse_with_config(
+        command.parser("listening_losses", ""), given + [f"--config.{key}={value}" for key, value in keys.items()]
+    )
+    for name, loss in LOSSES.items():
+        state.listening_loss = loss
+        train.run(config, args.workdir / name)
+        ear = Ear(Trained.load(args.workdir / name, "last"))
+        for snr_db in (None, 10.0):
+            scenes = [streams.render(plan, clips) for plan in streams.with_snr(plans, snr_db)]
+            said = ear.said([scene.audio for scene in scenes])
+            tried = []
+            for decoder in (Decoder(t, k) for t in (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6) for k in (0.3, 0.6)):
+                flat = [match for scene in ear.matches(scenes, said, decoder) for match in scene]
+                errors = hearing.errors_of(hearing.confusion_of(flat, ear.names))
+                tried.append((errors.rate, decoder, errors, hearing.delays(flat, ear.rate_hz, ear.names)))
+            rate, decoder, errors, late = min(tried, key=lambda item: item[0])
+            median, slow = (1000 * jnp.percentile(late, jnp.asarray([50, 95]))).tolist()
+            counts = f"s {errors.substitutions} d {errors.deletions} i {errors.insertions} of {errors.words}"
+            print(
+                f"{name:<6}{'clean' if snr_db is None else '10 dB':<6} digit error rate {rate:7.2%}  {counts}  delay "
+                f"{median:.0f}, {slow:.0f} ms  (threshold {decoder.threshold}, keep {decoder.keep})",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,173 @@
+"""A whole run of a listener: the same loop, commands and promises, on streams without end."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+from conftest import ROOT, tone
+from test_crashes import same_run, stop_at
+
+from audiojax import command, hearing, train
+from audiojax.checkpoint import Checkpoints
+from audiojax.data.streams import Word
+from audiojax.decoder import Event
+from audiojax.interrupt import Stopped
+from audiojax.stream import Recognizer
+from audiojax.trained import Trained
+
+NAMES = ("x", "y", "z")
+
+
+@pytest.fixture(scope="module")
+def listen(tones, tmp_path_factory):
+    """A small listener's config, for streams of the tones; `listen(**{"train.num_epochs": 2})` changes some keys."""
+    keys = {
+        "data.root": tones, "data.cache": tmp_path_factory.mktemp("cache"), "train.batch_size": 8,
+        "train.length_samples": 16_000, "train.num_epochs": 2, "train.average_decay": 0.9, "model.features": 32,
+        "model.dense": 32, "model.num_layers": 1, "model.dropout": 0.0, "optimizer.learning_rate": 0.01,
+        "optimizer.warmup_steps": 5, "streams.steps_per_epoch": 3, "streams.num_strings": 8,
+        "streams.alarm_hours": 0.002, "streams.voices": "()", "streams.phrases": "()",
+    }  # fmt: skip
+
+    def make(**changes):
+        args = [f"--config={ROOT}/configs/listen.py:audiomnist,split=random"]
+        args += [f"--config.{key}={value}" for key, value in (keys | changes).items()]
+        return command.parse_with_config(command.parser("test", ""), args)[1]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def run(listen, tmp_path_factory) -> Path:
+    workdir = tmp_path_factory.mktemp("runs") / "listener"
+    train.run(listen(**{"streams.steps_per_epoch": 100}), workdir)
+    return workdir
+
+
+def test_it_learns_to_find_words(run):
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["test/digit_error_rate/clean"] < 0.2 and summary["test/accuracy"] > 0.8
+    assert 0.03 < summary["test/delay_median_seconds"] < 0.2
+    assert (run / "plots" / "listening_test.png").exists()
+
+
+def test_a_run_that_was_stopped_ends_like_an_unbroken_one_bit_for_bit(listen, tmp_path, monkeypatch):
+    """Whose streams go on where they were, and what is remembered of them."""
+    config = listen()
+    train.run(config, tmp_path / "unbroken")
+    with monkeypatch.context() as patched:
+        stop_at(4, patched)
+        with pytest.raises(Stopped):
+            train.run(config, tmp_path / "run")
+    train.run(config, tmp_path / "run")
+    assert same_run(tmp_path / "run", tmp_path / "unbroken")
+
+
+def test_what_a_stream_remembers_is_kept_and_matters(listen, tmp_path):
+    config = listen()
+    train.run(config, tmp_path / "run")
+    assembled = train.assemble(config, num_labels=10, rate_hz=8000, num_steps=6)
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        state = checkpoints.restore("last", assembled.state)
+    assert all(np.abs(x).max() > 0 for x in jax.tree.leaves(state.carry.hidden))
+    epochs, _ = train._epochs(config, train.prepare.load_clips(config), *_split(config))
+    batch, key = next(epochs(6, 7)), jax.random.key(0)
+    fresh = state.replace(carry=jax.tree.map(np.zeros_like, jax.device_get(state.carry)))
+    losses = [
+        float(assembled.train_step(jax.tree.map(np.array, jax.device_get(s)), batch, key)[1].metrics.loss_sum)
+        for s in (state, fresh)
+    ]
+    assert losses[0] != losses[1]
+
+
+def _split(config):
+    clips = train.prepare.load_clips(config)
+    return train.splits.make(clips, **config.split, seed=0), train.configs.batch_shape(config) | {"rows": slice(None)}
+
+
+def test_one_device_and_two_agree(listen, tmp_path):
+    config = listen(**{"train.num_epochs": 1, "streams.steps_per_epoch": 5, "optimizer.learning_rate": 1e-3})
+    for number in (1, 2):
+        train.run(config, tmp_path / str(number), num_devices=number)
+    one, two = (Trained.load(tmp_path / str(number), "last").variables for number in (1, 2))
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5)
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory) -> Path:
+    """Three seconds in which a tone, label 7, is heard once, at 16 kHz."""
+    path = tmp_path_factory.mktemp("sound") / "seven.wav"
+    sound = np.random.default_rng(0).normal(0, 0.001, 48_000)
+    word = tone(7, 1, 0, rate_hz=16_000)
+    sound[20_000 : 20_000 + len(word)] += word
+    soundfile.write(path, sound, 16_000)
+    return path
+
+
+def test_predict_says_which_word_and_when_or_that_there_is_none(run, spoken, tmp_path, run_cli):
+    soundfile.write(tmp_path / "silence.wav", np.zeros(24_000), 16_000)
+    code, out, err = run_cli("predict", "--workdir", run, "--json", spoken, tmp_path / "silence.wav")
+    first, second = map(json.loads, out.splitlines())
+    assert (code, err) == (0, "")
+    assert first["label"] == "seven" and first["digit"] == 7 and first["start_seconds"] == pytest.approx(1.25, abs=0.1)
+    assert second["label"] is None and second["seconds"] == 1.5
+    code, out, _ = run_cli("predict", "--workdir", run, tmp_path / "silence.wav")
+    assert "nothing" in out
+
+
+def test_a_recognizer_hears_what_predict_hears(run, spoken, run_cli):
+    [answer] = map(json.loads, run_cli("predict", "--workdir", run, "--json", spoken)[1].splitlines())
+    audio, rate_hz = soundfile.read(spoken, dtype="float32")
+    one = Recognizer.from_workdir(run)
+    [event] = one.feed(audio, rate_hz) + one.flush()
+    assert event.label == answer["label"]
+    assert event.emitted_seconds == pytest.approx(answer["emitted_seconds"], abs=0.02)
+    assert event.end_seconds == pytest.approx(answer["end_seconds"], abs=0.03)
+
+
+def test_evaluate_counts_errors_delays_and_alarms(run, run_cli):
+    code, out, err = run_cli("evaluate", "--workdir", run, "--json", "--strings", 12, "--hours", 0.01)
+    assert code == 0, err
+    told = json.loads(out)
+    clean = told["strings"]["clean"]["reset"]
+    wrong = clean["substitutions"] + clean["deletions"] + clean["insertions"]
+    assert clean["digit_error_rate"] == wrong / clean["words"]
+    assert set(told["strings"]) == {"clean", "20 dB", "10 dB", "5 dB", "0 dB"}
+    silence = told["false_alarms"]["silence"]
+    assert silence["bound"] > silence["per_hour"] and set(told["false_alarms"]) >= {"white", "siren", "reversed words"}
+    [at] = [p for p in told["curve"]["points"] if p["threshold"] == told["curve"]["threshold"]]
+    assert at["digit_error_rate"] == clean["digit_error_rate"]
+    assert at["alarms_per_hour"]["siren"] == told["false_alarms"]["siren"]["per_hour"]
+    misses = [point["misses"] for point in told["curve"]["points"]]
+    assert misses[-1] >= min(misses)
+    code, out, _ = run_cli("evaluate", "--workdir", run, "--strings", 12, "--hours", 0.01)
+    assert code == 0 and "digit errors" in out and "without a word" in out
+
+
+def test_the_packaged_form_is_the_run(run, tmp_path, monkeypatch):
+    trained = Trained.load(run)
+    trained.write_packaged(tmp_path / "listener")
+    monkeypatch.setattr("audiojax.trained.PACKAGED", tmp_path / "listener")
+    opened = Trained.packaged()
+    assert opened.label_names == trained.label_names and opened.step == trained.step
+    jax.tree.map(np.testing.assert_array_equal, opened.variables, trained.variables)
+
+
+def heard(labels: str) -> list[Event]:
+    return [Event(label, 0.0, 0.0, float(i), 1.0) for i, label in enumerate(labels)]
+
+
+@pytest.mark.parametrize(
+    "said, labels, substitutions, deletions, insertions",
+    [("xyz", "xyz", 0, 0, 0), ("xyz", "xz", 0, 1, 0), ("xz", "xyz", 0, 0, 1), ("xyz", "xxz", 1, 0, 0),
+     ("", "x", 0, 0, 1), ("xx", "", 0, 2, 0), ("xyzx", "yzxx", 0, 1, 1)],
+)  # fmt: skip
+def test_errors_are_counted_as_in_a_word_error_rate(said, labels, substitutions, deletions, insertions):
+    words = [Word(NAMES.index(label), 0, 0) for label in said]
+    matches = hearing.match(words, heard(labels), NAMES)
+    errors = hearing.errors_of(hearing.confusion_of(matches, NAMES))
+    assert errors == (len(said), substitutions, deletions, insertions)
