@@ -22,6 +22,8 @@ class Evidence(NamedTuple):
 
     scores: jax.Array  # f32[B, labels + 1] in [0, 1], averages over the last steps; the last one is of no word
     armed: jax.Array  # bool[B]: the last event's word is over
+    last: jax.Array  # i32[B], the last event's label
+    since: jax.Array  # i32[B], steps since then
 
 
 class Decision(NamedTuple):
@@ -43,17 +45,20 @@ class Decision(NamedTuple):
 class Decoder(NamedTuple):
     """Its settings; they are numbers, so that other ones compile nothing anew.
 
-    A step's probabilities go into running averages. A word whose average passes `threshold` is an event, and there is
-    no other until the words' averages have together fallen below a third of that.
+    A step's probabilities go into running averages. A word whose average passes `threshold` is an event. There is no
+    other until the words' averages have together fallen below a third of that, or another word's has passed it a while
+    later.
     """
 
     threshold: float = 0.5
     keep: float = 0.7  # how much of an average the next step leaves
+    apart_steps: int = 7  # from one word's event to another's, where they follow at once
 
     def fresh(self, num_streams: int, num_labels: int) -> Evidence:
         """Nothing heard yet: all is no word."""
         scores = jnp.zeros((num_streams, num_labels + 1)).at[:, -1].set(1.0)
-        return Evidence(scores, jnp.ones(num_streams, jnp.bool_))
+        long_ago = jnp.full(num_streams, 1000, jnp.int32)
+        return Evidence(scores, jnp.ones(num_streams, jnp.bool_), jnp.full(num_streams, -1, jnp.int32), long_ago)
 
     def decide(self, evidence: Evidence, said: jax.Array) -> tuple[Evidence, Decision]:
         """Takes in what was `said` at a step, f32[B, labels + 3] (see `models.gru.GRU.listens`)."""
@@ -61,13 +66,16 @@ class Decoder(NamedTuple):
         words = scores[:, :-1]
         label = jnp.argmax(words, axis=1).astype(jnp.int32)
         best = jnp.max(words, axis=1)
-        event = evidence.armed & (best > self.threshold)
+        since = jnp.minimum(evidence.since + 1, 1000)
+        next_word = (label != evidence.last) & (since >= self.apart_steps)
+        event = (evidence.armed | next_word) & (best > self.threshold)
         armed = jnp.where(event, False, evidence.armed | (words.sum(axis=1) < self.threshold / 3))
         share = best / jnp.maximum(words.sum(axis=1), 1e-6)  # which word, given that it is one
         decision = Decision(
             jnp.where(event, label, -1), share * jnp.maximum(best, 1 - scores[:, -1]), said[:, -2], said[:, -1]
         )
-        return Evidence(scores, armed), decision
+        last, since = jnp.where(event, label, evidence.last), jnp.where(event, 0, since)
+        return Evidence(scores, armed, last, since), decision
 
     def decide_all(self, evidence: Evidence, said: jax.Array) -> tuple[Evidence, Decision]:
         """Takes in N steps, f32[B, N, labels + 3]; the decisions are [N, B]."""

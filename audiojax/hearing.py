@@ -71,10 +71,14 @@ def hear(model: nn.Module, variables: dict, sounds: Sequence[np.ndarray]) -> lis
 
 
 def events(
-    decoder: Decoder, said: Sequence[np.ndarray], label_names: Sequence[str], step_seconds: float
+    decoder: Decoder,
+    said: Sequence[np.ndarray],
+    label_names: Sequence[str],
+    step_seconds: float,
+    thresholds: Sequence[float] = (),
 ) -> list[list[Event]]:
-    """The events in what was `said` of each sound."""
-    found = []
+    """The events in what was `said` of each sound; `thresholds` are each sound's own, where they are not the decoder's."""
+    found, own = [], np.asarray(thresholds or [decoder.threshold] * len(said), np.float32)
     for first in range(0, len(said), ROWS):
         group = said[first : first + ROWS]
         num_steps = -(-max(1, *map(len, group)) // SEGMENT_STEPS) * SEGMENT_STEPS
@@ -82,9 +86,10 @@ def events(
         padded[:, :, len(label_names)] = 100.0  # no word
         for row, part in enumerate(group):
             padded[row, : len(part)] = part
+        mine = decoder._replace(threshold=np.resize(own[first : first + ROWS], ROWS))
         evidence, parts = decoder.fresh(ROWS, len(label_names)), []
         for segment in np.split(padded, num_steps // SEGMENT_STEPS, axis=1):
-            evidence, decision = _decide(decoder, evidence, segment)
+            evidence, decision = _decide(mine, evidence, segment)
             parts.append(jax.device_get(decision))
         decisions: Decision = jax.tree.map(lambda *fields: np.concatenate(fields), *parts)
         for row, part in enumerate(group):

@@ -12,7 +12,7 @@ import scipy.stats
 from audiojax import hearing, plots, prepare
 from audiojax.data import splits, streams
 from audiojax.data.disk import write_text
-from audiojax.decoder import Decoder
+from audiojax.decoder import Decoder, Event
 from audiojax.hearing import Match
 from audiojax.trained import Trained
 from audiojax.types import Clips, Progress
@@ -20,7 +20,7 @@ from audiojax.types import Clips, Progress
 SNRS_DB = (None, 20.0, 10.0, 5.0, 0.0)
 BACKGROUNDS = ("silence", "white", "pink", "brown", "hum", "rumble", "clicks", "babble", "siren")
 ROW_SECONDS = 300.0  # of the long sounds, which are heard side by side
-THRESHOLDS = np.round(np.concatenate([np.arange(0.1, 0.9, 0.05), [0.9, 0.93, 0.96]]), 3)
+THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
 class Ear:
@@ -34,8 +34,10 @@ class Ear:
     def said(self, sounds: Sequence[np.ndarray]) -> list[np.ndarray]:
         return hearing.hear(self.run.model, self.run.variables, sounds)
 
-    def events(self, said: Sequence[np.ndarray], decoder: Decoder | None = None) -> list[list]:
-        return hearing.events(decoder or self.decoder, said, self.names, self._step_seconds)
+    def events(
+        self, said: Sequence[np.ndarray], decoder: Decoder | None = None, thresholds: Sequence[float] = ()
+    ) -> list[list[Event]]:
+        return hearing.events(decoder or self.decoder, said, self.names, self._step_seconds, thresholds)
 
     def matches(self, scenes: Sequence[streams.Scene], said: Sequence[np.ndarray], decoder: Decoder | None = None):
         """The matches of each scene."""
@@ -53,7 +55,7 @@ def report(
         hours: of each kind of sound without a word.
     """
     ear, plans = Ear(run), streams.draw(clips, indices, number=num_strings, seed=1)
-    kinds = _wordless(run, clips, indices)
+    kinds = wordless_sounds(run, clips, indices)
     total, done = 2 * len(SNRS_DB) + 1 + len(kinds), 0
 
     def step() -> None:
@@ -67,22 +69,22 @@ def report(
         said = ear.said([scene.audio for scene in scenes])
         clean = clean or (scenes, said)
         step()
-        long = _joined(scenes)
+        long = join(scenes)
         name = "clean" if snr_db is None else f"{snr_db:g} dB"
         strings[name] = {
-            "reset": _errors(ear, ear.matches(scenes, said)),
-            "never_reset": _errors(ear, ear.matches(long, ear.said([scene.audio for scene in long]))),
+            "reset": count_errors(ear, ear.matches(scenes, said)),
+            "never_reset": count_errors(ear, ear.matches(long, ear.said([scene.audio for scene in long]))),
         }
         step()
     alone = indices[:: max(1, len(indices) // 2000)]
-    isolated = _isolated(ear, clips, alone)
+    isolated = hear_alone(ear, clips, alone)
     step()
     alarms, wordless = {}, {}
     for name, sound in kinds.items():
         rows = max(1, round(hours * 3600 / ROW_SECONDS))
         said = ear.said([sound(seed, min(ROW_SECONDS, hours * 3600)) for seed in range(rows)])
         wordless[name], count = said, sum(map(len, ear.events(said)))
-        alarms[name] = _alarms(count, hours)
+        alarms[name] = alarm_rate(count, hours)
         step()
     assert clean
     return {
@@ -95,7 +97,7 @@ def report(
     }
 
 
-def _wordless(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str, Callable[[int, float], np.ndarray]]:
+def wordless_sounds(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str, Callable[[int, float], np.ndarray]]:
     """{kind: (seed, seconds) -> i16[t]} of sounds in which no word is."""
 
     def noise(name: str) -> Callable[[int, float], np.ndarray]:
@@ -109,7 +111,7 @@ def _wordless(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str, Call
     return sounds
 
 
-def _joined(scenes: Sequence[streams.Scene], parts: int = hearing.ROWS) -> list[streams.Scene]:
+def join(scenes: Sequence[streams.Scene], parts: int = hearing.ROWS) -> list[streams.Scene]:
     """The scenes one after the other, as `parts` long ones: a listener hears them without a reset."""
     long = []
     for group in (scenes[i::parts] for i in range(min(parts, len(scenes)))):
@@ -121,7 +123,8 @@ def _joined(scenes: Sequence[streams.Scene], parts: int = hearing.ROWS) -> list[
     return long
 
 
-def _errors(ear: Ear, matches: Sequence[Sequence[Match]]) -> dict[str, Any]:
+def count_errors(ear: Ear, matches: Sequence[Sequence[Match]]) -> dict[str, Any]:
+    """Digit error rate, its counts, delays in seconds and the confusion [said][heard] of the matches of scenes."""
     flat = [match for scene in matches for match in scene]
     confusion = hearing.confusion_of(flat, ear.names)
     errors, late = hearing.errors_of(confusion), hearing.delays(flat, ear.rate_hz, ear.names)
@@ -134,7 +137,7 @@ def _errors(ear: Ear, matches: Sequence[Sequence[Match]]) -> dict[str, Any]:
     }
 
 
-def _isolated(ear: Ear, clips: Clips, indices: np.ndarray) -> dict[str, Any]:
+def hear_alone(ear: Ear, clips: Clips, indices: np.ndarray) -> dict[str, Any]:
     """Each clip alone, with silence behind it: its first event is the answer."""
     quiet = np.zeros(clips.rate_hz // 2, np.int16)
     heard = ear.events(ear.said([np.concatenate([clips[i], quiet]) for i in indices]))
@@ -144,7 +147,7 @@ def _isolated(ear: Ear, clips: Clips, indices: np.ndarray) -> dict[str, Any]:
     return {"accuracy": right / len(indices), "clips": len(indices), "none": sum(not found for found in heard)}
 
 
-def _alarms(count: int, hours: float) -> dict[str, float]:
+def alarm_rate(count: int, hours: float) -> dict[str, float]:
     """How many there were, an hour, and the rate that is not exceeded with 95 % confidence (Poisson)."""
     return {
         "events": count,
@@ -155,21 +158,22 @@ def _alarms(count: int, hours: float) -> dict[str, float]:
 
 def _curve(ear: Ear, scenes: Sequence[streams.Scene], said: Sequence[np.ndarray], wordless: dict, hours: float) -> dict:
     """Misses among clean words against false alarms an hour, over thresholds."""
-    rows = []
-    for threshold in THRESHOLDS.tolist():
-        decoder = ear.decoder._replace(threshold=threshold)
-        flat = [match for scene in ear.matches(scenes, said, decoder) for match in scene]
+    points: list[dict[str, Any]] = []
+    for threshold in THRESHOLDS:
+        flat = [
+            match for scene in ear.matches(scenes, said, ear.decoder._replace(threshold=threshold)) for match in scene
+        ]
         errors = hearing.errors_of(hearing.confusion_of(flat, ear.names))
-        alarms = {name: sum(map(len, ear.events(heard, decoder))) / hours for name, heard in wordless.items()}
-        rows.append(
-            {
-                "threshold": threshold,
-                "misses": (errors.deletions + errors.substitutions) / max(errors.words, 1),
-                "digit_error_rate": errors.rate,
-                "alarms_per_hour": alarms,
-            }
+        misses = (errors.deletions + errors.substitutions) / max(errors.words, 1)
+        points.append(
+            {"threshold": threshold, "misses": misses, "digit_error_rate": errors.rate, "alarms_per_hour": {}}
         )
-    return {"points": rows, "threshold": ear.decoder.threshold}
+    for name, heard in wordless.items():
+        every = [threshold for threshold in THRESHOLDS for _ in heard]
+        counts = list(map(len, ear.events(list(heard) * len(THRESHOLDS), thresholds=every)))
+        for number, point in enumerate(points):
+            point["alarms_per_hour"][name] = sum(counts[number * len(heard) :][: len(heard)]) / hours
+    return {"points": points, "threshold": ear.decoder.threshold}
 
 
 def tell(

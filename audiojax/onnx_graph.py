@@ -1,7 +1,7 @@
 """The networks as ONNX graphs, written node by node. The only importer of onnx, which the extra `[onnx]` brings.
 
-Sound is [B, T] in and [B, channels, T] within, as ONNX's convolutions have it. A recurrent network's step is one piece of
-graph: the step graph holds it once, the graph for whole clips in a Scan.
+Sound is [B, T] in and [B, channels, T] within, as ONNX's convolutions have it. A recurrent network's step is one piece
+of graph: the step graph holds it once, the graph for whole clips in a Scan.
 """
 
 from collections.abc import Sequence
@@ -178,8 +178,8 @@ def _gru_cell(graph: Graph, params: dict, hidden: str, x: str) -> str:
     size = params["kernel"].shape[0]
     of_x = graph.many("Split", _dense(graph, params["project"], x), [2 * size, size], axis=1, num_outputs=2)
     bias = np.concatenate([np.zeros((1, 2 * size), np.float32), params["bias"]], axis=1)
-    of_hidden = graph("Gemm", hidden, params["kernel"], bias)
-    of_hidden = graph.many("Split", of_hidden, [2 * size, size], axis=1, num_outputs=2)
+    product = graph("Gemm", hidden, params["kernel"], bias)
+    of_hidden = graph.many("Split", product, [2 * size, size], axis=1, num_outputs=2)
     gates = graph("Sigmoid", graph("Add", of_x[0], of_hidden[0]))
     r, z = graph.many("Split", gates, [size, size], axis=1, num_outputs=2)
     n = graph("Tanh", graph("Add", of_x[1], graph("Mul", r, of_hidden[1])))
@@ -279,5 +279,6 @@ def _rescaled(graph: Graph, scale: str, sound: str, length: str, length_samples:
     largest, _ = graph.many("TopK", sound, [length_samples - low], axis=1, num_outputs=2)
     below = graph("Slice", largest, [-1], [2**31 - 1], [1])
     above = graph("Slice", largest, [-2], [-1], [1])
-    percentile = graph("Add", graph("Mul", below, 1 - (place - low)), graph("Mul", above, place - low))
+    share = float(place - low)
+    percentile = graph("Add", graph("Mul", below, 1 - share), graph("Mul", above, share))
     return graph("Div", sound, graph("Add", percentile, 0.001 / 32768))

@@ -150,5 +150,6 @@ def misses_and_alarms(curve: dict, title: str, path: Path) -> Path:
     axis.set_ylim(bottom=0)
     axis.set(xlabel="false alarms an hour", ylabel="words missed or mistaken, %", title=title)
     axis.grid(alpha=0.25)
-    axis.legend(frameon=False, fontsize=8)
+    if axis.lines:
+        axis.legend(frameon=False, fontsize=8)
     return _save(figure, path)

@@ -21,8 +21,7 @@ Parts = dict[str, jax.Array]
 
 def carry_shapes(model: GRU) -> dict[str, tuple[int, ...]]:
     """The parts of a stream's memory that this network uses, by name, without the batch axis; they begin as zeros."""
-    start: Carry = jax.eval_shape(lambda: model.apply({}, 1, method="initial_carry"))
-    shapes = {name: x.shape[1:] for name, x in _named(start).items()}
+    shapes = {name: x.shape[1:] for name, x in jax.eval_shape(lambda: _silence(model, {}, 1)).items()}
     unused = set() if shapes["context"][0] else {"context"}
     unused |= set() if model.normalise == "running" else {"level"}
     unused |= {"total", "weight"} if model.readout == "last" else set()
@@ -34,10 +33,10 @@ def step_function(model: GRU, variables: dict) -> Callable[[Parts, jax.Array], t
     names = carry_shapes(model)
 
     def step(parts: Parts, audio: jax.Array) -> tuple[Parts, jax.Array]:
-        start = _named(model.apply(variables, audio.shape[0], method="initial_carry")) | parts
+        start = _silence(model, variables, audio.shape[0]) | parts
         hidden = tuple(start[f"hidden_{i}"] for i in range(model.num_layers))
         before = Carry(start["context"], start["level"], hidden, start["total"], start["weight"])
-        carry, said = model.apply(variables, before, audio, method="step")
+        carry, said = _apply(model, variables, before, audio, method="step")
         return {name: x for name, x in _named(carry).items() if name in names}, said
 
     return step
@@ -46,7 +45,7 @@ def step_function(model: GRU, variables: dict) -> Callable[[Parts, jax.Array], t
 def classifier_function(model: nn.Module, variables: dict) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """(audio [B, T] in 16-bit units, zero right-padded, its length i32[B]) -> outputs f32[B, n]."""
     if not isinstance(model, GRU):
-        return lambda audio, length: model.apply(variables, audio, length)
+        return lambda audio, length: _apply(model, variables, audio, length)
     size, step, shapes = model.step_samples, step_function(model, variables), carry_shapes(model)
     num_outputs = model.num_labels + 3 * model.listens
 
@@ -86,6 +85,19 @@ def step(model: GRU, variables: dict) -> bytes:
     parts = {name: jax.ShapeDtypeStruct((rows, *shape), jnp.float32) for name, shape in carry_shapes(model).items()}
     audio = jax.ShapeDtypeStruct((rows, model.step_samples), jnp.int16)
     return _serialised(step_function(model, variables), (parts, audio), derivatives=0)
+
+
+def load(content: bytes) -> Callable:
+    """What a program does, to be called with arrays."""
+    return jax.jit(export.deserialize(bytearray(content)).call)
+
+
+def _apply(model: nn.Module, variables: dict, *arguments: Any, method: str = "__call__") -> Any:
+    return model.apply(variables, *arguments, method=method)
+
+
+def _silence(model: GRU, variables: dict, num_rows: int) -> Parts:
+    return _named(_apply(model, variables, num_rows, method="initial_carry"))
 
 
 def _named(carry: Carry) -> Parts:

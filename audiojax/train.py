@@ -128,9 +128,7 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
                     _log_step(log, done, previous, config.train.log_every_steps)
                 if checkpoints.last_step != done:
                     checkpoints.save(state, None)
-                where = (
-                    f"stopped at step {done} of {num_steps}, which is saved; the same command goes on from there."
-                )
+                where = f"stopped at step {done} of {num_steps}, which is saved; the same command goes on from there."
                 raise Stopped(where, stopped.signal_number) from None
 
 

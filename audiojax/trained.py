@@ -19,6 +19,9 @@ from audiojax.data.disk import write_text
 from audiojax.types import Clips
 
 
+PACKAGED = Path(__file__).parent / "listener"
+
+
 @dataclass(frozen=True)
 class Trained:
     """A network with its parameters, and the names of what it tells apart."""
@@ -44,10 +47,9 @@ class Trained:
     @classmethod
     def packaged(cls) -> "Trained":
         """The listener that comes with the package; `audiojax/listener/MODEL_CARD.md` says what it is."""
-        folder = Path(__file__).parent / "listener"
-        config, data = configs.load(folder)
+        config, data = configs.load(PACKAGED)
         model = models.build(**config.model, num_labels=len(data["label_names"]), rate_hz=config.data.rate_hz)
-        with np.load(folder / "parameters.npz") as saved:
+        with np.load(PACKAGED / "parameters.npz") as saved:
             variables = traverse_util.unflatten_dict({tuple(name.split("/")): saved[name] for name in saved})
         return cls(config, data, model, jax.device_put(variables), data["step"])
 

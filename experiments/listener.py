@@ -81,7 +81,7 @@ def one_hour(ear: Ear, clips: Clips, plans: list) -> dict[str, float]:
     while seconds < 3600:
         scenes.append(streams.render(plans[at % len(plans)], clips))
         seconds, at = seconds + len(scenes[-1].audio) / clips.rate_hz, at + 1
-    [long] = listener_report.joined(scenes, parts=1)
+    [long] = listener_report.join(scenes, parts=1)
     [heard] = ear.events(ear.said([long.audio]))
     rates = {}
     for name, first, last in (("first ten minutes", 0, 600), ("last ten minutes", 3000, 3600)):
@@ -123,7 +123,7 @@ def score(run: Trained, part: str, audiomnist: str, fsdd: str, hours: float) -> 
             scenes = [streams.render(plan, clips) for plan in streams.with_snr(plans, snr_db)]
             matches = ear.matches(scenes, ear.said([scene.audio for scene in scenes]))
             name = "clean" if snr_db is None else f"{snr_db:g} dB"
-            result[f"{source}, {name}"] = of = listener_report.errors(ear, matches)
+            result[f"{source}, {name}"] = of = listener_report.count_errors(ear, matches)
             late = f"{1000 * of['delay_median_seconds']:.0f}, {1000 * of['delay_95_seconds']:.0f} ms"
             print(
                 f"{source:<11}{name:<6} digit error rate {of['digit_error_rate']:7.2%}  "
@@ -146,12 +146,12 @@ def score(run: Trained, part: str, audiomnist: str, fsdd: str, hours: float) -> 
     )
     result["false alarms"], result["hours"] = {}, hours
     seconds = min(listener_report.ROW_SECONDS, hours * 3600)
-    for name, sound in listener_report.wordless(run, clips, indices).items():
+    for name, sound in listener_report.wordless_sounds(run, clips, indices).items():
         seeds, count = range(max(1, round(hours * 3600 / seconds))), 0
         for first in range(0, len(seeds), hearing.ROWS):  # so many at once as memory has room for
             sounds = [sound(seed, seconds) for seed in seeds[first : first + hearing.ROWS]]
             count += sum(map(len, ear.events(ear.said(sounds))))
-        result["false alarms"][name] = of = listener_report.alarms(count, hours)
+        result["false alarms"][name] = of = listener_report.alarm_rate(count, hours)
         alarms = f"{of['events']:5d} false alarms in {hours:g} h"
         print(f"{name:<18}{alarms}: {of['per_hour']:.2f} an hour, at most {of['bound']:.2f}", flush=True)
     result["milliseconds for 20 ms"] = fast = speed(run, streams.render(plans[0], clips).audio)
