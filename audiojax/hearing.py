@@ -77,7 +77,7 @@ def events(
     step_seconds: float,
     thresholds: Sequence[float] = (),
 ) -> list[list[Event]]:
-    """The events in what was `said` of each sound; `thresholds` are each sound's own, where they are not the decoder's."""
+    """The events in what was `said` of each sound; `thresholds` are each sound's own, if not the decoder's."""
     found, own = [], np.asarray(thresholds or [decoder.threshold] * len(said), np.float32)
     for first in range(0, len(said), ROWS):
         group = said[first : first + ROWS]

@@ -202,13 +202,14 @@ def show(result: dict[str, Any]) -> str:
     lines = ["noise    digit errors   sub   del   ins  words   delay, median  95 %   never reset"]
     for name, both in result["strings"].items():
         of, carried = both["reset"], both["never_reset"]
+        counts = f"{of['substitutions']:6d}{of['deletions']:6d}{of['insertions']:6d}{of['words']:7,d}"
         late = [
             f"{1000 * of[key]:4.0f} ms" if of[key] is not None else "-"
             for key in ("delay_median_seconds", "delay_95_seconds")
         ]
         lines.append(
-            f"{name:<8} {of['digit_error_rate']:11.2%} {of['substitutions']:6d}{of['deletions']:6d}{of['insertions']:6d}"
-            f"{of['words']:7,d} {late[0]:>15}{late[1]:>9} {carried['digit_error_rate']:11.2%}"
+            f"{name:<8} {of['digit_error_rate']:11.2%} {counts} {late[0]:>15}{late[1]:>9} "
+            f"{carried['digit_error_rate']:11.2%}"
         )
     alone = result["isolated"]
     lines += ["", f"clips alone: {alone['accuracy']:.2%} of {alone['clips']:,} have the right first event"]

@@ -199,7 +199,8 @@ def make_train_step(
             return loss, (logits, updates, carry)
 
         gradient, (logits, updates, carry) = jax.grad(loss_fn, has_aux=True)(state.params)
-        change, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes integers with floats
+            change, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         metrics = Metrics.of(logits, label, mask)
         report = StepReport(metrics, optax.global_norm(gradient), schedule(state.step))
         params = optax.apply_updates(state.params, change)

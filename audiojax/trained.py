@@ -18,7 +18,6 @@ from audiojax.data import batches
 from audiojax.data.disk import write_text
 from audiojax.types import Clips
 
-
 PACKAGED = Path(__file__).parent / "listener"
 
 

@@ -132,7 +132,7 @@ def score(run: Trained, part: str, audiomnist: str, fsdd: str, hours: float) -> 
             )
         result[f"{source}, rooms"] = rooms = exactly_one(ear, clips, indices)
         print(f"{source:<11}rooms  " + "  ".join(f"{name} {share:.1%}" for name, share in rooms.items()), flush=True)
-        alone = result[f"{source}, alone"] = listener_report.isolated(
+        alone = result[f"{source}, alone"] = listener_report.hear_alone(
             ear, clips, indices[:: max(1, len(indices) // 2000)]
         )
         print(

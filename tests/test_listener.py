@@ -1,5 +1,6 @@
 """A whole run of a listener: the same loop, commands and promises, on streams without end."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,16 +8,19 @@ import jax
 import numpy as np
 import pytest
 import soundfile
-from conftest import ROOT, tone
+import soxr
+from conftest import ROOT
 from test_crashes import same_run, stop_at
 
 from audiojax import command, hearing, train
 from audiojax.checkpoint import Checkpoints
 from audiojax.data.streams import Word
+from audiojax.data.synthetic import synthesise
+from audiojax.data.voices import NEUTRAL
 from audiojax.decoder import Event
 from audiojax.interrupt import Stopped
 from audiojax.stream import Recognizer
-from audiojax.trained import Trained
+from audiojax.trained import PACKAGED, Trained
 
 NAMES = ("x", "y", "z")
 
@@ -25,11 +29,11 @@ NAMES = ("x", "y", "z")
 def listen(tones, tmp_path_factory):
     """A small listener's config, for streams of the tones; `listen(**{"train.num_epochs": 2})` changes some keys."""
     keys = {
-        "data.root": tones, "data.cache": tmp_path_factory.mktemp("cache"), "train.batch_size": 8,
-        "train.length_samples": 16_000, "train.num_epochs": 2, "train.average_decay": 0.9, "model.features": 32,
-        "model.dense": 32, "model.num_layers": 1, "model.dropout": 0.0, "optimizer.learning_rate": 0.01,
+        "data.root": tones, "data.cache": tmp_path_factory.mktemp("cache"), "train.batch_size": 4,
+        "train.length_samples": 8_000, "train.num_epochs": 2, "train.average_decay": 0.9, "model.features": 32,
+        "model.dense": 32, "model.num_layers": 1, "model.dropout": 0.0, "optimizer.learning_rate": 1e-3,
         "optimizer.warmup_steps": 5, "streams.steps_per_epoch": 3, "streams.num_strings": 8,
-        "streams.alarm_hours": 0.002, "streams.voices": "()", "streams.phrases": "()",
+        "streams.alarm_hours": 0.001, "streams.voices": "()", "streams.phrases": "()",
     }  # fmt: skip
 
     def make(**changes):
@@ -42,35 +46,47 @@ def listen(tones, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(listen, tmp_path_factory) -> Path:
+    """A finished run, which has learnt next to nothing."""
     workdir = tmp_path_factory.mktemp("runs") / "listener"
-    train.run(listen(**{"streams.steps_per_epoch": 100}), workdir)
+    train.run(listen(), workdir)
     return workdir
 
 
-def test_it_learns_to_find_words(run):
+def test_a_run_ends_with_what_people_want_to_know(run):
     summary = json.loads((run / "summary.json").read_text())
-    assert summary["test/digit_error_rate/clean"] < 0.2 and summary["test/accuracy"] > 0.8
-    assert 0.03 < summary["test/delay_median_seconds"] < 0.2
-    assert (run / "plots" / "listening_test.png").exists()
+    assert summary["test/digit_error_rate/10 dB"] >= 0 and summary["epochs"] == 2
+    pictures = {path.stem for path in (run / "plots").iterdir()}
+    assert pictures == {"curves", "confusion_test", "listening_test"}
 
 
-def test_a_run_that_was_stopped_ends_like_an_unbroken_one_bit_for_bit(listen, tmp_path, monkeypatch):
-    """Whose streams go on where they were, and what is remembered of them."""
+def test_it_learns_a_batch_by_heart(listen):
+    config = listen(**{"optimizer.learning_rate": 0.02, "train.average_decay": 0.0})
+    epochs, _ = train._epochs(config, train.prepare.load_clips(config), *_split(config))
+    batch, key = next(epochs(0, 1)), jax.random.key(0)
+    assembled = train.assemble(config, num_labels=10, rate_hz=8000, num_steps=120)
+    state, losses = assembled.state, []
+    for _ in range(120):
+        start = jax.tree.map(np.zeros_like, jax.device_get(state.carry))
+        state, report = assembled.train_step(state.replace(carry=start), batch, key)
+        losses.append(report.metrics.summary()["loss"])
+    assert losses[-1] < 0.1 < 1.0 < losses[0]
+
+
+def test_a_run_that_was_stopped_ends_like_an_unbroken_one_bit_for_bit(listen, run, tmp_path, monkeypatch):
+    """Its streams go on where they were, and so does what is remembered of them."""
     config = listen()
-    train.run(config, tmp_path / "unbroken")
     with monkeypatch.context() as patched:
         stop_at(4, patched)
         with pytest.raises(Stopped):
             train.run(config, tmp_path / "run")
     train.run(config, tmp_path / "run")
-    assert same_run(tmp_path / "run", tmp_path / "unbroken")
+    assert same_run(tmp_path / "run", run)
 
 
-def test_what_a_stream_remembers_is_kept_and_matters(listen, tmp_path):
+def test_what_a_stream_remembers_is_kept_and_matters(listen, run):
     config = listen()
-    train.run(config, tmp_path / "run")
     assembled = train.assemble(config, num_labels=10, rate_hz=8000, num_steps=6)
-    with Checkpoints(tmp_path / "run") as checkpoints:
+    with Checkpoints(run) as checkpoints:
         state = checkpoints.restore("last", assembled.state)
     assert all(np.abs(x).max() > 0 for x in jax.tree.leaves(state.carry.hidden))
     epochs, _ = train._epochs(config, train.prepare.load_clips(config), *_split(config))
@@ -88,49 +104,72 @@ def _split(config):
     return train.splits.make(clips, **config.split, seed=0), train.configs.batch_shape(config) | {"rows": slice(None)}
 
 
-def test_one_device_and_two_agree(listen, tmp_path):
-    config = listen(**{"train.num_epochs": 1, "streams.steps_per_epoch": 5, "optimizer.learning_rate": 1e-3})
-    for number in (1, 2):
-        train.run(config, tmp_path / str(number), num_devices=number)
-    one, two = (Trained.load(tmp_path / str(number), "last").variables for number in (1, 2))
+def test_one_device_and_two_agree(listen, run, tmp_path):
+    train.run(listen(), tmp_path / "one", num_devices=1)
+    one, two = (Trained.load(workdir, "last").variables for workdir in (tmp_path / "one", run))
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5)
 
 
 @pytest.fixture(scope="module")
 def spoken(tmp_path_factory) -> Path:
-    """Three seconds in which a tone, label 7, is heard once, at 16 kHz."""
+    """Three seconds at 16 kHz in which a synthetic voice says seven once, 1.2 seconds after the beginning."""
     path = tmp_path_factory.mktemp("sound") / "seven.wav"
     sound = np.random.default_rng(0).normal(0, 0.001, 48_000)
-    word = tone(7, 1, 0, rate_hz=16_000)
-    sound[20_000 : 20_000 + len(word)] += word
+    word = synthesise("seven", NEUTRAL, np.random.default_rng(0))
+    sound[19_200 : 19_200 + len(word)] += 0.3 * word
     soundfile.write(path, sound, 16_000)
     return path
 
 
-def test_predict_says_which_word_and_when_or_that_there_is_none(run, spoken, tmp_path, run_cli):
+def test_without_a_run_predict_says_which_word_and_when_or_that_there_is_none(spoken, tmp_path, run_cli):
     soundfile.write(tmp_path / "silence.wav", np.zeros(24_000), 16_000)
-    code, out, err = run_cli("predict", "--workdir", run, "--json", spoken, tmp_path / "silence.wav")
+    code, out, err = run_cli("predict", "--json", spoken, tmp_path / "silence.wav")
     first, second = map(json.loads, out.splitlines())
     assert (code, err) == (0, "")
-    assert first["label"] == "seven" and first["digit"] == 7 and first["start_seconds"] == pytest.approx(1.25, abs=0.1)
+    assert first["label"] == "seven" and first["digit"] == 7 and first["probability"] > 0.5
+    assert first["start_seconds"] == pytest.approx(1.3, abs=0.15)
+    assert first["end_seconds"] == pytest.approx(1.75, abs=0.2)
     assert second["label"] is None and second["seconds"] == 1.5
-    code, out, _ = run_cli("predict", "--workdir", run, tmp_path / "silence.wav")
-    assert "nothing" in out
+    code, out, _ = run_cli("predict", spoken, tmp_path / "silence.wav")
+    assert code == 0 and "seven" in out and "nothing" in out
 
 
-def test_a_recognizer_hears_what_predict_hears(run, spoken, run_cli):
-    [answer] = map(json.loads, run_cli("predict", "--workdir", run, "--json", spoken)[1].splitlines())
+def test_a_recognizer_hears_what_predict_hears(spoken, run_cli):
+    [answer] = map(json.loads, run_cli("predict", "--json", spoken)[1].splitlines())
     audio, rate_hz = soundfile.read(spoken, dtype="float32")
-    one = Recognizer.from_workdir(run)
+    one = Recognizer.from_workdir()
     [event] = one.feed(audio, rate_hz) + one.flush()
     assert event.label == answer["label"]
     assert event.emitted_seconds == pytest.approx(answer["emitted_seconds"], abs=0.02)
     assert event.end_seconds == pytest.approx(answer["end_seconds"], abs=0.03)
 
 
+@pytest.mark.parametrize("rate_hz", [8000, 16_000, 44_100, 48_000])
+def test_the_packaged_listener_hears_a_string_at_any_rate_in_any_chunks(rate_hz):
+    words = ("four", "seven", "one", "nine", "zero")
+    voice = dataclasses.replace(NEUTRAL, max_lead_seconds=0.3)
+    said = [synthesise(word, voice, np.random.default_rng(i)) for i, word in enumerate(words)]
+    sound = soxr.resample(np.concatenate([*said, np.zeros(8000, np.float32)]), 16_000, rate_hz)
+    expected = None
+    for chunk_samples in (7, 441, 8000):
+        one, heard = Recognizer.from_workdir(), []
+        for start in range(0, len(sound), chunk_samples):
+            heard += one.feed(sound[start : start + chunk_samples], rate_hz)
+        heard += one.flush()
+        assert tuple(event.label for event in heard) == words
+        assert expected is None or heard == expected
+        expected = heard
+
+
+def test_the_packaged_listener_is_small_and_has_a_card():
+    files = {path.name: path.stat().st_size for path in PACKAGED.iterdir()}
+    assert set(files) == {"MODEL_CARD.md", "config.json", "parameters.npz"}
+    assert sum(files.values()) < 1.5e6
+
+
 def test_evaluate_counts_errors_delays_and_alarms(run, run_cli):
-    code, out, err = run_cli("evaluate", "--workdir", run, "--json", "--strings", 12, "--hours", 0.01)
+    code, out, err = run_cli("evaluate", "--workdir", run, "--json", "--strings", 12, "--hours", 0.005)
     assert code == 0, err
     told = json.loads(out)
     clean = told["strings"]["clean"]["reset"]
@@ -142,9 +181,7 @@ def test_evaluate_counts_errors_delays_and_alarms(run, run_cli):
     [at] = [p for p in told["curve"]["points"] if p["threshold"] == told["curve"]["threshold"]]
     assert at["digit_error_rate"] == clean["digit_error_rate"]
     assert at["alarms_per_hour"]["siren"] == told["false_alarms"]["siren"]["per_hour"]
-    misses = [point["misses"] for point in told["curve"]["points"]]
-    assert misses[-1] >= min(misses)
-    code, out, _ = run_cli("evaluate", "--workdir", run, "--strings", 12, "--hours", 0.01)
+    code, out, _ = run_cli("evaluate", "--workdir", run, "--strings", 12, "--hours", 0.005)
     assert code == 0 and "digit errors" in out and "without a word" in out
 
 

@@ -1,0 +1,47 @@
+"""The words in a sound file, heard by an exported listener: numpy, ONNX's runtime and soundfile, nothing else.
+
+python experiments/hear_onnx.py WORKDIR/export FILE.wav
+"""
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+import soundfile
+
+
+def main(folder: str, path: str) -> None:
+    with open(f"{folder}/manifest.json") as file:
+        about = json.load(file)
+    if "listening" not in about:
+        sys.exit(f"{folder} holds a network that classifies clips; export one that listens.")
+    audio, rate_hz = soundfile.read(path, dtype="int16")
+    if rate_hz != about["rate_hz"] or audio.ndim > 1:
+        sys.exit(f"{path} is not mono sound of {about['rate_hz']} Hz; convert it first.")
+    settings, size = about["listening"], about["step_samples"]
+    silence = round(settings["flush_seconds"] * rate_hz)  # in which the last word ends
+    audio = np.pad(audio, (0, silence + -(len(audio) + silence) % size))
+
+    session = onnxruntime.InferenceSession(f"{folder}/step.onnx")
+    carry = {part["name"]: np.zeros([1, *part["shape"][1:]], np.float32) for part in about["carry"]}
+    scores, armed = np.eye(len(about["label_names"]) + 1)[-1], True  # nothing heard yet: all is no word
+    for number, hop in enumerate(np.split(audio, len(audio) // size), start=1):
+        [said], *after = session.run(None, {"audio": hop[None], **carry})
+        carry = dict(zip(carry, after, strict=True))
+        likely = np.exp(said[:-2] - said[:-2].max())
+        scores = settings["keep"] * scores + (1 - settings["keep"]) * likely / likely.sum()
+        words, (began, ended) = scores[:-1], said[-2:]
+        if armed and words.max() > settings["threshold"]:
+            now = number * size / rate_hz
+            end = max(0.0, now - ended)
+            start = min(end, max(0.0, now - began))
+            probability = words.max() / words.sum() * max(words.max(), 1 - scores[-1])
+            print(f"{start:.3f} {end:.3f} {now:.3f} {about['label_names'][words.argmax()]} {probability:.4f}")
+            armed = False
+        else:
+            armed = armed or words.sum() < settings["threshold"] / 3
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
