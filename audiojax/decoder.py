@@ -50,7 +50,7 @@ class Decoder(NamedTuple):
     later.
     """
 
-    threshold: float = 0.5
+    threshold: float | jax.Array = 0.5  # f32[B] gives each stream its own
     keep: float = 0.7  # how much of an average the next step leaves
     apart_steps: int = 7  # from one word's event to another's, where they follow at once
 

@@ -86,7 +86,7 @@ def events(
         padded[:, :, len(label_names)] = 100.0  # no word
         for row, part in enumerate(group):
             padded[row, : len(part)] = part
-        mine = decoder._replace(threshold=np.resize(own[first : first + ROWS], ROWS))
+        mine = decoder._replace(threshold=jnp.asarray(np.resize(own[first : first + ROWS], ROWS)))
         evidence, parts = decoder.fresh(ROWS, len(label_names)), []
         for segment in np.split(padded, num_steps // SEGMENT_STEPS, axis=1):
             evidence, decision = _decide(mine, evidence, segment)

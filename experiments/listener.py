@@ -145,15 +145,11 @@ def score(run: Trained, part: str, audiomnist: str, fsdd: str, hours: float) -> 
         flush=True,
     )
     result["false alarms"], result["hours"] = {}, hours
-    seconds = min(listener_report.ROW_SECONDS, hours * 3600)
-    for name, sound in listener_report.wordless_sounds(run, clips, indices).items():
-        seeds, count = range(max(1, round(hours * 3600 / seconds))), 0
-        for first in range(0, len(seeds), hearing.ROWS):  # so many at once as memory has room for
-            sounds = [sound(seed, seconds) for seed in seeds[first : first + hearing.ROWS]]
-            count += sum(map(len, ear.events(ear.said(sounds))))
-        result["false alarms"][name] = of = listener_report.alarm_rate(count, hours)
+    for name, kinds in listener_report.wordless_sounds(run, clips, indices).items():
+        result["false alarms"][name] = of = listener_report.false_alarms(ear, kinds, hours)[0]
         alarms = f"{of['events']:5d} false alarms in {hours:g} h"
-        print(f"{name:<18}{alarms}: {of['per_hour']:.2f} an hour, at most {of['bound']:.2f}", flush=True)
+        by_kind = ", ".join(f"{kind} {count}" for kind, count in of["by_kind"].items() if count)
+        print(f"{name:<9}{alarms}: {of['per_hour']:.2f} an hour, at most {of['bound']:.2f} ({by_kind})", flush=True)
     result["milliseconds for 20 ms"] = fast = speed(run, streams.render(plans[0], clips).audio)
     print("20 ms of sound take " + ", ".join(f"{value:.3f} ms ({name})" for name, value in fast.items()))
     return result

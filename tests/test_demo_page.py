@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 from chromium import ELSEWHERE, PROGRAM, Chromium
-from toy_listener import Served, spoken
+from served import Served, spoken
 
 from audiojax.data.phonemes import DIGITS
 from audiojax.demo import assets, hall
@@ -44,10 +44,12 @@ def hear(served, browser, digits: str) -> None:
     browser.open(served.url)
     browser.until(lambda: state(browser) == "ready" and browser.run("document.querySelectorAll('#keys button').length"))
     browser.press("#mic")
-    browser.until(lambda: browser.run(SHOWN) == digits)
-    assert state(browser) == "listening" and browser.run("document.getElementById('digit').textContent") == digits[-1]
+    browser.until(lambda: digits in browser.run(SHOWN))
+    assert state(browser) == "listening" and browser.run(
+        f"document.getElementById('digit').textContent === {SHOWN}.at(-1)"
+    )
     times = browser.run("[...document.querySelectorAll('#list small:nth-child(3)')].map((time) => time.textContent)")
-    assert len(times) == len(digits) and all(0 < float(time.split()[0]) < 5 for time in times)
+    assert len(times) >= len(digits) and all(0 < float(time.split()[0]) < 5 for time in times)
     browser.press("#mic")
     browser.until(lambda: state(browser) == "ready")
     assert not browser.errors
