@@ -41,6 +41,12 @@ RANGES: dict[str, tuple[float, float]] = {
     "optimizer.momentum": (0, _ALMOST_ONE),
     "optimizer.weight_decay": (0, 1),
     "optimizer.clip_norm": (0, math.inf),
+    "streams.steps_per_epoch": (0, 1_000_000),
+    "streams.num_strings": (0, 100_000),
+    "streams.alarm_hours": (0, 1000),
+    "decoder.threshold": (0, 1),
+    "decoder.keep": (0, _ALMOST_ONE),
+    "decoder.apart_steps": (1, 1000),
     "augment.tempo": (0, 1),
     "augment.speed": (0, 1),
     "augment.max_offset_samples": (0, 10_000_000),
@@ -142,7 +148,7 @@ def base(choice: Choice) -> ConfigDict:
         num_strings=0,  # of words, on which an epoch is scored
         alarm_hours=0.0,  # of each kind of sound without a word, by which a finished run is judged
     )
-    config.decoder = dict(threshold=0.5, keep=0.7)  # see `decoder.Decoder`
+    config.decoder = dict(threshold=0.5, keep=0.7, apart_steps=7)  # see `decoder.Decoder`
     config.wandb = dict(mode="auto", project="audiojax", name="")
     config.mesh = dict(coordinator="", num_processes=1, process_id=0)  # of several hosts, see `mesh.connect`
     return config

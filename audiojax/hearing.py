@@ -78,7 +78,7 @@ def events(
     thresholds: Sequence[float] = (),
 ) -> list[list[Event]]:
     """The events in what was `said` of each sound; `thresholds` are each sound's own, if not the decoder's."""
-    found, own = [], np.asarray(thresholds or [decoder.threshold] * len(said), np.float32)
+    found, own = [], np.resize(np.asarray(thresholds or decoder.threshold, np.float32), len(said))
     for first in range(0, len(said), ROWS):
         group = said[first : first + ROWS]
         num_steps = -(-max(1, *map(len, group)) // SEGMENT_STEPS) * SEGMENT_STEPS

@@ -18,6 +18,7 @@ from audiojax.decoder import Decision, Decoder, Event, Evidence
 from audiojax.trained import Trained
 from audiojax.types import InputError
 
+WIDTHS = (1, 16, 64, 128, 256)  # how many streams one program hears; and all
 FLUSH_SECONDS = 0.5  # of silence, after which the last word of a sound that ends has been said
 
 
@@ -113,8 +114,11 @@ class Recognizers:
         self._slots: list[_Slot | None] = [None] * num_streams
         self.probabilities = np.zeros((num_streams, len(label_names) + 1), np.float32)
         self.probabilities[:, -1] = 1
+        self._later: list[tuple[int, Event]] = []
         self._renew(np.ones(num_streams, bool))
-        self._advance(np.zeros((num_streams, self.step_samples), np.int16), np.zeros(num_streams, bool))  # compile now
+        self._widths = [*(width for width in WIDTHS if width < num_streams), num_streams]
+        for width in self._widths:  # compile now
+            self._hear(np.full(width, num_streams), np.zeros((width, self.step_samples), np.int16))
 
     @classmethod
     def from_workdir(cls, workdir: Path | str | None = None, num_streams: int = 1) -> "Recognizers":
@@ -169,17 +173,18 @@ class Recognizers:
 
     def advance(self) -> list[tuple[int, Event]]:
         """Hears all whole steps of sound that wait, and returns the events with their slots, in order of time."""
-        events = []
+        events, self._later = self._later, []
         ready = [slot for slot, stream in enumerate(self._slots) if stream and stream.num_waiting >= self.step_samples]
         while ready:
-            audio = np.zeros((self.num_streams, self.step_samples), np.int16)
-            active = np.zeros(self.num_streams, bool)
-            for slot in ready:
-                audio[slot], active[slot] = self._stream(slot).take(self.step_samples), True
+            width = next(width for width in self._widths if width >= len(ready))
+            audio = np.zeros((width, self.step_samples), np.int16)
+            for place, slot in enumerate(ready):
+                audio[place] = self._stream(slot).take(self.step_samples)
                 self._stream(slot).steps += 1
-            decision = self._advance(audio, active)
-            for slot in np.flatnonzero(active & (decision.label >= 0)).tolist():
-                events.append((slot, self._event(slot, decision)))
+            decision = self._hear(np.asarray(ready + [self.num_streams] * (width - len(ready))), audio)
+            for place in np.flatnonzero(decision.label[: len(ready)] >= 0).tolist():
+                slot = ready[place]
+                events.append((slot, decision.event(place, self.seconds(slot), self.label_names)))
             ready = [slot for slot in ready if self._stream(slot).num_waiting >= self.step_samples]
         return events
 
@@ -190,7 +195,9 @@ class Recognizers:
             stream.add(_to_int16(stream.resampler.flush()))
         stream.add(np.zeros(round(FLUSH_SECONDS * self.rate_hz), np.int16))
         stream.add(np.zeros(-stream.num_waiting % self.step_samples, np.int16))
-        return [event for other, event in self.advance() if other == slot]
+        events = self.advance()
+        self._later = [(other, event) for other, event in events if other != slot]  # for who asks next
+        return [event for other, event in events if other == slot]
 
     def reset(self, slot: int) -> None:
         """A slot forgets all that it heard."""
@@ -211,15 +218,14 @@ class Recognizers:
         self._listening = _choose(which, self._fresh, self._listening)
         self.probabilities[which] = np.eye(1, len(self.label_names) + 1, len(self.label_names))
 
-    def _advance(self, audio: np.ndarray, active: np.ndarray) -> Decision:
+    def _hear(self, slots: np.ndarray, audio: np.ndarray) -> Decision:
+        """One step of the streams in `slots`, of which those that do not exist fill a program's width."""
         self._listening, decision, probabilities = _advance(
-            self._model, self._variables, self._decoder, self._listening, audio, active
+            self._model, self._variables, self._decoder, self._listening, slots, audio
         )
-        self.probabilities = np.where(active[:, None], np.asarray(probabilities), self.probabilities)
+        there = slots < self.num_streams
+        self.probabilities[slots[there]] = np.asarray(probabilities)[there]
         return jax.device_get(decision)
-
-    def _event(self, slot: int, decision: Decision) -> Event:
-        return decision.event(slot, self.seconds(slot), self.label_names)
 
 
 class Recognizer:
@@ -284,10 +290,11 @@ def _choose(which: jax.Array, one: Any, other: Any) -> Any:
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=3)
 def _advance(
-    model: nn.Module, variables: dict, decoder: Decoder, listening: _Listening, audio: jax.Array, active: jax.Array
+    model: nn.Module, variables: dict, decoder: Decoder, listening: _Listening, slots: jax.Array, audio: jax.Array
 ) -> tuple[_Listening, Decision, jax.Array]:
-    """One step of all streams; those that are not `active` stay as they are."""
-    carry, said = cast(Any, model.apply(variables, listening.carry, audio, method="step"))
-    evidence, decision = Decoder(*decoder).decide(listening.evidence, said)
-    heard = _choose(active, _Listening(carry, evidence), listening)
+    """One step of the streams in `slots` i32[W]; all others stay as they are."""
+    carry, evidence = jax.tree.map(lambda x: x.at[slots].get(mode="clip"), listening)
+    carry, said = cast(Any, model.apply(variables, carry, audio, method="step"))
+    evidence, decision = Decoder(*decoder).decide(evidence, said)
+    heard = jax.tree.map(lambda x, y: x.at[slots].set(y, mode="drop"), listening, _Listening(carry, evidence))
     return heard, decision, jax.nn.softmax(said[:, :-2])

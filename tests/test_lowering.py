@@ -8,7 +8,7 @@ import pytest
 
 from audiojax.assembly import assemble
 from audiojax.types import Batch
-from configs import cnn, gru
+from configs import cnn, gru, listen
 
 ROWS = [
     (cnn, "", {}),
@@ -17,6 +17,7 @@ ROWS = [
     (gru, "", {}),
     (gru, "", {"cell": "min_gru", "frontend": "learned"}),
     (gru, "recipe=seed", {}),
+    (listen, "", {}),
 ]
 
 
@@ -33,6 +34,9 @@ def test_the_training_step_lowers_for_cuda_and_tpu(module, arg, keys):
     rows, samples = config.train.batch_size, config.train.length_samples
     kinds = {"audio": ((rows, samples), np.int16), "length": ((rows,), np.int32), "label": ((rows,), np.int32)}
     kinds["mask"] = ((rows,), np.float32)
+    if module is listen:
+        of_steps = (rows, samples // (config.model.hop_samples * config.model.stack_frames))
+        kinds |= {"label": (of_steps, np.int32), "mask": (of_steps, np.float32), "times": ((*of_steps, 2), np.float32)}
     batch = Batch(**{name: jax.ShapeDtypeStruct(*kind) for name, kind in kinds.items()})
     with jax.numpy_dtype_promotion("standard"):  # flax mixes bfloat16 and float32
         shapes, key = jax.eval_shape(state), jax.eval_shape(lambda: jax.random.key(0))  # no parameter is drawn

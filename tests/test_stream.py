@@ -165,7 +165,7 @@ def said_of(*labels: int) -> np.ndarray:
         ([3] * 5 + [1] * 8 + [3] * 9, "y"),
         ([3] * 5 + [1] * 8 + [3] * 9 + [1] * 8 + [3] * 3, "yy"),
         ([3] * 5 + [1] * 4 + [3] + [1] * 4 + [3] * 9, "y"),  # a moment's doubt is no second word
-        ([3] * 5 + [1] * 3 + [2] * 5 + [3] * 9, "y"),  # nor is a change of mind
+        ([3] * 5 + [1] * 3 + [2] * 4 + [3] * 9, "y"),  # nor is a change of mind
         ([3] * 5 + [1] + [3] * 9, ""),
         ([3] * 20, ""),
     ],

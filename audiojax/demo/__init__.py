@@ -1,0 +1,1 @@
+"""The live page: a browser's microphone, files and sample words in, spoken words out, for many people at once."""

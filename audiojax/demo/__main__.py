@@ -1,0 +1,44 @@
+"""Opens a page at which a browser's microphone is listened to, live: speak digits and see them.
+
+Prints the page's address. Browsers give a page the microphone on this machine (localhost) or over HTTPS only: for
+other machines give --host 0.0.0.0 with --certfile and --keyfile.
+"""
+
+import asyncio
+import importlib.util
+from pathlib import Path
+
+from audiojax import command
+from audiojax.types import InputError
+
+
+def main(argv: list[str]) -> None:
+    parser = command.parser("demo", __doc__ or "")
+    parser.add_argument("--workdir", type=Path, help="the folder of a listener's training; default: the packaged one")
+    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only")
+    parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0 is any free one")
+    parser.add_argument("--certfile", type=Path, help="a certificate (PEM), for HTTPS")
+    parser.add_argument("--keyfile", type=Path, help="its key, where it is in another file")
+    parser.add_argument("--max-clients", type=int, default=64, help="at once; default: 64")
+    args = parser.parse_args(argv)
+    if importlib.util.find_spec("websockets") is None:
+        raise InputError("the live page needs an extra: pip install -e '.[web]'.")
+    if args.max_clients < 1:
+        raise InputError(f"--max-clients is {args.max_clients}; give 1 or more.")
+    if args.keyfile and not args.certfile:
+        raise InputError(f"--keyfile {args.keyfile} needs the certificate it belongs to; give --certfile too.")
+
+    from audiojax.demo import server
+
+    tls = server.load_tls(args.certfile, args.keyfile) if args.certfile else None
+    with server.open_port(args.host, args.port) as port:
+        command.setup_jax()
+        from audiojax.stream import Recognizers
+
+        recognizers = Recognizers.from_workdir(args.workdir, num_streams=args.max_clients)
+        server.warm_up(recognizers)
+        asyncio.run(server.run(recognizers, port, tls, announce=lambda url: print(url, flush=True)))
+
+
+if __name__ == "__main__":
+    command.run(main)

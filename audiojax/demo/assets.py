@@ -1,0 +1,68 @@
+"""What the live page's server answers to plain HTTP: the page's own files, the words it knows, and sample words."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Sequence
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+from websockets.datastructures import Headers
+from websockets.http11 import Response
+
+from audiojax.data.phonemes import PRONUNCIATIONS
+from audiojax.data.signal import prepare_clip, wav_file
+from audiojax.data.synthetic import RATE_HZ, synthesise
+from audiojax.data.voices import Voice, make_voice
+
+FOLDER = Path(__file__).parent
+SCRIPTS = ("page.js", "show.js", "line.js", "sound.js", "view.js", "worklet.js")
+FILES = {
+    "/": ("page.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+    **{f"/{name}": (name, "text/javascript; charset=utf-8") for name in SCRIPTS},
+}
+SECURITY = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+NUM_VOICES = 12
+
+
+def answer(url: str, label_names: Sequence[str]) -> Response:
+    """What a GET of `url` gets."""
+    path, query = urlsplit(url).path, parse_qs(urlsplit(url).query)
+    if path in FILES:
+        name, kind = FILES[path]
+        return response(HTTPStatus.OK, (FOLDER / name).read_bytes(), kind)
+    if path == "/words.json":
+        words = [{"label": name, "sample": name in PRONUNCIATIONS} for name in label_names]
+        return response(HTTPStatus.OK, json.dumps(words).encode(), "application/json")
+    samples = {f"/sample/{i}.wav": name for i, name in enumerate(label_names) if name in PRONUNCIATIONS}
+    voice = query.get("voice", ["0"])[0]
+    if path in samples and voice.isascii() and voice.isdigit() and len(voice) < 10:
+        return response(HTTPStatus.OK, sample(samples[path], int(voice) % NUM_VOICES), "audio/wav")
+    return response(HTTPStatus.NOT_FOUND, b"There is nothing here.\n")
+
+
+def response(status: HTTPStatus, body: bytes, kind: str = "text/plain; charset=utf-8") -> Response:
+    headers = {"Content-Type": kind, "Content-Length": str(len(body)), "Connection": "close", **SECURITY}
+    return Response(status.value, status.phrase, Headers(headers), body)
+
+
+@functools.lru_cache(maxsize=10 * NUM_VOICES)
+def sample(word: str, number: int) -> bytes:
+    """A WAV file of `word`, spoken by the embedded voice `number` in a quiet room, close to a good microphone."""
+    voice: Voice = dataclasses.replace(
+        make_voice(0, number), peak_db=-6.0, snr_db=40.0, hum_db=-60.0, knocks=0.0, room=0.01
+    )
+    clip = synthesise(word, voice, np.random.default_rng([number, *word.encode()]))
+    return wav_file(prepare_clip(clip, RATE_HZ, RATE_HZ), RATE_HZ)

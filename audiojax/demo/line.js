@@ -1,0 +1,76 @@
+// The line to the server: sound out, words in.
+
+const FULL = 1013; // the code that says that all places are taken
+const MAX_UNSENT_SECONDS = 3;
+
+export class Line {
+  // `on` has word(event) and closed(reason), which are called only once the line is open.
+  constructor(on) {
+    Object.assign(this, { on, socket: null, opening: null, waiting: [], number: 0, sounding: false });
+  }
+
+  // Connects, unless it is connected. Fails with an Error whose `lost` is true, and `full` where all places are taken.
+  open() {
+    this.opening ??= new Promise((ready, failed) => {
+      const socket = new WebSocket(new URL("listen", location.href.replace(/^http/, "ws")));
+      socket.binaryType = "arraybuffer";
+      socket.onmessage = ({ data }) => {
+        const message = JSON.parse(data);
+        if (message.label) this.on.word(message);
+        if (message.status === "ready") {
+          this.socket = socket;
+          ready();
+        } else if (message.status) {
+          Object.assign(this, { heard: message.seconds, ended: message.status === "ended" });
+          this.move();
+        }
+      };
+      socket.onclose = ({ code, reason }) => {
+        const wasOpen = this.socket === socket;
+        this.socket = this.opening = null;
+        this.sounding = false;
+        this.move();
+        if (wasOpen) this.on.closed(reason);
+        else failed(Object.assign(new Error("no connection"), { lost: true, full: code === FULL }));
+      };
+    });
+    return this.opening;
+  }
+
+  // A sound of this sample rate begins.
+  begin(rate) {
+    Object.assign(this, { rate, sent: 0, heard: 0, ended: false, sounding: true });
+    this.number += 1;
+    this.move();
+    this.socket?.send(JSON.stringify({ rate_hz: rate }));
+  }
+
+  send(samples) {
+    if (!this.socket) return;
+    this.sent += samples.length / this.rate;
+    if (this.socket.bufferedAmount < 2 * MAX_UNSENT_SECONDS * this.rate) this.socket.send(samples);
+    else this.socket.close(4000, "the network is too slow.");
+  }
+
+  // The sound ends; waits until all of it was heard.
+  end() {
+    if (this.sounding) this.socket?.send('{"end": true}');
+    this.sounding = false;
+    return this.until(() => this.ended);
+  }
+
+  // Waits until the server is less than `seconds` behind.
+  behind(seconds) {
+    return this.until(() => this.sent - this.heard < seconds);
+  }
+
+  // Waits until `met`, or until it cannot be any more.
+  async until(met) {
+    const { number } = this;
+    while (this.socket && number === this.number && !met()) await new Promise((moved) => this.waiting.push(moved));
+  }
+
+  move() {
+    this.waiting.splice(0).forEach((moved) => moved());
+  }
+}

@@ -1,0 +1,232 @@
+// The page: one sound at a time, from the microphone, a sample or a file, and the words that come back.
+
+import { Line } from "./line.js";
+import * as show from "./show.js";
+import { openMicrophone, play, readFile } from "./sound.js";
+import { Timeline } from "./view.js";
+
+const TRY_AGAIN_SECONDS = [1, 2, 4, 8];
+const SILENCE_SECONDS = 0.9; // after a sample, in which its word is said
+const AHEAD_SECONDS = 2; // that a file is sent before the server has heard it
+const INSECURE =
+  "Browsers give a page the microphone only over HTTPS or on localhost; " +
+  "--certfile and --keyfile repair that.";
+const REFUSED =
+  "The browser does not give this page the microphone. " +
+  "Allow it beside the page's address, then press the button again.";
+const MISSING = "This device has no microphone. Samples and files work.";
+
+const $ = (id) => document.getElementById(id);
+const timeline = new Timeline($("timeline"));
+const line = new Line({ word: onWord, closed: onClosed });
+let sound = null; // what is sent: its kind, rate and seconds until now; when it began; how much later it is heard
+let microphone = null; // while it is on
+let turn = 0; // counts what was asked for; who sees that it has moved on gives up
+let retry = null;
+let tries = 0;
+let samples = Promise.resolve(); // those that were asked for, one after the other
+let waiting = 0; // how many those are
+let voice = 0;
+
+function rest(notice = "") {
+  show.state("ready", "Ready", { notice: notice || (window.isSecureContext ? "" : INSECURE) });
+  show.hint(window.isSecureContext ? "Press the microphone and say a digit" : "Press a digit");
+}
+
+function listening() {
+  show.state("listening", "Listening", { busy: true });
+  show.hint("Say a digit, from zero to nine");
+}
+
+// --- Sound on its way ---
+
+async function begin(kind, rate, shift) {
+  await line.open();
+  line.begin(rate);
+  timeline.reset(rate);
+  sound = { kind, rate, seconds: 0, began: Infinity, shift };
+}
+
+function heard(chunk) {
+  const seconds = chunk.length / sound.rate;
+  line.send(chunk);
+  timeline.add(chunk);
+  sound.seconds += seconds;
+  // When the sound began: the earliest time that any chunk allows, for none comes before it was made. It may creep up
+  // by 1 ms a second, as the sound card's clock is not the computer's.
+  sound.began = Math.min(sound.began + seconds / 1000, performance.now() / 1000 - sound.seconds);
+  if (sound.kind !== "file") $("mic").style.setProperty("--loud", timeline.loudness.toFixed(2));
+}
+
+function onWord(event) {
+  if (!sound) return;
+  const delay = performance.now() / 1000 - (sound.began + event.end_seconds + sound.shift);
+  show.word(event, sound.kind === "file" ? null : Math.max(0, delay));
+  timeline.mark(show.symbol(event.label), event.start_seconds, event.end_seconds);
+}
+
+function onClosed(reason) {
+  if (!sound) return; // an idle line may close; the next sound opens another
+  sound = null;
+  waiting = 0;
+  turn += 1;
+  if (microphone) tryAgain(false);
+  else show.state("lost", "Connection lost", { notice: `The connection was lost${reason ? `: ${reason}` : "."}` });
+}
+
+function failed(error, otherwise) {
+  sound = null;
+  waiting = 0;
+  if (!error.lost) rest(otherwise);
+  else if (error.full) show.state("full", "Server full", { notice: "All places are taken; try again in a moment." });
+  else show.state("lost", "Connection lost", { notice: "The server does not answer; try again." });
+}
+
+// Ends whatever is going on, and waits for its last words.
+async function stop() {
+  turn += 1;
+  waiting = tries = 0;
+  clearTimeout(retry);
+  microphone?.close();
+  microphone = null;
+  $("mic").style.setProperty("--loud", 0);
+  const ending = sound;
+  if (ending) await line.end();
+  if (sound === ending) sound = null;
+}
+
+// --- The microphone ---
+
+async function listen() {
+  const mine = ++turn;
+  show.state("connecting", "Connecting", { busy: true });
+  try {
+    if (!microphone) {
+      const opened = await openMicrophone((chunk) => {
+        if (sound?.kind === "microphone" && !waiting) heard(chunk);
+      });
+      if (turn !== mine) return opened.close();
+      microphone = opened;
+      opened.track.onended = () => stop().then(() => rest("The microphone was taken away."));
+    }
+    await begin("microphone", microphone.rate, -microphone.delay);
+    if (turn !== mine) return;
+    tries = 0;
+    listening();
+  } catch (error) {
+    if (turn !== mine) return;
+    if (error.lost) return tryAgain(error.full);
+    const missing = error.name === "NotFoundError";
+    await stop();
+    show.state("refused", missing ? "No microphone" : "Microphone refused", { notice: missing ? MISSING : REFUSED });
+  }
+}
+
+function tryAgain(full) {
+  sound = null;
+  const seconds = TRY_AGAIN_SECONDS[Math.min(tries++, TRY_AGAIN_SECONDS.length - 1)];
+  retry = setTimeout(listen, 1000 * seconds);
+  const again = "this page tries again by itself.";
+  if (full) show.state("full", "Server full", { busy: true, notice: `All places are taken; ${again}` });
+  else show.state("lost", "Connection lost", { busy: true, notice: `The server does not answer; ${again}` });
+}
+
+// --- Samples ---
+
+function say(index, label) {
+  waiting += 1;
+  samples = samples.then(() => waiting && sayNow(index, label));
+}
+
+async function sayNow(index, label) {
+  if (sound?.kind === "file") await stop();
+  const key = show.keyOf(label);
+  const mine = turn;
+  key.classList.add("speaking");
+  show.state("playing", `Playing “${label}”`, { busy: true });
+  waiting = Math.max(1, waiting);
+  try {
+    await play(`sample/${index}.wav?voice=${voice++}`, SILENCE_SECONDS, {
+      begin: async (rate, shift) => {
+        if (sound?.rate !== rate) await begin(microphone ? "microphone" : "sample", rate, shift);
+        Object.assign(sound, { began: Infinity, shift });
+      },
+      heard,
+      wanted: () => turn === mine && sound,
+    });
+    if (turn !== mine) return;
+    waiting -= 1;
+    if (microphone) {
+      Object.assign(sound, { began: Infinity, shift: -microphone.delay });
+      listening();
+    } else if (!waiting) {
+      await stop();
+      rest();
+    }
+  } catch (error) {
+    if (turn === mine) failed(error, `The sample cannot be played: ${error.message}.`);
+  } finally {
+    key.classList.remove("speaking");
+  }
+}
+
+// --- Files ---
+
+async function open(file) {
+  await stop();
+  const mine = ++turn;
+  const reading = (share) => show.state("reading", `${Math.floor(100 * share)} % of ${file.name}`, { busy: true });
+  reading(0);
+  try {
+    const { samples, rate } = await readFile(file);
+    if (turn === mine) await begin("file", rate, 0);
+    for (let at = 0; at < samples.length && turn === mine; at += rate / 10) {
+      heard(samples.slice(at, at + rate / 10));
+      await line.behind(AHEAD_SECONDS);
+      if (turn === mine) reading(Math.min(1, line.heard / (samples.length / rate)));
+    }
+    if (turn !== mine) return;
+    await stop();
+    rest();
+  } catch (error) {
+    if (turn === mine) failed(error, `${file.name} is no sound that this browser can read.`);
+  }
+}
+
+// --- What a person does ---
+
+$("mic").onclick = () => {
+  if ($("mic").getAttribute("aria-pressed") === "false") return listen();
+  stop();
+  rest();
+};
+$("clear").onclick = () => {
+  show.clear();
+  if (sound) listening();
+  else rest();
+};
+$("file").onchange = () => {
+  if ($("file").files.length) open($("file").files[0]);
+  $("file").value = "";
+};
+$("drop").onkeydown = (event) => {
+  if (event.key !== "Enter" && event.key !== " ") return;
+  event.preventDefault();
+  $("file").click();
+};
+document.ondragover = (event) => {
+  event.preventDefault();
+  document.body.classList.add("dragging");
+};
+document.ondragleave = (event) => event.relatedTarget ?? document.body.classList.remove("dragging");
+document.ondrop = (event) => {
+  event.preventDefault();
+  document.body.classList.remove("dragging");
+  if (event.dataTransfer.files.length) open(event.dataTransfer.files[0]);
+};
+document.addEventListener("keydown", ({ key }) => {
+  if (key === "Escape" && $("mic").ariaPressed === "true") $("mic").click();
+});
+
+rest();
+show.keys(await (await fetch("words.json")).json(), say);

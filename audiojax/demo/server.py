@@ -1,0 +1,154 @@
+"""The live page's server: one port for the page and its sockets, one process, and no harm from who misbehaves."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import signal
+import socket
+import ssl
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import numpy as np
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
+
+from audiojax.demo import assets
+from audiojax.demo.hall import Hall
+from audiojax.types import InputError, one_line
+
+if TYPE_CHECKING:
+    from audiojax.stream import Recognizers
+
+SOCKET_PATH = "/listen"
+IDLE_SECONDS = 60.0
+MAX_MESSAGE_BYTES = 2**17  # 1.4 s at 48 kHz
+MAX_MESSAGES = 4  # of one client that wait to be read; what is beyond stays in the network
+
+
+def open_port(host: str, port: int) -> socket.socket:
+    """A socket that listens at `port`, any free one for 0; raises InputError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except (OSError, OverflowError) as error:
+        number = getattr(error, "errno", None)
+        if number == errno.EADDRINUSE:
+            raise InputError(f"--port {port} is in use at {host}; stop who uses it, or choose another one.") from error
+        if number in (errno.EACCES, errno.EPERM):
+            raise InputError(f"--port {port} needs more rights than yours; choose one from 1024.") from error
+        if isinstance(error, OverflowError):
+            raise InputError(f"--port {port} is not a port; choose one from 0 to 65535.") from error
+        raise InputError(f"--host {host} cannot be listened at ({one_line(error)}); try 127.0.0.1.") from error
+
+
+def load_tls(certfile: Path, keyfile: Path | None) -> ssl.SSLContext:
+    """What HTTPS needs; raises InputError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    for name, path in (("certfile", certfile), ("keyfile", keyfile)):
+        if path and not path.is_file():
+            raise InputError(f"--{name} {path} is not a file; give a certificate and its key in PEM format.")
+    try:
+        context.load_cert_chain(certfile, keyfile, password="")  # never ask for one at the terminal
+    except OSError as error:  # of which ssl.SSLError is one
+        fix = "give a certificate in PEM format and the key, without a password, that belongs to it."
+        raise InputError(f"--certfile {certfile} cannot be used ({one_line(error)}); {fix}") from error
+    return context
+
+
+def warm_up(recognizers: "Recognizers") -> None:
+    """Has everything compiled before somebody waits for it."""
+    slot = recognizers.connect()
+    assert slot is not None
+    recognizers.push(slot, np.zeros(4 * recognizers.step_samples, np.int16))
+    recognizers.advance()
+    recognizers.flush(slot)
+    recognizers.leave(slot)
+
+
+async def run(
+    recognizers: "Recognizers",
+    port: socket.socket,
+    tls: ssl.SSLContext | None = None,
+    *,
+    announce: Callable[[str], None],
+    idle_seconds: float = IDLE_SECONDS,
+) -> None:
+    """Serves until it is cancelled, or a signal comes, which it raises as KeyboardInterrupt once all is closed."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[int] = loop.create_future()
+
+    def ask_to_stop(number: int) -> None:
+        if not stop.done():
+            stop.set_result(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Not on Windows, nor beside the main thread: there the interpreter's own ways remain.
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(number, ask_to_stop, number)
+    hall = Hall(recognizers, idle_seconds)
+
+    async def reply(connection: ServerConnection, request: Request) -> Response | None:
+        return await asyncio.to_thread(_reply, request, recognizers.label_names)
+
+    server = serve(
+        hall.receive,
+        sock=port,
+        ssl=tls,
+        process_request=reply,
+        server_header=None,
+        compression=None,  # sound does not shrink, and five hundred clients would cost time and memory
+        ping_interval=None,  # who has vanished is silent, which `Hall.watch` sees
+        close_timeout=2,
+        max_size=MAX_MESSAGE_BYTES,
+        max_queue=MAX_MESSAGES,
+        logger=_logger(),
+    )
+    async with server:
+        announce(url(port, tls))
+        tasks = [asyncio.create_task(hall.listen()), asyncio.create_task(hall.watch())]
+        try:
+            ends: list[asyncio.Future] = [stop, *tasks]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()  # it never ends but by an error
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    raise KeyboardInterrupt(stop.result())
+
+
+def url(port: socket.socket, tls: ssl.SSLContext | None) -> str:
+    """Where a browser on this machine finds the page."""
+    host, number = port.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):
+        host = "localhost"
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{number}/"
+
+
+def _reply(request: Request, label_names: tuple[str, ...]) -> Response | None:
+    """The answer to a request over HTTP; None lets a WebSocket through."""
+    wants_socket = request.headers.get("Upgrade", "").lower() == "websocket"
+    if request.method != "GET":
+        return assets.response(HTTPStatus.METHOD_NOT_ALLOWED, b"Only GET is understood.\n")
+    if not wants_socket:
+        return assets.answer(request.path, label_names)
+    if urlsplit(request.path).path != SOCKET_PATH:
+        return assets.response(HTTPStatus.NOT_FOUND, f"The socket is at {SOCKET_PATH}.\n".encode())
+    origins = request.headers.get_all("Origin")
+    if origins and [urlsplit(origins[0]).netloc.lower()] != [host.lower() for host in request.headers.get_all("Host")]:
+        return assets.response(HTTPStatus.FORBIDDEN, b"Another site's page may not listen here.\n")
+    return None
+
+
+def _logger() -> logging.Logger:
+    """Errors of this program only: what strangers send to an open port is none."""
+    logger = logging.getLogger("audiojax.demo")
+    logger.addFilter(lambda record: record.getMessage() != "opening handshake failed")
+    return logger

@@ -1,0 +1,104 @@
+// What is shown of the words: the last one large, the keys that light up, the history; and the state of the page.
+
+const DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
+const HISTORY = 300;
+
+const $ = (id) => document.getElementById(id);
+const delays = [];
+let count = 0;
+
+export const symbol = (label) => (DIGITS.includes(label) ? String(DIGITS.indexOf(label)) : label);
+const isDigit = (label) => DIGITS.includes(label);
+const percent = (share) => `${Math.min(99, Math.round(share * 100))} %`;
+const clock = (seconds) => `${Math.floor(seconds / 60)}:${(seconds % 60).toFixed(1).padStart(4, "0")}`;
+
+// What the page does; `busy` makes the large button stop it.
+export function state(name, text, { busy = false, notice = "" } = {}) {
+  document.body.dataset.state = name;
+  $("state-text").textContent = text;
+  if ($("notice").textContent !== notice) $("notice").textContent = notice;
+  $("notice").hidden = !notice;
+  $("mic").setAttribute("aria-pressed", String(busy));
+  $("mic").setAttribute("aria-label", busy ? "Stop" : "Listen to the microphone");
+  $("mic").disabled = !window.isSecureContext && !busy;
+}
+
+// What to do, in the place of a word, while there is none.
+export function hint(text) {
+  if (count) return;
+  $("word").className = "hint";
+  $("name").textContent = text;
+}
+
+// A word; `delay` is how many seconds after its end it is shown, null for a file.
+export function word({ label, probability, start_seconds: start }, delay) {
+  count += 1;
+  $("digit").textContent = isDigit(label) ? symbol(label) : "";
+  $("name").textContent = label;
+  $("word").className = "";
+  void $("word").offsetWidth; // so that the animation starts anew
+  $("word").className = "new";
+  $("bar").style.setProperty("--sure", probability);
+  const when = delay === null ? clock(start) : `${delay.toFixed(2)} s`;
+  const told = delay === null ? `at ${when}` : `${when} after the word`;
+  $("facts").textContent = `${percent(probability)} sure · ${told}`;
+  light(keyOf(label));
+  remember(label, probability, when);
+  if (delay !== null) delays.push(delay);
+  const middle = [...delays].sort((a, b) => a - b)[Math.floor(delays.length / 2)];
+  $("summary").textContent = `${count}${middle === undefined ? "" : ` · ${middle.toFixed(2)} s each`}`;
+  $("summary").title = "How many words, and their median delay";
+}
+
+function light(key) {
+  if (!key) return;
+  clearTimeout(key.unlight);
+  key.classList.add("lit");
+  key.unlight = setTimeout(() => key.classList.remove("lit"), 700);
+}
+
+function remember(label, probability, when) {
+  const item = document.createElement("li");
+  item.title = `${label}, ${percent(probability)} sure, ${when}`;
+  item.classList.toggle("unsure", probability < 0.6);
+  const add = (kind, text, name, hidden) => {
+    const part = item.appendChild(document.createElement(kind));
+    Object.assign(part, { textContent: text, className: name });
+    if (hidden) part.ariaHidden = "true";
+  };
+  add("b", symbol(label), "", true);
+  add("small", `${percent(probability)}`, "", true);
+  add("small", when, "", true);
+  add("span", `${label}, ${percent(probability)} sure`, "unseen", false); // what is read aloud
+  $("list").append(item);
+  while ($("list").children.length > HISTORY) $("list").firstChild.remove();
+  $("list").scrollTop = $("list").scrollHeight;
+  $("clear").hidden = false;
+}
+
+export function clear() {
+  count = delays.length = 0;
+  $("list").replaceChildren();
+  $("summary").textContent = $("digit").textContent = $("facts").textContent = "";
+  $("clear").hidden = true;
+}
+
+// A key for every word that the server knows; `say(index, label)` is called for those that it can say.
+export function keys(words, say) {
+  $("keys").classList.toggle("words", !words.every(({ label }) => isDigit(label)));
+  words.forEach(({ label, sample }, index) => {
+    const key = document.createElement("button");
+    Object.assign(key, { type: "button", textContent: symbol(label), disabled: !sample });
+    key.ariaLabel = `Say “${label}”`;
+    key.dataset.label = label;
+    key.onclick = () => say(index, label);
+    $("keys").append(key);
+  });
+  $("samples").hidden = !words.some(({ sample }) => sample);
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || !/^\d$/.test(event.key)) return;
+    keyOf(DIGITS[event.key])?.click();
+  });
+}
+
+export const keyOf = (label) => $("keys").querySelector(`[data-label="${CSS.escape(label)}"]`);

@@ -1,0 +1,79 @@
+// Where sound comes from: the microphone, a sample that is played, a file. All become mono 16-bit samples.
+
+const PLAIN = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+const FILE_HZ = 16000;
+
+let context = null;
+
+// The one audio context. Browsers let it run only once a person has pressed something.
+export async function audio() {
+  context ??= new AudioContext({ latencyHint: "interactive" });
+  await context.resume();
+  return context;
+}
+
+// Opens the microphone; `heard` gets every chunk. Returns its rate, its own delay where the browser tells, its track,
+// and how to close it.
+export async function openMicrophone(heard) {
+  const stream = await navigator.mediaDevices.getUserMedia({ audio: PLAIN });
+  try {
+    const context = await audio();
+    await context.audioWorklet.addModule("worklet.js");
+    const source = context.createMediaStreamSource(stream);
+    const tap = new AudioWorkletNode(context, "tap", { channelCount: 1, channelCountMode: "explicit" });
+    tap.port.onmessage = ({ data }) => heard(data);
+    source.connect(tap).connect(context.destination); // which pulls; the tap itself is silent
+    const close = () => {
+      tap.port.onmessage = null;
+      tap.port.postMessage("stop");
+      source.disconnect();
+      tap.disconnect();
+      stream.getTracks().forEach((track) => track.stop());
+    };
+    const [track] = stream.getAudioTracks();
+    return { close, track, rate: context.sampleRate, delay: track.getSettings().latency ?? 0 };
+  } catch (error) {
+    stream.getTracks().forEach((track) => track.stop());
+    throw error;
+  }
+}
+
+// The samples of a sound file, at 16 kHz.
+export async function readFile(file) {
+  return mono(await new OfflineAudioContext(1, 1, FILE_HZ).decodeAudioData(await file.arrayBuffer()));
+}
+
+// Plays a sound aloud, and hands over its samples, and then some silence, as they are played. Tells their rate and how
+// much later than handed over they are heard, before the first; stops when it is no longer wanted.
+export async function play(url, silenceSeconds, { begin, heard, wanted }) {
+  const context = await audio();
+  const answer = await fetch(url);
+  if (!answer.ok) throw new Error(`the server answers ${answer.status}`);
+  const buffer = await context.decodeAudioData(await answer.arrayBuffer());
+  const { samples, rate } = mono(buffer);
+  const sound = new Int16Array(samples.length + Math.round(silenceSeconds * rate));
+  sound.set(samples);
+  await begin(rate, context.outputLatency ?? 0);
+  const source = new AudioBufferSourceNode(context, { buffer });
+  source.connect(context.destination);
+  const start = context.currentTime + 0.02;
+  source.start(start);
+  for (let sent = 0; sent < sound.length && wanted();) {
+    await new Promise((done) => setTimeout(done, 40));
+    const due = Math.min(sound.length, Math.floor((context.currentTime - start) * rate));
+    if (due > sent) heard(sound.slice(sent, due));
+    sent = Math.max(sent, due);
+  }
+  source.stop();
+}
+
+function mono(buffer) {
+  const channels = Array.from({ length: buffer.numberOfChannels }, (_, i) => buffer.getChannelData(i));
+  const samples = new Int16Array(buffer.length);
+  for (let i = 0; i < samples.length; i++) {
+    let sum = 0;
+    for (const channel of channels) sum += channel[i];
+    samples[i] = Math.max(-32768, Math.min(32767, Math.round((sum / channels.length) * 32768)));
+  }
+  return { samples, rate: buffer.sampleRate };
+}
