@@ -148,7 +148,7 @@ def base(choice: Choice) -> ConfigDict:
         num_strings=0,  # of words, on which an epoch is scored
         alarm_hours=0.0,  # of each kind of sound without a word, by which a finished run is judged
     )
-    config.decoder = dict(threshold=0.5, keep=0.7, apart_steps=7)  # see `decoder.Decoder`
+    config.decoder = dict(threshold=0.4, keep=0.6, apart_steps=7)  # see `decoder.Decoder`
     config.wandb = dict(mode="auto", project="audiojax", name="")
     config.mesh = dict(coordinator="", num_processes=1, process_id=0)  # of several hosts, see `mesh.connect`
     return config

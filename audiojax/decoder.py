@@ -14,7 +14,7 @@ class Event(NamedTuple):
     start_seconds: float
     end_seconds: float
     emitted_seconds: float  # how much sound it took
-    probability: float
+    probability: float  # that it is this word, given that it is one
 
 
 class Evidence(NamedTuple):
@@ -30,7 +30,7 @@ class Decision(NamedTuple):
     """What a decoder says after one step."""
 
     label: jax.Array  # i32[B], -1 for no event
-    probability: jax.Array  # f32[B]
+    probability: jax.Array  # f32[B], that it is this word, given that it is one
     began_seconds: jax.Array  # f32[B], before the end of the step
     ended_seconds: jax.Array  # f32[B], likewise
 
@@ -50,8 +50,8 @@ class Decoder(NamedTuple):
     later.
     """
 
-    threshold: float | jax.Array = 0.5  # f32[B] gives each stream its own
-    keep: float = 0.7  # how much of an average the next step leaves
+    threshold: float | jax.Array = 0.4  # f32[B] gives each stream its own
+    keep: float = 0.6  # how much of an average the next step leaves
     apart_steps: int = 7  # from one word's event to another's, where they follow at once
 
     def fresh(self, num_streams: int, num_labels: int) -> Evidence:
@@ -70,10 +70,8 @@ class Decoder(NamedTuple):
         next_word = (label != evidence.last) & (since >= self.apart_steps)
         event = (evidence.armed | next_word) & (best > self.threshold)
         armed = jnp.where(event, False, evidence.armed | (words.sum(axis=1) < self.threshold / 3))
-        share = best / jnp.maximum(words.sum(axis=1), 1e-6)  # which word, given that it is one
-        decision = Decision(
-            jnp.where(event, label, -1), share * jnp.maximum(best, 1 - scores[:, -1]), said[:, -2], said[:, -1]
-        )
+        share = best / jnp.maximum(words.sum(axis=1), 1e-6)
+        decision = Decision(jnp.where(event, label, -1), share, said[:, -2], said[:, -1])
         last, since = jnp.where(event, label, evidence.last), jnp.where(event, 0, since)
         return Evidence(scores, armed, last, since), decision
 

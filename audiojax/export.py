@@ -257,12 +257,14 @@ def _public(config: dict, prefix: str = "") -> dict:
 
 def main(argv: list[str]) -> None:
     parser = command.parser("export", __doc__ or "")
-    parser.add_argument("--workdir", type=Path, required=True, help="the folder that training printed")
+    parser.add_argument(
+        "--workdir", type=Path, help="the folder that training printed (default: the packaged listener)"
+    )
     parser.add_argument("--out", type=Path, help="the folder to write, or replace (default: WORKDIR/export)")
     args = parser.parse_args(argv)
     command.setup_jax()
-    out = args.out or args.workdir / "export"
-    run = Trained.load(args.workdir)
+    out = args.out or (args.workdir or Path(".")) / "export"
+    run = Trained.load(args.workdir) if args.workdir else Trained.packaged()
     files, checked_on = write(run, out)
     print(f"{'file':<22} {'MB':>6} {'error':>9}   in onnxruntime, one thread")
     for file in files:

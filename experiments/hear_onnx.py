@@ -25,20 +25,22 @@ def main(folder: str, path: str) -> None:
 
     session = onnxruntime.InferenceSession(f"{folder}/step.onnx")
     carry = {part["name"]: np.zeros([1, *part["shape"][1:]], np.float32) for part in about["carry"]}
-    scores, armed = np.eye(len(about["label_names"]) + 1)[-1], True  # nothing heard yet: all is no word
+    scores = np.eye(len(about["label_names"]) + 1)[-1]  # nothing heard yet: all is no word
+    armed, last, since = True, -1, 1000
     for number, hop in enumerate(np.split(audio, len(audio) // size), start=1):
         [said], *after = session.run(None, {"audio": hop[None], **carry})
         carry = dict(zip(carry, after, strict=True))
         likely = np.exp(said[:-2] - said[:-2].max())
         scores = settings["keep"] * scores + (1 - settings["keep"]) * likely / likely.sum()
-        words, (began, ended) = scores[:-1], said[-2:]
-        if armed and words.max() > settings["threshold"]:
+        words, (began, ended), since = scores[:-1], said[-2:], since + 1
+        best = int(words.argmax())
+        another = best != last and since >= settings["apart_steps"]
+        if (armed or another) and words[best] > settings["threshold"]:
             now = number * size / rate_hz
             end = max(0.0, now - ended)
             start = min(end, max(0.0, now - began))
-            probability = words.max() / words.sum() * max(words.max(), 1 - scores[-1])
-            print(f"{start:.3f} {end:.3f} {now:.3f} {about['label_names'][words.argmax()]} {probability:.4f}")
-            armed = False
+            print(f"{start:.3f} {end:.3f} {now:.3f} {about['label_names'][best]} {words[best] / words.sum():.4f}")
+            armed, last, since = False, best, 0
         else:
             armed = armed or words.sum() < settings["threshold"] / 3
 
