@@ -43,7 +43,7 @@ def get_config(arg: str = ""):
     config.optimizer.update(algorithm="adam", learning_rate=2e-3, warmup_steps=200, clip_norm=1.0)
     if choice.source == "audiomnist":  # of the made voices
         config.synthetic.update(num_voices=60, num_takes=6)
-    config.streams.update(steps_per_epoch=500, num_strings=128, alarm_hours=0.1)
+    config.streams.update(steps_per_epoch=250, num_strings=128, alarm_hours=0.1)
     config.streams.voices, config.streams.phrases = (
         MADE.get(choice.source, ()),
         PHRASES.get(choice.source, ("synthetic",)),

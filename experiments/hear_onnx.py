@@ -23,7 +23,9 @@ def main(folder: str, path: str) -> None:
     silence = round(settings["flush_seconds"] * rate_hz)  # in which the last word ends
     audio = np.pad(audio, (0, silence + -(len(audio) + silence) % size))
 
-    session = onnxruntime.InferenceSession(f"{folder}/step.onnx")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # a step is too small to share
+    session = onnxruntime.InferenceSession(f"{folder}/step.onnx", options)
     carry = {part["name"]: np.zeros([1, *part["shape"][1:]], np.float32) for part in about["carry"]}
     scores = np.eye(len(about["label_names"]) + 1)[-1]  # nothing heard yet: all is no word
     armed, last, since = True, -1, 1000

@@ -83,9 +83,16 @@ def sounds(num_samples, seed=0):
     return audio, length
 
 
+def opened(content):
+    """A session of one thread: several would wait for each other, busily, where the cores have other work."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(content, options)
+
+
 def answers(content, **inputs):
     """The outputs of an ONNX graph by name."""
-    session = onnxruntime.InferenceSession(content)
+    session = opened(content)
     names = [value.name for value in session.get_outputs()]
     return dict(zip(names, session.run(names, inputs), strict=True))
 
@@ -119,7 +126,7 @@ def test_recurrent_graphs_are_the_network_whole_and_in_steps(fields):
 
 def in_steps(content, carry, hops):
     """The outputs after each of the hops."""
-    session = onnxruntime.InferenceSession(content)
+    session = opened(content)
     said = []
     for hop in hops:
         outputs, *after = session.run(None, {"audio": hop, **carry})

@@ -118,6 +118,15 @@ def test_streams_do_not_hear_each_other_and_come_and_go_without_compiling(net):
     assert stream._advance._cache_size() == programs
 
 
+def test_the_end_of_one_stream_loses_no_word_of_another(net):
+    many, sounds = recognizers(net, 2), [sound(3.0, seed) for seed in (0, 1)]
+    first, second = many.connect(), many.connect()
+    for slot, audio in zip((first, second), sounds, strict=True):
+        many.push(slot, audio)
+    assert alike(many.flush(first), whole(net, sounds[0]))
+    assert alike([event for _, event in many.advance()] + many.flush(second), whole(net, sounds[1]))
+
+
 def test_a_reset_forgets_all(net):
     one, audio = Recognizer(recognizers(net)), sound()
     first = one.feed(audio) + one.flush()
