@@ -17,7 +17,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--workdir", type=Path, required=True)
     args = parser.parse_args(argv)
     run = Trained.load(args.workdir)
-    run.config.decoder = get_config().decoder
+    run.config.init_from, run.config.decoder = "", get_config().decoder
     run.config.data.update(root="", cache="~/.cache/audiojax")  # where it was trained is nobody else's business
     run.write_packaged(PACKAGED)
     size = sum(path.stat().st_size for path in PACKAGED.iterdir())

@@ -174,6 +174,7 @@ def listener(tones, tmp_path_factory) -> Trained:
         "--config.model.features=16",
         "--config.model.dense=8",
         "--config.decoder.keep=0.4",
+        "--config.decoder.threshold=0.5",
     ]
     args += ["--config.train.length_samples=1120", "--config.train.batch_size=20"]
     config = command.parse_with_config(command.parser("test", ""), args)[1]
