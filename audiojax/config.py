@@ -154,6 +154,30 @@ def base(choice: Choice) -> ConfigDict:
     return config
 
 
+def recurrent_model() -> dict[str, Any]:
+    """The model section of a recurrent network, all keys."""
+    return dict(
+        name="gru",
+        frontend="logmel",
+        window_samples=200,
+        hop_samples=80,
+        num_bands=40,
+        low_hz=50.0,
+        high_hz=4000.0,
+        normalise="running",
+        cell="gru",
+        features=88,
+        num_layers=2,
+        memory_frames=0,
+        dropout=0.3,
+        readout="last_and_mean",
+        mask_padding=True,
+        stack_frames=1,
+        dense=0,
+        listens=False,
+    )
+
+
 def batch_shape(config: ConfigDict) -> dict[str, Any]:
     """What all of a run's batches share."""
     return {key: config.train[key] for key in ("batch_size", "length_samples", "bucket_samples", "placement")}

@@ -10,7 +10,7 @@ on the validation speakers of AudioMNIST's fold 0 (experiments/README.md). `reci
 sample a step of the recurrence, the last one read, padding and all.
 """
 
-from audiojax.config import base, parse_arg, shrink
+from audiojax.config import base, parse_arg, recurrent_model, shrink
 
 NUM_EPOCHS = {"synthetic": 20, "fsdd": 40, "audiomnist": 6, "folder": 40, "espeak": 20}
 BUCKET_SAMPLES = {"synthetic": (5200, 6400, 7600), "fsdd": (3200, 4000, 5200), "audiomnist": (5280, 6000, 6800)}
@@ -19,23 +19,7 @@ BUCKET_SAMPLES = {"synthetic": (5200, 6400, 7600), "fsdd": (3200, 4000, 5200), "
 def get_config(arg: str = ""):
     choice = parse_arg(arg, recipes=("seed",))
     config = base(choice)
-    config.model = dict(
-        name="gru",
-        frontend="logmel",
-        window_samples=200,
-        hop_samples=80,
-        num_bands=40,
-        low_hz=50.0,
-        high_hz=4000.0,
-        normalise="running",
-        cell="gru",
-        features=88,
-        num_layers=2,
-        memory_frames=0,
-        dropout=0.3,
-        readout="last_and_mean",
-        mask_padding=True,
-    )
+    config.model = recurrent_model()
     config.train.update(
         num_epochs=NUM_EPOCHS[choice.source],
         batch_size=20,

@@ -4,7 +4,7 @@ python -m audiojax.main --config configs/listen.py
 python -m audiojax.main --config configs/listen.py:audiomnist --config.data.root=DIR
 """
 
-from audiojax.config import base, parse_arg, shrink
+from audiojax.config import base, parse_arg, recurrent_model, shrink
 
 NUM_EPOCHS = {"synthetic": 4, "fsdd": 10, "audiomnist": 20, "folder": 10, "espeak": 4}
 MADE = {"audiomnist": ("synthetic", "espeak")}  # voices that are heard beside the recorded ones
@@ -14,26 +14,8 @@ PHRASES = {"audiomnist": ("synthetic", "espeak")}
 def get_config(arg: str = ""):
     choice = parse_arg(arg)
     config = base(choice)
-    config.model = dict(
-        name="gru",
-        frontend="logmel",
-        window_samples=200,
-        hop_samples=80,
-        num_bands=40,
-        low_hz=50.0,
-        high_hz=4000.0,
-        normalise="running",
-        cell="gru",
-        features=144,
-        num_layers=2,
-        memory_frames=0,
-        dropout=0.1,
-        readout="last",
-        mask_padding=True,
-        stack_frames=2,
-        dense=144,
-        listens=True,
-    )
+    config.model = recurrent_model()
+    config.model.update(features=144, dense=144, dropout=0.1, readout="last", stack_frames=2, listens=True)
     config.train.update(
         num_epochs=NUM_EPOCHS[choice.source],
         batch_size=32,
