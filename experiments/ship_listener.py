@@ -1,4 +1,4 @@
-"""Makes a run the listener that comes with the package: its best parameters, with the decoder of configs/listen.py.
+"""Makes a run the listener that comes with the package: its last parameters, with the decoder of configs/listen.py.
 
   python -m experiments.ship_listener --workdir RUN
 
@@ -16,7 +16,7 @@ def main(argv: list[str]) -> None:
     parser = command.parser("ship_listener", __doc__ or "")
     parser.add_argument("--workdir", type=Path, required=True)
     args = parser.parse_args(argv)
-    run = Trained.load(args.workdir)
+    run = Trained.load(args.workdir, "last")
     run.config.init_from, run.config.decoder = "", get_config().decoder
     run.config.data.update(root="", cache="~/.cache/audiojax")  # where it was trained is nobody else's business
     run.write_packaged(PACKAGED)
