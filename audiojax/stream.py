@@ -19,7 +19,7 @@ from audiojax.trained import Trained
 from audiojax.types import InputError
 
 WIDTHS = (1, 16, 64, 128, 256)  # how many streams one program hears; and all
-FLUSH_SECONDS = 0.5  # of silence, after which the last word of a sound that ends has been said
+FLUSH_SECONDS = 0.5  # of silence, after which the last word of a sound that ends was said
 
 
 class Stream:
@@ -220,12 +220,10 @@ class Recognizers:
 
     def _hear(self, slots: np.ndarray, audio: np.ndarray) -> Decision:
         """One step of the streams in `slots`, of which those that do not exist fill a program's width."""
-        self._listening, decision, probabilities = _advance(
-            self._model, self._variables, self._decoder, self._listening, slots, audio
-        )
-        there = slots < self.num_streams
-        self.probabilities[slots[there]] = np.asarray(probabilities)[there]
-        return jax.device_get(decision)
+        self._listening, report = _advance(self._model, self._variables, self._decoder, self._listening, slots, audio)
+        report, there = np.asarray(report), slots < self.num_streams
+        self.probabilities[slots[there]] = report[there, 4:]
+        return Decision(*report[:, :4].T)
 
 
 class Recognizer:
@@ -240,10 +238,7 @@ class Recognizer:
 
     @classmethod
     def from_workdir(cls, workdir: Path | str | None = None) -> "Recognizer":
-        """The listener that was trained in `workdir`; the one that comes with the package for None.
-
-        Raises InputError where there is none, or where the run's network does not listen.
-        """
+        """As `Recognizers.from_workdir`."""
         return cls(Recognizers.from_workdir(workdir))
 
     def feed(self, samples: np.ndarray, rate_hz: int | None = None) -> list[Event]:
@@ -291,10 +286,14 @@ def _choose(which: jax.Array, one: Any, other: Any) -> Any:
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=3)
 def _advance(
     model: nn.Module, variables: dict, decoder: Decoder, listening: _Listening, slots: jax.Array, audio: jax.Array
-) -> tuple[_Listening, Decision, jax.Array]:
-    """One step of the streams in `slots` i32[W]; all others stay as they are."""
+) -> tuple[_Listening, jax.Array]:
+    """One step of the streams in `slots` i32[W]; all others stay as they are.
+
+    Returns what is remembered, and f32[W, 4 + labels + 1], the decision and the probabilities, fetched at once.
+    """
     carry, evidence = jax.tree.map(lambda x: x.at[slots].get(mode="clip"), listening)
     carry, said = cast(Any, model.apply(variables, carry, audio, method="step"))
     evidence, decision = Decoder(*decoder).decide(evidence, said)
     heard = jax.tree.map(lambda x, y: x.at[slots].set(y, mode="drop"), listening, _Listening(carry, evidence))
-    return heard, decision, jax.nn.softmax(said[:, :-2])
+    columns = jnp.stack([x.astype(jnp.float32) for x in decision], axis=1)
+    return heard, jnp.concatenate([columns, jax.nn.softmax(said[:, :-2])], axis=1)
