@@ -39,7 +39,7 @@ def tone(label: int, speaker: int, take: int, rate_hz: int = 8000) -> np.ndarray
 
 
 def without_progress(stderr: str) -> str:
-    return re.sub(r"^(preparing|speaking) .*: [\d,]+ files\n", "", stderr, flags=re.MULTILINE)
+    return re.sub(r"^(preparing|speaking|listening).*: [\d,]+ (files|tests)\n", "", stderr, flags=re.MULTILINE)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ sound. What a listener learns from is in `rehearsal`.
 """
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -198,7 +199,7 @@ def background(name: str, seed: int, seconds: float, clips: Clips, indices: np.n
     """i16[t]: nothing ("silence", digital at first and then with a microphone's own noise) or one of the noises, at
     another level every 20 seconds; `clips` at `indices` babble."""
     parts, rate_hz = [], clips.rate_hz
-    for number in range(-(-int(seconds) // 20)):
+    for number in range(math.ceil(seconds / 20)):
         rng = np.random.default_rng([seed, number])
         if name == "silence":
             sound = rng.standard_normal(20 * rate_hz, np.float32) * np.float32(rng.choice([0, 1e-5, 1e-4, 1e-3]))
