@@ -146,7 +146,7 @@ def base(choice: Choice) -> ConfigDict:
         voices=(),  # made sources whose words are learnt beside those of config.data.source
         phrases=(),  # made voices that say what is no word: "synthetic", "espeak"
         num_strings=0,  # of words, on which an epoch is scored
-        alarm_hours=0.0,  # of each kind of sound without a word, by which a finished run is judged
+        alarm_hours=0.0,  # of silence, noise and other speech, each, by which a finished run is judged
     )
     config.decoder = dict(threshold=0.4, keep=0.6, apart_steps=7)  # see `decoder.Decoder`
     config.wandb = dict(mode="auto", project="audiojax", name="")

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+FLUSH_SECONDS = 0.5  # of silence, after which the last word of a sound that ends was said
+
 
 class Event(NamedTuple):
     """A word that was heard. Times are of the stream, whose first sample is at 0."""

@@ -56,9 +56,12 @@ def make_score(
     strings = {
         part: hearing.strings(clips, getattr(split, part), config.streams.num_strings) for part in split._fields[1:]
     }
+    rendered: dict[str, list[streams.Scene]] = {}  # the same in every epoch
 
     def score_strings(variables: dict, part: str, guard: Callable) -> Metrics:
-        scenes = [streams.render(plan, clips) for plan in guard(strings[part])]
+        if part not in rendered:
+            rendered[part] = [streams.render(plan, clips) for plan in guard(strings[part])]
+        scenes = list(guard(rendered[part]))
         return hearing.score(model, variables, Decoder(**config.decoder), scenes, clips.label_names, clips.rate_hz)
 
     return score_strings

@@ -24,9 +24,8 @@ from audiojax.data.disk import whole_folder
 from audiojax.data.phonemes import DIGITS
 from audiojax.data.signal import prepare_clip
 from audiojax.data.voices import make_voice
-from audiojax.decoder import Decoder
+from audiojax.decoder import FLUSH_SECONDS, Decoder
 from audiojax.models.gru import GRU
-from audiojax.stream import FLUSH_SECONDS
 from audiojax.trained import Trained
 from audiojax.types import Clips, InputError
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from audiojax import command, runlog
-from audiojax.data.phonemes import DIGITS
+from audiojax.data.phonemes import DIGITS, named
 from audiojax.data.sources import sound_blocks
 from audiojax.decoder import Event
 from audiojax.stream import Recognizer
@@ -182,8 +182,7 @@ def _with_bar(listening: Listening) -> Iterator[Moment]:
 
 
 def _as_json(name: str, event: Event) -> str:
-    digit = {"digit": DIGITS.index(event.label)} if event.label in DIGITS else {}
-    return json.dumps({"file": name, **digit, **event._asdict()})
+    return json.dumps({"file": name, **named(event.label), **event._asdict()})
 
 
 def _as_line(event: Event) -> str:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.stats
+import scipy.special
 
 from audiojax import hearing, plots, prepare
 from audiojax.data import splits, streams
 from audiojax.data.disk import write_text
-from audiojax.decoder import Decoder, Event
+from audiojax.decoder import FLUSH_SECONDS, Decoder, Event
 from audiojax.hearing import Match
 from audiojax.trained import Trained
 from audiojax.types import Clips, Progress
@@ -120,7 +120,7 @@ def false_alarms(ear: Ear, kinds: dict[str, Sound], hours: float) -> tuple[dict[
         numbers = range(first, min(rows, first + hearing.ROWS))
         said += ear.said([kinds[names[n % len(kinds)]](n, hours * 3600 / rows) for n in numbers])
     counts = list(map(len, ear.events(said)))
-    bound = float(scipy.stats.chi2.ppf(0.95, 2 * sum(counts) + 2) / 2 / hours)
+    bound = float(scipy.special.gammaincinv(sum(counts) + 1, 0.95)) / hours
     by_kind = {name: sum(counts[number :: len(kinds)]) for number, name in enumerate(names)}
     return {"events": sum(counts), "per_hour": sum(counts) / hours, "bound": bound, "by_kind": by_kind}, said
 
@@ -153,7 +153,7 @@ def count_errors(ear: Ear, matches: Sequence[Sequence[Match]]) -> dict[str, Any]
 
 def hear_alone(ear: Ear, clips: Clips, indices: np.ndarray) -> dict[str, Any]:
     """Each clip alone, with silence behind it: its first event is the answer."""
-    quiet = np.zeros(clips.rate_hz // 2, np.int16)
+    quiet = np.zeros(round(FLUSH_SECONDS * clips.rate_hz), np.int16)
     heard = ear.events(ear.said([np.concatenate([clips[i], quiet]) for i in indices]))
     right = sum(
         found[:1] != [] and found[0].label == ear.names[clips.label[i]] for i, found in zip(indices, heard, strict=True)

@@ -14,10 +14,10 @@ import numpy as np
 
 from audiojax import command, hearing
 from audiojax.data.batches import prefetch
-from audiojax.data.phonemes import DIGITS
+from audiojax.data.phonemes import named
 from audiojax.data.signal import loudest_part
 from audiojax.data.sources import read_sound
-from audiojax.decoder import Decoder
+from audiojax.decoder import FLUSH_SECONDS, Decoder
 from audiojax.trained import Trained
 from audiojax.types import Clips, InputError
 
@@ -51,7 +51,7 @@ def classify(run: Trained, paths: Sequence[str | Path]) -> Iterator[dict | Input
 
 def _first_words(run: Trained, sounds: Sequence[np.ndarray]) -> Iterator[dict]:
     """What a listener answers to each sound i16[t]: the first event, or nothing."""
-    rate_hz, silence = run.config.data.rate_hz, np.zeros(run.config.data.rate_hz // 2, np.int16)
+    rate_hz, silence = run.config.data.rate_hz, np.zeros(round(FLUSH_SECONDS * run.config.data.rate_hz), np.int16)
     said = hearing.hear(run.model, run.variables, [np.concatenate([sound, silence]) for sound in sounds])
     step_seconds = run.model.step_samples / rate_hz
     for sound, events in zip(
@@ -59,13 +59,9 @@ def _first_words(run: Trained, sounds: Sequence[np.ndarray]) -> Iterator[dict]:
     ):
         about = {"trained_on": run.data["source"], "seconds": len(sound) / rate_hz, "cut": False}
         if events:
-            yield _named(events[0].label) | events[0]._asdict() | about
+            yield named(events[0].label) | events[0]._asdict() | about
         else:
             yield {"label": None, "probability": None} | about
-
-
-def _named(label: str) -> dict:
-    return {"digit": DIGITS.index(label), "label": label} if label in DIGITS else {"label": label}
 
 
 def _read(path: str | Path, rate_hz: int) -> np.ndarray | InputError:
@@ -79,7 +75,7 @@ def _answer(run: Trained, path: str | Path, probabilities: np.ndarray) -> dict:
     label = run.label_names[int(probabilities.argmax())]
     return {
         "file": str(path),
-        **_named(label),
+        **named(label),
         "trained_on": run.data["source"],
         "probability": float(probabilities.max()),
         "probabilities": probabilities.tolist(),

@@ -14,12 +14,11 @@ import numpy as np
 from flax import linen as nn
 
 from audiojax.data.signal import Resampler
-from audiojax.decoder import Decision, Decoder, Event, Evidence
+from audiojax.decoder import FLUSH_SECONDS, Decision, Decoder, Event, Evidence
 from audiojax.trained import Trained
 from audiojax.types import InputError
 
 WIDTHS = (1, 16, 64, 128, 256)  # how many streams one program hears; and all
-FLUSH_SECONDS = 0.5  # of silence, after which the last word of a sound that ends was said
 
 
 class Stream:

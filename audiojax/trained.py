@@ -16,6 +16,7 @@ from audiojax import analysis, checkpoint, models
 from audiojax import config as configs
 from audiojax.data import batches
 from audiojax.data.disk import write_text
+from audiojax.state import listens
 from audiojax.types import Clips
 
 PACKAGED = Path(__file__).parent / "listener"
@@ -63,7 +64,7 @@ class Trained:
     @property
     def listens(self) -> bool:
         """Whether the network finds words in endless sound, or says what a clip is."""
-        return bool(getattr(self.model, "listens", False))
+        return listens(self.model)
 
     @property
     def label_names(self) -> tuple[str, ...]:

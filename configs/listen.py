@@ -11,7 +11,6 @@ from audiojax.config import base, parse_arg, recurrent_model, shrink
 
 NUM_EPOCHS = {"synthetic": 4, "fsdd": 10, "audiomnist": 20, "folder": 10, "espeak": 4}
 MADE = {"audiomnist": ("synthetic", "espeak")}  # voices that are heard beside the recorded ones
-PHRASES = {"audiomnist": ("synthetic", "espeak")}
 
 
 def get_config(arg: str = ""):
@@ -29,10 +28,8 @@ def get_config(arg: str = ""):
     if choice.source == "audiomnist":  # of the made voices
         config.synthetic.update(num_voices=60, num_takes=6)
     config.streams.update(steps_per_epoch=250, num_strings=128, alarm_hours=0.1)
-    config.streams.voices, config.streams.phrases = (
-        MADE.get(choice.source, ()),
-        PHRASES.get(choice.source, ("synthetic",)),
-    )
+    config.streams.voices = MADE.get(choice.source, ())
+    config.streams.phrases = MADE.get(choice.source, ("synthetic",))
     if choice.runlocal:
         shrink(config)
         config.streams.update(steps_per_epoch=3, num_strings=4, alarm_hours=0.005, phrases=())

@@ -172,7 +172,7 @@ def main(argv: list[str]) -> None:
                 plans = streams.draw(clips, getattr(split, part), number=NUM_STRINGS, seed=seed)
                 streams.write_plans(STRINGS / f"{source}-{part}.json", plans, clips)
         return
-    run = Trained.load(args.workdir) if args.workdir else Trained.packaged()
+    run = Trained.load(args.workdir, "last") if args.workdir else Trained.packaged()
     part = "test" if args.what == "test" else "validation"
     result = score(run, part, args.audiomnist, args.fsdd, args.hours)
     if args.out:

@@ -109,7 +109,9 @@ def test_a_training_batch_is_a_function_of_seed_and_number(clips):
 def test_each_row_goes_on_where_it_stopped_and_they_begin_apart(clips, row):
     stream, num = endless(clips), rehearsal.SCENE_SEGMENTS
     parts = [batch["audio"][row] for batch in stream(num - row, 2 * num - row)]
-    scene = rehearsal.rehearse(np.random.default_rng([0, row, 1]), stream._pools, [], num * 8000)
+    scene = rehearsal.rehearse(
+        np.random.default_rng([0, row, 1]), [rehearsal.Pool.of(clips, np.arange(6))], [], num * 8000
+    )
     np.testing.assert_array_equal(np.concatenate(parts), scene.audio)
 
 

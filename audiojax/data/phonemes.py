@@ -103,3 +103,8 @@ PRONUNCIATIONS: Mapping[str, tuple[str, ...]] = {
     "eight": ("EY T", "EY TQ", "EH IY T"),
     "nine": ("N AY N", "N AA IY N"),
 }
+
+
+def named(label: str) -> dict[str, int | str]:
+    """A word as the commands' JSON has it: its label and, if it is one, its digit."""
+    return {"digit": DIGITS.index(label), "label": label} if label in DIGITS else {"label": label}

@@ -66,7 +66,7 @@ class Endless:
                 f"config.train.length_samples is {segment_samples}; choose a multiple of {step_samples}, a step."
             )
         self.num_steps = num_steps
-        self._rows, self._pools = range(batch_size)[rows], pools
+        self._rows = range(batch_size)[rows]
         self._segment, self._step = segment_samples, step_samples
         self._num_labels = len(pools[0].clips.label_names)
         self._scene = functools.lru_cache(maxsize=len(self._rows) + 1)(

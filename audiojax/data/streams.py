@@ -7,7 +7,7 @@ sound. What a listener learns from is in `rehearsal`.
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,7 +47,7 @@ class Plan:
     peak_db: float = -10.0  # of the loudest sample that is a word's; full scale is 0
     noise: str = "white"  # a key of `corrupt.NOISES`, or "babble"
     snr_db: float | None = None  # of the words' power against the noise's; None is without noise
-    babble: tuple[int, ...] = field(default=())  # clips, which are played backwards
+    babble: tuple[int, ...] = ()  # clips, which are played backwards
 
 
 def span(clip: np.ndarray, rate_hz: int, floor_db: float | None = None) -> tuple[int, int]:
