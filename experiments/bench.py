@@ -4,6 +4,7 @@
   python -m experiments.bench gru      the recurrent network's, as --config says (default: configs/gru.py)
   python -m experiments.bench data     the loader alone, and its memory with 30,000 and 300,000 clips
   python -m experiments.bench stream   one hop of sound through the recurrent network, and a second of it
+  python -m experiments.bench predict  1,000 sound files, read and classified, against the bare forward pass
   python -m experiments.bench start    from the command to the first step, and to the help
 
 Peers in PyTorch need `pip install torch`; augmentation is off for all, and each trains in a process of its own, as it
@@ -24,12 +25,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import psutil
+import soundfile
 
 from audiojax import command, environment, models, prepare
 from audiojax import config as configs
 from audiojax.assembly import Assembled, assemble
 from audiojax.data import batches, splits
+from audiojax.predict import classify
 from audiojax.stream import Stream
+from audiojax.trained import Trained
 from audiojax.types import Batch, Clips
 from experiments import peers
 from experiments.contest import NUM_ROUNDS, Contender, alternate, serve
@@ -40,6 +44,7 @@ DEFAULTS = {
     "gru": ["--config=configs/gru.py"],
     "data": ["--config=configs/cnn.py", "--config.train.batch_size=100"],
     "stream": ["--config=configs/gru.py"],
+    "predict": ["--config=configs/cnn.py", "--config.train.batch_size=100"],
     "start": ["--config=configs/cnn.py"],
 }
 
@@ -117,6 +122,7 @@ def contenders(what: str, config: Any, clips: Clips) -> dict[str, Callable[[], p
             "PyTorch, torch.compile": lambda: peers.torch_audionet(config, compiled=True),
             "PyTorch, channels last": lambda: peers.torch_audionet(config, channels_last=True),
             "PyTorch, channels last, bfloat16": lambda: peers.torch_audionet(config, channels_last=True, half=True),
+            "PyTorch, all three": lambda: peers.torch_audionet(config, channels_last=True, half=True, compiled=True),
         }
     peers_too = {f"{name}{KEEPING}": make for name, make in makers.items() if not name.startswith("audiojax")}
     return makers | peers_too
@@ -201,6 +207,31 @@ def stream(config: Any) -> dict:
     return {"median_seconds": float(median), "percentile_99_seconds": float(late), "times_real_time": float(real_time)}
 
 
+def predict(config: Any) -> dict:
+    """Files a second from their names to the answers, and clips a second of the network alone, fresh parameters."""
+    clips, number = prepare.load_clips(config), 1000
+    assembled = _assembled(config, clips)
+    variables = jax.device_put(assembled.state.variables)
+    run = Trained(config, {"source": clips.source, "label_names": clips.label_names}, assembled.model, variables, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        files = [f"{folder}/{index}.wav" for index in range(number)]
+        for index, file in enumerate(files):
+            soundfile.write(file, clips[index % len(clips)], clips.rate_hz)
+        some = np.arange(number) % len(clips)
+        shape = configs.batch_shape(config)
+        drawn = list(batches.evaluation(clips, some[batches.by_length(clips, some)], **shape))
+        seconds = alternate(
+            {
+                "predict": lambda: list(classify(run, files)),
+                "forward": lambda: [run.logits(batch["audio"], batch["length"]) for batch in drawn],
+            }
+        )
+    rates = {name: number / of for name, of in seconds.items()}
+    share = rates["predict"] / rates["forward"]
+    print(f"{config.model.name}: {rates['predict']:,.0f} files/s, {share:.0%} of the bare forward pass's clips/s")
+    return rates | {"share": share}
+
+
 def start(config: Any, argv: list[str]) -> dict:
     """Seconds of whole processes: to the first logged step on a warm cache, and for --help."""
     prepare.load_clips(config)
@@ -258,6 +289,7 @@ def main(argv: list[str]) -> None:
         "gru": lambda: training("gru", config, argv, args.serve),
         "data": lambda: data(config),
         "stream": lambda: stream(config),
+        "predict": lambda: predict(config),
         "start": lambda: start(config, flags),
     }[args.what]()
     if not args.serve:

@@ -91,17 +91,18 @@ def torch_audionet(
     for before, features in zip((size, *HIDDEN), HIDDEN, strict=False):
         layers += [torch.nn.Linear(before, features), torch.nn.ReLU()]
     net = torch.nn.Sequential(*layers, torch.nn.Linear(HIDDEN[-1], 10))
+    net = net.to(_place(torch))
     if channels_last:
         net = net.to(memory_format=torch.channels_last)
     called = torch.compile(net) if compiled else net
 
     def logits_of(batch: Batch) -> Any:
-        sound = torch.from_numpy(batch["audio"]).float() / 32768
+        sound = torch.from_numpy(batch["audio"]).to(_place(torch), non_blocking=True).float() / 32768
         sound = sound * torch.rsqrt(sound.square().mean(1, keepdim=True) + 1e-9)
         sound = sound[:, None, None] if channels_last else sound[:, None]
         if channels_last:
             sound = sound.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        with torch.autocast(_place(torch), torch.bfloat16, enabled=half):
             return called(sound).float()
 
     return _torch_steps(torch, net, logits_of, config)
@@ -114,7 +115,9 @@ def torch_gru(config: ConfigDict, rate_hz: int) -> Steps:
         raise InputError("the peer has log-mel frames, a GRU and masked padding; leave those keys of config.model.")
     decays = READOUTS[want.readout]
     fields = {name: want[name] for name in ("window_samples", "hop_samples", "num_bands", "low_hz", "high_hz")}
-    fourier, bands = (torch.tensor(x) for x in frontend.make("logmel", **fields, rate_hz=rate_hz).matrices())
+    fourier, bands = (
+        torch.tensor(x, device=_place(torch)) for x in frontend.make("logmel", **fields, rate_hz=rate_hz).matrices()
+    )
     hop, window = want.hop_samples, want.window_samples
 
     class Net(torch.nn.Module):
@@ -130,28 +133,31 @@ def torch_gru(config: ConfigDict, rate_hz: int) -> Steps:
             sound = torch.nn.functional.pad(audio.float() / 32768, (window - hop, 0))
             real, imaginary = (sound.unfold(1, window, hop) @ fourier).chunk(2, dim=-1)
             frames = torch.log((real**2 + imaginary**2) @ bands + frontend.POWER_FLOOR)
-            num_frames = -(-length // hop)
-            heard = torch.arange(frames.shape[1])[None] < num_frames[:, None]
+            num_frames, steps = -(-length // hop), torch.arange(frames.shape[1], device=frames.device)
+            heard = steps[None] < num_frames[:, None]
             if want.normalise != "none":
                 frames = torch.zeros_like(frames).masked_scatter(heard[..., None], self.norm(frames[heard]))
             if want.normalise == "running":
-                age = torch.arange(frames.shape[1])[:, None] - torch.arange(frames.shape[1])[None]
+                age = steps[:, None] - steps[None]
                 weights = torch.where(age >= 0, (1 - LEVEL_KEEP) * LEVEL_KEEP ** age.clamp(min=0), 0.0)
                 frames = frames - weights @ frames
-            packed = torch.nn.utils.rnn.pack_padded_sequence(frames, num_frames, batch_first=True, enforce_sorted=False)
+            packed = torch.nn.utils.rnn.pack_padded_sequence(
+                frames, num_frames.cpu(), batch_first=True, enforce_sorted=False
+            )
             states, _ = torch.nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True)
-            ahead = num_frames[:, None] - 1 - torch.arange(states.shape[1])[None]
+            ahead = num_frames[:, None] - 1 - steps[None, : states.shape[1]]
             read = []
             for decay in decays:
                 weight = torch.where(ahead >= 0, decay ** ahead.clamp(min=0).float(), 0.0)
                 read.append(torch.einsum("bn,bnf->bf", weight / weight.sum(1, keepdim=True), states))
             return self.logits(self.drop(torch.cat(read, dim=1)))
 
-    net = Net()
+    net = Net().to(_place(torch))
 
     def logits_of(batch: Batch) -> Any:
         real = batch["mask"] > 0
-        return net(*(torch.from_numpy(np.ascontiguousarray(batch[name][real])) for name in ("audio", "length")))
+        given = (torch.from_numpy(np.ascontiguousarray(batch[name][real])) for name in ("audio", "length"))
+        return net(*(tensor.to(_place(torch), non_blocking=True) for tensor in given))
 
     return _torch_steps(torch, net, logits_of, config)
 
@@ -165,17 +171,23 @@ def _torch() -> Any:
     return torch
 
 
+def _place(torch: Any) -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def _torch_steps(torch: Any, net: Any, logits_of: Callable[[Batch], Any], config: ConfigDict) -> Steps:
     optimizer = torch.optim.SGD(net.parameters(), lr=config.optimizer.learning_rate, momentum=config.optimizer.momentum)
     loss_of = torch.nn.CrossEntropyLoss(label_smoothing=config.train.label_smoothing)
 
     def steps(drawn: list[Batch]) -> None:
         for batch in drawn:
-            label = torch.from_numpy(batch["label"][batch["mask"] > 0]).long()
+            label = torch.from_numpy(batch["label"][batch["mask"] > 0]).long().to(_place(torch), non_blocking=True)
             optimizer.zero_grad()
             loss_of(logits_of(batch), label).backward()
             if config.optimizer.clip_norm:
                 torch.nn.utils.clip_grad_norm_(net.parameters(), config.optimizer.clip_norm)
             optimizer.step()
+        if _place(torch) == "cuda":
+            torch.cuda.synchronize()
 
     return steps
