@@ -31,9 +31,14 @@ _LONGEST_SECONDS = 10.0  # far more than any sentence takes
 
 _VOWELS = tuple(name for name, segments in PHONEMES.items() if all(one.voicing == 1 for one in segments))
 _CONSONANTS = tuple(name for name in PHONEMES if name not in _VOWELS)
-_ONSETS = "b bl br ch d dr f fl g gl gr h j k kl l m n p pl pr r s sh sk sl sm st str t tr v w y z".split()
-_NUCLEI = "a ar ay e ee er i ie o oa oo or ow u".split()
-_CODAS = "b ck d ft g k l lt m mp n nd ng nk p r rk s sh st t v x".split()
+_SYLLABLE = tuple(  # in letters: what it begins with, its vowel, what it ends with
+    tuple(part.split())
+    for part in (
+        "b bl br ch d dr f fl g gl gr h j k kl l m n p pl pr r s sh sk sl sm st str t tr v w y z",
+        "a ar ay e ee er i ie o oa oo or ow u",
+        "b ck d ft g k l lt m mp n nd ng nk p r rk s sh st t v x",
+    )
+)
 
 Phrase = tuple[str, ...]
 
@@ -44,7 +49,7 @@ def num_phrases(part: str) -> int:
 
 
 def write_phrases(folder: Path, *, maker: str, part: str, num_voices: int, seed: int, progress: Progress) -> None:
-    """Writes num_voices x num_phrases(part) clips, WORDS_OF_IT/VOICE_nohash_0.wav, 16 kHz PCM_16. It appears whole or not at all.
+    """Writes num_voices x num_phrases(part) clips, WORDS_OF_IT/VOICE_nohash_0.wav, 16 kHz PCM_16. All or nothing appears.
 
     Voice `number` of part "train" by the maker "synthetic" is that of `write_synthetic` with the same seed: what tells
     its digits from its other words is then nothing but the words. Fifty voices of "test" say 30 to 40 minutes.
@@ -95,11 +100,7 @@ def invented_phonemes(rng: np.random.Generator) -> Phrase:
 
 def invented_letters(rng: np.random.Generator) -> str:
     """Two to four syllables in letters, for a voice that reads."""
-
-    def syllable() -> str:
-        return "".join(str(rng.choice(letters)) for letters in (_ONSETS, _NUCLEI, _CODAS))
-
-    return "".join(syllable() for _ in range(rng.integers(2, 5)))
+    return "".join(str(rng.choice(letters)) for _ in range(rng.integers(2, 5)) for letters in _SYLLABLE)
 
 
 def word_salads(part: str) -> list[Phrase]:
@@ -142,7 +143,8 @@ def _main() -> None:
             _write(args.folder, phrase, f"espeak-{args.part}-{number:03d}", clip)
         for _ in range(INVENTED_PER_VOICE[args.part]):
             word = invented_letters(rng)
-            _write(args.folder, (word,), f"espeak-{args.part}-{number:03d}", speaker.say(word, RATE_HZ, _LONGEST_SECONDS))
+            clip = speaker.say(word, RATE_HZ, _LONGEST_SECONDS)
+            _write(args.folder, (word,), f"espeak-{args.part}-{number:03d}", clip)
         print(number, flush=True)
 
 
