@@ -49,7 +49,7 @@ def num_phrases(part: str) -> int:
 
 
 def write_phrases(folder: Path, *, maker: str, part: str, num_voices: int, seed: int, progress: Progress) -> None:
-    """Writes num_voices x num_phrases(part) clips, WORDS_OF_IT/VOICE_nohash_0.wav, 16 kHz PCM_16. All or nothing appears.
+    """Writes num_voices x num_phrases(part) clips, WORDS_OF_IT/VOICE_nohash_0.wav, 16 kHz PCM_16: all or nothing.
 
     Voice `number` of part "train" by the maker "synthetic" is that of `write_synthetic` with the same seed: what tells
     its digits from its other words is then nothing but the words. Fifty voices of "test" say 30 to 40 minutes.
