@@ -156,7 +156,7 @@ def add_options(parser) -> None:
 
 
 def recipe_of(args, protocol: str, overrides: Sequence[str], **more) -> Recipe:
-    """The recipe that the options of `add_options` ask for; its results file is PROTOCOL/CONFIG[-RECIPE][-NAME].json."""
+    """What the options of `add_options` ask for; the results file is PROTOCOL/CONFIG[-RECIPE][-NAME].json."""
     for flag in overrides:
         if not re.match(r"--(no)?config\.", flag):
             raise InputError(f"{flag!r} is not understood; keys are set as --config.KEY=VALUE.")

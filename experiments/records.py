@@ -38,7 +38,7 @@ def digest(config: ConfigDict, start: str = "") -> str:
 
 
 def scored(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str, Any]:
-    """Accuracy, clips, confusion [said][heard] and speakers of `evaluate.report`, with what is known of each speaker."""
+    """Accuracy, clips, confusion [said][heard] and speakers of `evaluate.report`, and what is known of them."""
     told = evaluate.report(run, clips, indices)
     speakers = {
         name: {
