@@ -27,6 +27,7 @@ _ALMOST_ONE = 1 - 1e-9
 RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**31 - 1),
     "data.rate_hz": (1000, 96_000),
+    "split.num_speakers": (0, 1_000_000),
     "synthetic.num_voices": (1, 99),
     "synthetic.num_takes": (1, 1000),
     "synthetic.seed": (0, 2**31 - 1),
@@ -117,7 +118,11 @@ def base(choice: Choice) -> ConfigDict:
         on_bad_file="stop",  # or "skip": go on without it, and say so
     )
     config.synthetic = dict(num_voices=20, num_takes=15, seed=1)
-    config.split = dict(name=choice.split, fold=choice.fold)
+    config.split = dict(
+        name=choice.split,
+        fold=choice.fold,
+        num_speakers=0,  # to learn from, drawn by `seed`; 0 takes all
+    )
     config.train = dict(
         batch_size=20,
         length_samples=8000,  # of all clips, or of the longest bucket

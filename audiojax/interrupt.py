@@ -1,8 +1,10 @@
-"""Ctrl-C and SIGTERM as a wish that is granted between two steps; a second one is obeyed at once."""
+"""Ctrl-C, SIGTERM and a deadline as a wish that is granted between two steps; a second signal is obeyed at once."""
 
+import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -19,10 +21,13 @@ class Stopped(Exception):
 
 class Interrupt:
     """Catches the first signal while the block runs. Outside a process's main thread it catches nothing, nor where the
-    run has several processes (`alone` False), which must agree on a step first: see `mesh.preempted`."""
+    run has several processes (`alone` False), which must agree on a step first: see `mesh.preempted`.
 
-    def __init__(self, *, alone: bool = True) -> None:
+    From `deadline` on, in seconds of `time.monotonic`, it asks as SIGTERM does, on any thread."""
+
+    def __init__(self, *, alone: bool = True, deadline: float = math.inf) -> None:
         self.signal_number, self._numbers = 0, (signal.SIGINT, signal.SIGTERM) if alone else ()
+        self._deadline = deadline if alone else math.inf
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupt":
@@ -48,4 +53,6 @@ class Interrupt:
         for item in items:
             if self.signal_number:
                 raise Stopped("asked to stop", self.signal_number)
+            if time.monotonic() >= self._deadline:
+                raise Stopped("out of time", signal.SIGTERM)
             yield item

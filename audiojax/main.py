@@ -8,6 +8,7 @@
 The workdir holds config.json, metrics.jsonl, checkpoints/, plots/, summary.json and what W&B keeps.
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -15,9 +16,15 @@ from audiojax import command
 
 
 def _default_workdir(config_flag: str) -> Path:
-    """runs/cnn-synthetic for configs/cnn.py, runs/cnn-fsdd-recipe-seed for configs/cnn.py:fsdd,recipe=seed."""
+    """runs/cnn-synthetic for configs/cnn.py, runs/cnn-fsdd-recipe-seed for configs/cnn.py:fsdd,recipe=seed.
+
+    Started by a W&B agent, each run of its sweep has a folder of its own.
+    """
     path, _, arg = config_flag.partition(":")
-    return Path("runs") / "-".join([Path(path).stem, re.sub(r"[^\w.]+", "-", arg or "synthetic").strip("-")])
+    words = [Path(path).stem, re.sub(r"[^\w.]+", "-", arg or "synthetic").strip("-")]
+    if os.environ.get("WANDB_SWEEP_ID"):  # the runs of a sweep share the config's argument
+        words.append(os.environ["WANDB_RUN_ID"])
+    return Path("runs") / "-".join(words)
 
 
 def main(argv: list[str]) -> None:

@@ -153,3 +153,48 @@ def misses_and_alarms(curve: dict, title: str, path: Path) -> Path:
     if axis.lines:
         axis.legend(frameon=False, fontsize=8)
     return _save(figure, path)
+
+
+def compared(runs: Mapping[str, Mapping[str, Sequence[float]]], title: str, path: Path) -> Path:
+    """Loss and accuracy of several runs by epoch, a colour each: training dashed, test drawn through.
+
+    `runs` is {name: {"train/loss": one value an epoch, ...}}.
+    """
+    figure, axes = _figure(1, 2, figsize=(12, 4.8))
+    for name, curves_of in runs.items():
+        colour = axes[0].plot([], [])[0].get_color()
+        for axis, measure in zip(axes, ("loss", "accuracy"), strict=True):
+            for part, style in (("train", "--"), ("test", "-")):
+                values = curves_of[f"{part}/{measure}"]
+                label = name if part == "test" else None
+                axis.plot(range(1, len(values) + 1), values, style, color=colour, label=label, linewidth=1.2)
+    for axis, measure in zip(axes, ("loss", "accuracy"), strict=True):
+        axis.set(xlabel="epoch", title=f"{measure} (training dashed)")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(alpha=0.25)
+    axes[0].set(ylabel="cross-entropy, nats")
+    axes[1].set_ylim(0, 1.01)
+    axes[1].yaxis.set_major_formatter("{x:.0%}")
+    axes[1].legend(frameon=False, fontsize=8, bbox_to_anchor=(1, 1), loc="upper left")
+    figure.suptitle(title)
+    return _save(figure, path)
+
+
+def by_level(panels: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]], title: str, path: Path) -> Path:
+    """Accuracy against a level, a panel a kind of level: {axis label: {line: {level: accuracies of several runs}}}.
+
+    The line is their mean, the bar their lowest and highest.
+    """
+    figure, axes = _figure(1, len(panels), figsize=(1 + 4.2 * len(panels), 4.2), squeeze=False, sharey=True)
+    for axis, (label, lines) in zip(axes[0], panels.items(), strict=True):
+        for name, levels in lines.items():
+            means = np.array([np.mean(levels[level]) for level in levels])
+            ends = np.array([[min(of), max(of)] for of in levels.values()]).T
+            axis.errorbar(list(levels), means, np.abs(ends - means), marker="o", markersize=4, capsize=2, label=name)
+        axis.set(xlabel=label, ylim=(0, 1.01))
+        axis.yaxis.set_major_formatter("{x:.0%}")
+        axis.grid(alpha=0.25)
+        axis.legend(frameon=False, fontsize=8)
+    axes[0][0].set(ylabel="accuracy")
+    figure.suptitle(title)
+    return _save(figure, path)

@@ -137,7 +137,8 @@ def serve(lines: IO[str], say: Callable[[str], None]) -> None:
 def _start(wandb: Any, workdir: Path, config: dict, mode: str, say: Callable[[str], None]) -> Any:
     identity = workdir / "wandb_id.txt"
     if not identity.exists() or not identity.read_text().strip():  # an empty one is a killed run's
-        write_text(identity, uuid.uuid4().hex[:8])
+        of_sweep = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+        write_text(identity, of_sweep or uuid.uuid4().hex[:8])
     about: dict[str, Any] = dict(
         project=config["wandb"]["project"],
         name=config["wandb"]["name"] or workdir.name,

@@ -29,7 +29,9 @@ from audiojax.trained import Trained
 from audiojax.types import Clips, InputError
 
 
-def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = None) -> dict[str, float]:
+def run(
+    config: ConfigDict, workdir: Path | str, *, num_devices: int | None = None, deadline: float = math.inf
+) -> dict[str, float]:
     """Trains by `config` in `workdir`, from its last checkpoint if it has one, and returns what summary.json holds.
 
     Every number is a function of the config and the clips: a run that was stopped and resumed ends with the
@@ -37,10 +39,11 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
 
     Args:
         num_devices: how many of the visible devices share each batch; all by default.
+        deadline: when to stop as if asked to, in seconds of `time.monotonic`; for one process alone.
 
     Raises:
         InputError: a workdir of another run, data or a config that cannot be used, a loss that is not finite.
-        Stopped: Ctrl-C or SIGTERM came, and what was done is saved.
+        Stopped: Ctrl-C, SIGTERM or the deadline came, and what was done is saved.
     """
     workdir, first = Path(workdir), is_first()  # the first of a run's processes speaks, logs and saves
     say = print if first else absent().say
@@ -71,7 +74,7 @@ def run(config: ConfigDict, workdir: Path | str, *, num_devices: int | None = No
             restored = checkpoints.restore("last", state)
             state = restored or (state if new else _start_from(config.init_from, state))
         meshes.check_same(clips.key, "config.data holds other clips")
-        interrupt = held.enter_context(Interrupt(alone=jax.process_count() == 1))
+        interrupt = held.enter_context(Interrupt(alone=jax.process_count() == 1, deadline=deadline))
         state = replicate(state, mesh)
         done, summary = int(state.step), read_summary(workdir)
         if done == num_steps and summary.get("epochs") == config.train.num_epochs:

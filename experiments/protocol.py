@@ -1,67 +1,204 @@
 """A recipe under a whole protocol: every fold, or several seeds, one run after the other, and one line for all.
 
   python -m experiments.protocol folds --config configs/gru.py --root DIR            AudioMNIST, Becker's five folds
+  python -m experiments.protocol sex --config configs/gru.py --root DIR              likewise, sex: four folds
   python -m experiments.protocol fsdd-random --config configs/gru.py --root DIR      FSDD, 80/20, seeds 0 to 4
   python -m experiments.protocol fsdd-official --config configs/gru.py --root DIR    FSDD's own split, seeds 0 to 4
   python -m experiments.protocol fsdd-speaker --config configs/gru.py --root DIR     FSDD, each speaker left out once
+  ... fsdd-speaker-transfer --config configs/gru.py --root FSDD --other-root AUDIOMNIST    after AudioMNIST was learnt
+  ... audiomnist-to-fsdd --config configs/gru.py --root AUDIOMNIST --other-root FSDD       zero-shot
+  ... fsdd-to-audiomnist --config configs/gru.py --root FSDD --other-root AUDIOMNIST       zero-shot
 
-A run that is finished is not repeated; what a stopped one did is kept. Results lie in WORKDIR/NAME.json.
+`--folds 0 1` makes a part of it, which the tables then call one. Results lie in experiments/results/PROTOCOL/ as
+CONFIG[-RECIPE][-NAME].json, to be committed: a run that has a record there is not repeated, on any machine, until a key
+of its config changes (or its line is deleted). A stopped run goes on where it was, if its folder is there;
+`--max-minutes 9` stops between two steps, with exit code 143, and the same command goes on. Overrides go behind
+(`--config.train.num_epochs=5 --name short`); those of the model hold for what a run starts from, too.
 """
 
-import json
+import math
+import re
+import signal
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
+from ml_collections import ConfigDict
 
-from audiojax import command, evaluate, prepare, runlog, train
+from audiojax import command, prepare, train
 from audiojax.data import splits
-from audiojax.data.disk import write_text
+from audiojax.interrupt import Stopped
 from audiojax.trained import Trained
-
-PROTOCOLS = {
-    "folds": [(f"audiomnist,fold={fold}", 0) for fold in range(5)],
-    "fsdd-random": [("fsdd,split=random", seed) for seed in range(5)],
-    "fsdd-official": [("fsdd,split=official", seed) for seed in range(5)],
-    "fsdd-speaker": [(f"fsdd,split=speaker,fold={fold}", 0) for fold in range(6)],
-}
+from audiojax.types import InputError
+from experiments import records, transfer
+from experiments.protocols import PROTOCOLS, Run
 
 
-def run_one(config, workdir: Path) -> dict:
-    """Trains, or goes on, or finds it finished; accuracy of the test clips, and by speaker."""
-    train.run(config, workdir)
-    run, clips = Trained.load(workdir), prepare.load_clips(config)
-    split = splits.make(clips, **config.split, seed=config.seed)
-    told = evaluate.report(run, clips, split.test)
-    seconds = [row["seconds"] for row in runlog.read_rows(workdir) if "epoch" in row]
-    speakers = {name: of["accuracy"] for name, of in told["accuracy_by_speaker"].items()}
-    return {"test": told["accuracy"], "speakers": speakers, "epoch_seconds": float(np.median(seconds))}
+class Recipe(NamedTuple):
+    """What runs share: the recipe, and where things lie."""
+
+    config: str  # configs/NAME.py
+    workdir: Path  # runs are kept below it
+    path: Path  # the results file
+    recipe: str = ""
+    root: str = ""
+    other_root: str = ""  # of the source that a run starts from or is heard on
+    overrides: Sequence[str] = ()  # "--config.KEY=VALUE"
+    name: str = ""
+    trial: bool = False  # on a hundred synthetic clips
+    deadline: float = math.inf  # of time.monotonic
+
+    def flags(self, arg: str, seed: int, overrides: Mapping[str, object]) -> list[str]:
+        """The command line of a run, without its data's root."""
+        words = [arg, *([f"recipe={self.recipe}"] if self.recipe else []), *(["runlocal"] if self.trial else [])]
+        keys = {"seed": seed, **overrides}
+        return [f"--config={self.config}:{','.join(words)}", *(f"--config.{k}={v}" for k, v in keys.items())]
+
+    def shown(self, run: Run) -> str:
+        """The command that makes the run, with what this machine calls things left out."""
+        start = ["--config.init_from=RUN"] if run.start else []
+        flags = [*self.flags(run.arg, run.seed, run.overrides), "--config.data.root=DIR", *start, *self.deciding]
+        return " ".join(["python -m audiojax.main", *flags])
+
+    @property
+    def deciding(self) -> list[str]:
+        """Those overrides that decide a number."""
+        return [flag for flag in self.overrides if not records.is_free(_key(flag))]
+
+    def folder(self, run: Run) -> Path:
+        words = [Path(self.config).stem, run.arg, f"seed={run.seed}", self.recipe, self.name]
+        words += [f"from {run.start}" if run.start else "", run.name if run.overrides else ""]
+        words += ["trial" if self.trial else ""]
+        return self.workdir / re.sub(r"[^\w.]+", "-", " ".join(filter(None, words)))
+
+
+def _key(flag: str) -> str:
+    return re.sub(r"^--(no)?config\.", "", flag).partition("=")[0]
+
+
+def read_config(flags: Sequence[str]) -> ConfigDict:
+    return command.parse_with_config(command.parser("protocol", ""), list(flags))[1]
+
+
+def config_of(recipe: Recipe, run: Run) -> ConfigDict:
+    """The config that the run is trained by; `init_from` is set where it starts from another."""
+    start = f"--config.init_from={recipe.folder(started_from(run))}" if run.start else "--config.init_from="
+    flags = [*recipe.flags(run.arg, run.seed, run.overrides), f"--config.data.root={recipe.root}", start]
+    return read_config([*flags, *recipe.overrides])
+
+
+def started_from(run: Run) -> Run:
+    return Run("start", run.start)
+
+
+def trained(recipe: Recipe, run: Run) -> Path:
+    """The folder of the run, trained to its end now or before. Raises Stopped where it was asked to stop."""
+    if run.start:
+        kept = [flag for flag in recipe.overrides if _key(flag).startswith("model.") or records.is_free(_key(flag))]
+        trained(recipe._replace(root=recipe.other_root, overrides=kept), started_from(run))
+    if time.monotonic() >= recipe.deadline:
+        raise Stopped("stopped between two runs; the same command goes on from there.", signal.SIGTERM)
+    folder = recipe.folder(run)
+    train.run(config_of(recipe, run), folder, deadline=recipe.deadline)
+    return folder
+
+
+def one(recipe: Recipe, run: Run) -> dict[str, Any]:
+    """Trains, or goes on, or finds it finished; its record."""
+    config, folder = config_of(recipe, run), trained(recipe, run)
+    opened = Trained.load(folder)
+    if run.heard:
+        other = read_config([*recipe.flags(run.heard, 0, {}), f"--config.data.root={recipe.other_root}"])
+        other.data.cache = config.data.cache
+        told = transfer.heard(opened, prepare.load_clips(other))
+    else:
+        clips = prepare.load_clips(config)
+        told = records.scored(opened, clips, splits.make(clips, **config.split, seed=config.seed).test)
+    overrides = {key: list(x) if isinstance(x, tuple) else x for key, x in run.overrides.items()}
+    about = {"name": run.name, "arg": run.arg, "seed": run.seed, "overrides": overrides, "start": run.start}
+    return about | told | records.trained(folder) | {"digest": digest(recipe, run), "command": recipe.shown(run)}
+
+
+def digest(recipe: Recipe, run: Run) -> str:
+    return records.digest(config_of(recipe, run), " ".join(filter(None, (run.start, run.heard))))
+
+
+def run_all(protocol: str, about: Mapping[str, Any], runs: Sequence[Run], recipe: Recipe) -> list[dict[str, Any]]:
+    """The records of `runs`, each read from the results file or made now and kept there at once.
+
+    Raises InputError where the file is of other overrides, Stopped where it was asked to stop.
+    """
+    kept, head = records.read(recipe.path), {"protocol": protocol, "config": recipe.config, "recipe": recipe.recipe}
+    head |= {"overrides": recipe.deciding, **about}
+    known = {run["name"]: run for run in kept["runs"]}
+    if any("transcribed" not in run for run in known.values()) and kept.get("overrides") != head["overrides"]:
+        raise InputError(f"{recipe.path} holds runs with overrides {kept.get('overrides')}; give these a --name.")
+    found = []
+    for run in runs:
+        if known.get(run.name, {}).get("digest") == digest(recipe, run):
+            print(f"{run.name}: known, see {recipe.path}")
+        else:
+            known[run.name] = one(recipe, run)
+            records.keep(recipe.path, head, known[run.name])
+        found.append(known[run.name])
+    return found
+
+
+def add_options(parser) -> None:
+    """What every command has that makes runs for a results file."""
+    parser.add_argument("--root", default="", help="where the data set lies that is learnt")
+    parser.add_argument("--name", default="", help="of the results file, behind the config's and the recipe's")
+    parser.add_argument("--workdir", type=Path, default=Path("runs/protocol"), help="of the runs themselves")
+    parser.add_argument("--results", type=Path, help="default: experiments/results; of a trial, the workdir")
+    parser.add_argument("--max-minutes", type=float, default=math.inf, help="then stop; the same command goes on")
+    parser.add_argument("--trial", action="store_true", help="everything on a hundred synthetic clips")
+
+
+def recipe_of(args, protocol: str, overrides: Sequence[str], **more) -> Recipe:
+    """What the options of `add_options` ask for; the results file is PROTOCOL/CONFIG[-RECIPE][-NAME].json."""
+    for flag in overrides:
+        if not re.match(r"--(no)?config\.", flag):
+            raise InputError(f"{flag!r} is not understood; keys are set as --config.KEY=VALUE.")
+    config, recipe = more.pop("config"), more.pop("recipe", "")
+    name = "-".join(filter(None, (Path(config).stem, recipe, args.name)))
+    results = args.results or (args.workdir / "results" if args.trial else records.RESULTS)
+    deadline = time.monotonic() + 60 * args.max_minutes
+    return Recipe(
+        config,
+        args.workdir,
+        results / protocol / f"{name}.json",
+        recipe,
+        args.root,
+        overrides=overrides,
+        name=args.name,
+        trial=args.trial,
+        deadline=deadline,
+        **more,
+    )
 
 
 def main(argv: list[str]) -> None:
     parser = command.parser("protocol", __doc__ or "")
-    parser.add_argument("name", choices=PROTOCOLS)
+    parser.add_argument("protocol", choices=PROTOCOLS)
     parser.add_argument("--config", required=True, help="configs/NAME.py, without an argument")
-    parser.add_argument("--root", required=True, help="where the data set lies")
-    parser.add_argument("--workdir", type=Path, default=Path("runs/protocol"))
+    parser.add_argument("--recipe", default="", help="of that config, if not its default")
+    parser.add_argument("--folds", type=int, nargs="+", help="of its folds or seeds, these alone")
+    parser.add_argument("--other-root", default="", help="where the data set lies that is heard, or learnt before")
+    add_options(parser)
     args, overrides = parser.parse_known_args(argv)
     command.setup_jax()
-    results = {}
-    for arg, seed in PROTOCOLS[args.name]:
-        given = [
-            f"--config={args.config}:{arg}",
-            f"--config.data.root={args.root}",
-            f"--config.seed={seed}",
-            *overrides,
-        ]
-        _, config = command.parse_with_config(command.parser("protocol", ""), given)
-        name = f"{Path(args.config).stem}-{arg},seed={seed}".translate(str.maketrans(",=", "--"))
-        results[f"{arg},seed={seed}"] = run_one(config, args.workdir / name)
-        write_text(args.workdir / f"{Path(args.config).stem}-{args.name}.json", json.dumps(results, indent=2) + "\n")
-    tests = [100 * of["test"] for of in results.values()]
-    worst, lowest = min((of for one in results.values() for of in one["speakers"].items()), key=lambda item: item[1])
-    for name, of in results.items():
-        print(f"{name:<32} {of['test']:7.2%}   {of['epoch_seconds']:6.1f} s an epoch")
-    print(f"mean {np.mean(tests):.2f} ± {np.std(tests, ddof=1):.2f} %, worst speaker {worst}: {lowest:.1%}")
+    more = dict(config=args.config, recipe=args.recipe, other_root=args.other_root)
+    recipe, runs = recipe_of(args, args.protocol, overrides, **more), PROTOCOLS[args.protocol].runs
+    if args.folds and not all(0 <= fold < len(runs) for fold in args.folds):
+        raise InputError(f"--folds is {args.folds}; {args.protocol} has 0 to {len(runs) - 1}.")
+    chosen = [runs[fold] for fold in args.folds] if args.folds else runs
+    found = run_all(args.protocol, {"about": PROTOCOLS[args.protocol].about}, chosen, recipe)
+    for run in found:
+        print(f"{run['name']:<12} {run['accuracy']:7.2%} of {run['clips']:,}   {run['epoch_seconds']:6.1f} s an epoch")
+    worst, of = min(records.speakers(found).items(), key=lambda item: item[1]["accuracy"])
+    told = records.percent([run["accuracy"] for run in found])
+    print(f"{told} ({len(found)} of {len(runs)}), worst speaker {worst}: {of['accuracy']:.1%}\nin {recipe.path}")
 
 
 if __name__ == "__main__":

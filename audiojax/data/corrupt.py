@@ -123,16 +123,22 @@ def _straight_lines(num: int) -> np.ndarray:
     return np.maximum(0, 1 - np.abs(np.arange(9)[:, None] - place)).astype(np.float32)
 
 
-def room(rng: np.random.Generator, rate_hz: int) -> np.ndarray:
+def mixed(sound: np.ndarray, noise: np.ndarray, reference: float, snr_db: float) -> np.ndarray:
+    """f32[t]: `sound` and, `snr_db` below the power `reference`, `noise` of mean power 1."""
+    return sound + noise * np.sqrt(reference * 10 ** (-snr_db / 10))
+
+
+def room(rng: np.random.Generator, rate_hz: int, *, ratio_db: float | None = None) -> np.ndarray:
     """f32[t]: an impulse response: the sound itself, a few early reflections, a tail of decaying noise.
 
-    It decays by 60 dB in 0.1 to 0.7 s, and its energy is 3 to 25 dB below that of the sound itself.
+    It decays by 60 dB in 0.1 to 0.7 s, and its energy is `ratio_db` below that of the sound itself, or 3 to 25 dB.
     """
     decay_seconds = rng.uniform(0.1, 0.7)
     num_samples = int(decay_seconds * rate_hz)
     tail = rng.standard_normal(num_samples) * 10 ** (-3 * np.arange(num_samples) / num_samples)
     tail[rng.integers(num_samples // 8 + 1, size=4)] += rng.normal(0, 3, 4)
-    tail *= 10 ** (-rng.uniform(3, 25) / 20) / np.sqrt(np.sum(np.square(tail)))
+    ratio_db = rng.uniform(3, 25) if ratio_db is None else ratio_db
+    tail *= 10 ** (-ratio_db / 20) / np.sqrt(np.sum(np.square(tail)))
     return np.concatenate([[1.0], tail]).astype(np.float32)
 
 
@@ -151,6 +157,11 @@ def eight_bit(sound: np.ndarray) -> np.ndarray:
 def telephone(hz: np.ndarray) -> np.ndarray:
     """f32 gains at `hz`: 300 to 3,400 Hz."""
     return (1 / np.sqrt(1 + (300 / np.maximum(hz, 1)) ** 8) / np.sqrt(1 + (hz / 3400) ** 16)).astype(np.float32)
+
+
+def low_pass(edge_hz: float) -> Callable[[np.ndarray], np.ndarray]:
+    """f32 gains at frequencies in Hz: those up to `edge_hz`, where 3 dB are lost and 48 an octave above."""
+    return lambda hz: (1 / np.sqrt(1 + (hz / edge_hz) ** 16)).astype(np.float32)
 
 
 def filtered(

@@ -26,8 +26,10 @@ class Split(NamedTuple):
     test: np.ndarray
 
 
-def make(clips: Clips, *, name: str, fold: int, seed: int) -> Split:
+def make(clips: Clips, *, name: str, fold: int, seed: int, num_speakers: int = 0) -> Split:
     """The split `name` of `clips`. `fold` is read by `folds` and `speaker`, `seed` by `random`.
+
+    With `num_speakers` only that many of the training speakers, drawn by `seed`, are learnt from: see `fewer_speakers`.
 
     Raises InputError for a name or fold that does not exist, and where a part would be empty.
     """
@@ -43,6 +45,8 @@ def make(clips: Clips, *, name: str, fold: int, seed: int) -> Split:
         split = speaker(clips, fold=fold)
     else:
         raise InputError(f"config.split.name is {name!r}; choose random, official, folds or speaker.")
+    if num_speakers:
+        split = split._replace(train=fewer_speakers(clips, split.train, num_speakers=num_speakers, seed=seed))
     for part, indices in split._asdict().items():
         if not len(indices):
             raise InputError(f"split {name!r} leaves no clip for {part} in {clips.source}; choose another split.")
@@ -105,6 +109,22 @@ def speaker(clips: Clips, *, fold: int) -> Split:
     test, validation = names[fold], names[(fold + 1) % len(names)]
     rest = [name for name in names if name not in (test, validation)]
     return Split(_spoken_by(clips, rest), _spoken_by(clips, [validation]), _spoken_by(clips, [test]))
+
+
+def fewer_speakers(clips: Clips, train: np.ndarray, *, num_speakers: int, seed: int) -> np.ndarray:
+    """Those of the indices `train` whose speakers are the first `num_speakers` of an order drawn by `seed`.
+
+    The sexes take turns in that order until one of them ends, so that few speakers are balanced where they can be, and
+    a larger number of the same seed holds the smaller. Raises InputError where there are fewer speakers.
+    """
+    there = sorted(set(clips.speaker[train].tolist()))
+    if num_speakers > len(there):
+        raise InputError(f"config.split.num_speakers is {num_speakers}, more than the {len(there)} who train.")
+    drawn = np.random.default_rng([seed, 36]).permutation(there).tolist()
+    sexes = sorted({clips.speakers[name].sex for name in drawn}, key=[clips.speakers[n].sex for n in drawn].index)
+    lines = [[name for name in drawn if clips.speakers[name].sex == sex] for sex in sexes]
+    order = [name for turn in itertools.zip_longest(*lines) for name in turn if name is not None]
+    return train[np.isin(clips.speaker[train], order[:num_speakers])]
 
 
 def _check_fold(name: str, fold: int, num_folds: int) -> None:

@@ -81,7 +81,7 @@ def render(plan: Plan, clips: Clips) -> Scene:
     if plan.snr_db is not None:
         noise = noise_of(plan.noise, rng, len(sound), clips, plan.babble)
         reference = speech_power(sound, words) if words else 10 ** ((plan.peak_db - 12) / 10)
-        sound = sound + noise * np.sqrt(reference * 10 ** (-plan.snr_db / 10))
+        sound = corrupt.mixed(sound, noise, reference, plan.snr_db)
     return Scene(quantised(sound, rng), tuple(words))
 
 

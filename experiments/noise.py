@@ -1,0 +1,136 @@
+"""Accuracy against noise, rooms and bandwidth, on the test clips of runs that exist.
+
+  python -m experiments.noise --workdir runs/protocol/gru-audiomnist-fold-* --name gru
+
+Every run of one data set hears the same: what a clip meets is drawn by its place in the cache and the kind, not by the
+level. The signal's power is that of the word (its first to last frame within 30 dB of the loudest), the noise's that of
+the whole clip; where their sum would leave 16 bit both are made quieter. Babble is six clips of others, backwards.
+Rooms are synthetic impulse responses whose energy is that many dB below the sound itself. What is done is not repeated;
+results and curves lie in experiments/results/noise/NAME.json and .png.
+"""
+
+import dataclasses
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audiojax import command, plots, prepare, runlog
+from audiojax.data import corrupt, splits, streams
+from audiojax.trained import Trained
+from audiojax.types import Clips, InputError
+from experiments import records
+
+SNR_DB = (20.0, 10.0, 5.0, 0.0)
+LEVELS = {
+    "clean": (math.inf,),
+    **dict.fromkeys(("white", "pink", "babble", "hum", "clicks"), SNR_DB),
+    "reverberation": SNR_DB,
+    "low-pass": (3000.0, 2000.0, 1500.0, 1000.0),
+}
+AXES = {"reverberation": "direct to reverberant, dB", "low-pass": "upper edge, Hz"}
+NUM_TALKERS = 6
+
+
+def corrupted(clips: Clips, index: int, kind: str, level: float) -> np.ndarray:
+    """f32[t] in [-1, 1]: clip `index` under `kind` at `level`, in dB or, for "low-pass", Hz."""
+    sound, rng = clips[index] / np.float32(32768), np.random.default_rng([int(index), zlib.crc32(kind.encode())])
+    if kind == "clean":
+        return sound
+    if kind == "reverberation":
+        sound = corrupt.filtered(sound, corrupt.room(rng, clips.rate_hz, ratio_db=level), [], clips.rate_hz)
+    elif kind == "low-pass":
+        sound = corrupt.filtered(sound, None, [corrupt.low_pass(level)], clips.rate_hz)
+    else:
+        others = np.flatnonzero(clips.speaker != clips.speaker[index])
+        talkers = rng.choice(others, NUM_TALKERS) if kind == "babble" else ()
+        noise = streams.noise_of(kind, rng, len(sound), clips, talkers)
+        start, end = streams.span(clips[index], clips.rate_hz)
+        sound = corrupt.mixed(sound, noise / np.sqrt(corrupt.power(noise)), corrupt.power(sound[start:end]), level)
+    return sound / max(1.0, float(np.abs(sound).max()))
+
+
+def scene(clips: Clips, indices: np.ndarray, kind: str, level: float) -> Clips:
+    """Those clips alone, as they sound under `kind` at `level`."""
+    if kind == "clean":
+        sounds = [clips[i] for i in indices]
+    else:
+        rng = np.random.default_rng(zlib.crc32(f"dither {kind} {level}".encode()))
+        sounds = [streams.quantised(corrupted(clips, i, kind, level), rng) for i in indices]
+    fields: dict[str, Any] = {name: getattr(clips, name)[indices] for name in ("label", "speaker", "take")}
+    offsets, paths = np.cumsum([0, *map(len, sounds)]), tuple(clips.path[i] for i in indices)
+    return dataclasses.replace(clips, samples=np.concatenate(sounds), offsets=offsets, path=paths, **fields)
+
+
+def panels(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[float, list[float]]]]:
+    """{axis: {kind: {level: accuracies, a run each}}}, in the order of `LEVELS`."""
+    found: dict[str, dict[str, dict[float, list[float]]]] = {}
+    for kind, levels in LEVELS.items():
+        for level in levels:
+            accuracies = [run["accuracy"] for run in runs if (run["kind"], run["level"]) == (kind, _level(level))]
+            if accuracies and kind != "clean":
+                axis = AXES.get(kind, "signal to noise, dB")
+                found.setdefault(axis, {}).setdefault(kind, {})[level] = accuracies
+    return found
+
+
+def _level(level: float) -> float | None:
+    return level if math.isfinite(level) else None  # JSON has no infinity
+
+
+def heard(workdir: Path, path: Path, about: Mapping[str, Any], num_takes: int, root: str) -> None:
+    """Adds what is missing of the run in `workdir` to the results at `path`."""
+    run = Trained.load(workdir)
+    if run.listens:
+        raise InputError(f"{workdir} is a listener; python -m audiojax.evaluate hears it in noise.")
+    run.config.data.root = root or run.config.data.root
+    clips = prepare.load_clips(run.config)
+    if clips.key != run.data["key"]:
+        raise InputError(f"the clips of config.data are not those that {workdir} was trained on; restore them.")
+    test = splits.make(clips, **run.config.split, seed=run.config.seed).test
+    test = test[clips.take[test] < num_takes] if num_takes else test
+    identity = f"{records.digest(run.config)} step {run.step}, {len(test)} clips"
+    known = {of["name"]: of for of in records.read(path)["runs"]}
+    conditions = [(kind, level) for kind, levels in LEVELS.items() for level in levels]
+    with runlog.progress(f"hearing {workdir.name}", unit="conditions") as progress:
+        for number, (kind, level) in enumerate(conditions, start=1):
+            name = f"{workdir.name}: {kind} {level:g}"
+            if known.get(name, {}).get("digest") != identity:
+                sounds = scene(clips, test, kind, level)
+                told = records.scored(run, sounds, np.arange(len(sounds)))
+                where = {"name": name, "kind": kind, "level": _level(level), "digest": identity}
+                records.keep(path, about, where | {key: told[key] for key in ("data", "accuracy", "clips", "speakers")})
+            progress(number, len(conditions))
+
+
+def main(argv: list[str]) -> None:
+    parser = command.parser("noise", __doc__ or "")
+    parser.add_argument(
+        "--workdir", type=Path, nargs="+", required=True, help="runs of one recipe, a fold each perhaps"
+    )
+    parser.add_argument("--name", required=True, help="of the results file")
+    parser.add_argument("--root", default="", help="where the data set lies now, if not where it was trained from")
+    parser.add_argument("--takes", type=int, default=0, help="hear takes below this number only (default: all)")
+    parser.add_argument("--results", type=Path, default=records.RESULTS)
+    args = parser.parse_args(argv)
+    command.setup_jax()
+    path = args.results / "noise" / f"{args.name}.json"
+    about = {
+        "protocol": "noise",
+        "about": f"{args.name}, test clips" + (f", takes below {args.takes}" * bool(args.takes)),
+    }
+    for workdir in args.workdir:
+        heard(workdir, path, about, args.takes, args.root)
+    runs = records.read(path)["runs"]
+    plots.by_level(panels(runs), f"{about['about']} of {runs[0]['data']}", path.with_suffix(".png"))
+    for kind, level in ((kind, level) for kind, levels in LEVELS.items() for level in levels):
+        accuracies = [run["accuracy"] for run in runs if (run["kind"], run["level"]) == (kind, _level(level))]
+        print(f"{kind:<14}{level:>7g}  {records.percent(accuracies)}")
+    print(f"in {path}")
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,127 @@
+"""What runs were worth, as data that is committed: experiments/results/PROTOCOL/NAME.json, a record a run.
+
+A record is everything that a table could want of a run, and the command that made it; tables are made of records
+alone (`experiments.tables`). No path of the machine stands in one.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from audiojax import config as configs
+from audiojax import evaluate, runlog
+from audiojax.checkpoint import BEST_BY
+from audiojax.data.disk import write_text
+from audiojax.trained import Trained
+from audiojax.types import Clips, InputError
+
+RESULTS = Path(__file__).parent / "results"
+DATA = {"audiomnist": "AudioMNIST, reconstructed", "fsdd": "FSDD", "synthetic": "synthetic voices"}
+CURVES = [f"{part}/{measure}" for part in ("train", "validation", "test") for measure in ("loss", "accuracy")]
+
+
+def is_free(key: str) -> bool:
+    """Whether a config's key says where things lie or what is shown, and decides no number."""
+    free = (*configs.FREE_TO_CHANGE, "init_from")
+    return any(key == name or key.startswith(f"{name}.") for name in free)
+
+
+def digest(config: ConfigDict, start: str = "") -> str:
+    """What tells a run from another one: of all keys that decide a number, and of what it starts from."""
+    deciding = {key: value for key, value in configs.flatten(config.to_dict()).items() if not is_free(key)}
+    return hashlib.sha256(json.dumps([deciding, start], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def scored(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str, Any]:
+    """Accuracy, clips, confusion [said][heard] and speakers of `evaluate.report`, and what is known of them."""
+    told = evaluate.report(run, clips, indices)
+    speakers = {
+        name: {
+            "accuracy": round(of["accuracy"], 6),
+            "clips": of["clips"],
+            "sex": clips.speakers[name].sex,
+            "accent": clips.speakers[name].accent,
+        }
+        for name, of in sorted(told["accuracy_by_speaker"].items())
+    }
+    return {
+        "data": DATA.get(clips.source, clips.source),
+        "accuracy": round(told["accuracy"], 6),
+        "clips": told["clips"],
+        "speakers": speakers,
+        "labels": list(run.label_names),
+        "confusion": told["confusion"],
+    }
+
+
+def trained(workdir: Path) -> dict[str, Any]:
+    """What the finished run in `workdir` cost and how it went, epoch by epoch."""
+    rows = [row for row in runlog.read_rows(workdir) if "epoch" in row]
+    made_with = json.loads((workdir / "config.json").read_text())["environments"][-1]
+    seconds = [row["seconds"] for row in rows]
+    return {
+        "validation": max(round(row[BEST_BY], 6) for row in rows),
+        "epochs": rows[-1]["epoch"],
+        "steps": rows[-1]["step"],
+        "epoch_seconds": round(float(np.median(seconds)), 2),
+        "minutes": round(sum(seconds) / 60, 2),
+        "device": made_with["devices"],
+        "versions": {"python": made_with["python"], **made_with["versions"]},
+        "revision": made_with["revision"],
+        "curves": {name: [round(row[name], 5) for row in rows] for name in CURVES},
+    }
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The results file at `path`; one without runs where there is none. Raises InputError where it is damaged."""
+    try:
+        content = json.loads(path.read_text())
+        assert isinstance(content["runs"], list)
+        return content
+    except FileNotFoundError:
+        return {"runs": []}
+    except (ValueError, KeyError, TypeError, AssertionError):
+        raise InputError(f"{path} is no results file; restore it, or delete it to make its runs again.") from None
+
+
+def keep(path: Path, about: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+    """Adds a run's record to the file, in the place of one of its name and of those that were only transcribed."""
+    runs = [old for old in read(path)["runs"] if old["name"] != record["name"] and "transcribed" not in old]
+    write(path, about, [*runs, record])
+
+
+def write(path: Path, about: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> None:
+    """A run a line, so that a difference shows which run it is of."""
+    head = json.dumps({**about, "runs": []}, indent=1)
+    body = ",\n".join("  " + json.dumps(run) for run in sorted(runs, key=lambda run: run["name"]))
+    assert head.endswith("[]\n}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, f"{head[:-4]}[\n{body}\n ]\n}}\n")
+
+
+def mean_sd(values: Sequence[float]) -> tuple[float, float | None]:
+    """The mean and the sample's standard deviation (n - 1), which one value has not."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def percent(values: Sequence[float], digits: int = 2) -> str:
+    """ "98.95 ± 0.53 %" of accuracies in [0, 1]."""
+    mean, sd = mean_sd([100 * value for value in values])
+    return f"{mean:.{digits}f}" + (f" ± {sd:.{digits}f} %" if sd is not None else " %")
+
+
+def speakers(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict]:
+    """Of all runs together: {speaker: accuracy, clips, sex, accent}; who was heard by several is counted in each."""
+    found: dict[str, dict] = {}
+    for run in runs:
+        for name, of in run.get("speakers", {}).items():
+            mine = found.setdefault(name, {**of, "accuracy": 0.0, "clips": 0})
+            right = mine["accuracy"] * mine["clips"] + of["accuracy"] * of["clips"]
+            mine["clips"] += of["clips"]
+            mine["accuracy"] = right / mine["clips"]
+    return found
