@@ -198,3 +198,84 @@ def by_level(panels: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]]
     axes[0][0].set(ylabel="accuracy")
     figure.suptitle(title)
     return _save(figure, path)
+
+
+def _reach(relevance: np.ndarray) -> float:
+    """Where a colour scale centred on 0 ends: few outliers do not take the colour from all others."""
+    return float(np.percentile(np.abs(relevance), 99.5)) or float(np.abs(relevance).max(initial=0.0)) or 1.0
+
+
+def _relevance_bar(figure, image, axes) -> None:
+    figure.colorbar(image, ax=axes, label="against      relevance      for", ticks=[0], extend="both", shrink=0.9)
+
+
+def relevance_of_samples(sound: np.ndarray, relevance: np.ndarray, rate_hz: int, title: str, path: Path) -> Path:
+    """The waveform of `sound` i16[t] in the colour of each sample's `relevance` f32[t], and below it the relevance of
+    every 10 ms, against the largest."""
+    from matplotlib.collections import LineCollection
+
+    figure, (above, below) = _figure(2, 1, figsize=(10, 4.6), sharex=True, height_ratios=(2, 1))
+    seconds = np.arange(len(sound)) / rate_hz
+    points = np.stack([seconds, sound / 32768.0], axis=1)
+    reach = _reach(relevance)
+    above.plot(*points.T, linewidth=0.4, color="0.75")
+    lines = LineCollection(np.stack([points[:-1], points[1:]], axis=1), cmap="RdBu_r", linewidths=1.2)
+    lines.set_array(relevance[1:])
+    lines.set_clim(-reach, reach)
+    lines.set_alpha(np.clip(np.abs(relevance[1:]) / reach, 0, 1))  # what does not count stays grey
+    above.add_collection(lines)
+    limit = float(np.abs(points[:, 1]).max(initial=0.0)) * 1.05 or 1.0
+    above.set(ylabel="amplitude", ylim=(-limit, limit), xlim=(0, len(sound) / rate_hz), title=title)
+    size = max(1, rate_hz // 100)
+    sums = np.add.reduceat(relevance, np.arange(0, len(relevance), size))
+    sums = sums / (np.abs(sums).max() or 1.0)
+    colours = ["#b2182b" if value > 0 else "#2166ac" for value in sums]
+    below.bar(np.arange(len(sums)) * size / rate_hz, sums, width=size / rate_hz, align="edge", color=colours)
+    below.axhline(0, color="0.4", linewidth=0.6)
+    below.set(xlabel="seconds", ylabel="relevance\nof 10 ms", ylim=(-1.05, 1.05))
+    _relevance_bar(figure, lines, [above, below])
+    return _save(figure, path)
+
+
+def relevance_of_bins(
+    sound: np.ndarray,
+    features: np.ndarray,
+    relevance: np.ndarray,
+    middle_hz: np.ndarray,
+    rate_hz: int,
+    hop_seconds: float,
+    title: str,
+    path: Path,
+) -> Path:
+    """The waveform of `sound` i16[t], and below it log-mel `features` f32[frames, bands] in grey under the `relevance`
+    of each bin; `middle_hz` are the bands' middles."""
+    figure, (above, below) = _figure(2, 1, figsize=(10, 5.6), sharex=True, height_ratios=(1, 3))
+    above.plot(np.arange(len(sound)) / rate_hz, sound / 32768.0, linewidth=0.5, color="0.4")
+    above.set(ylabel="amplitude", title=title)
+    num_frames, num_bands = features.shape
+    reach = _reach(relevance)
+    place = {"origin": "lower", "aspect": "auto", "extent": (0, num_frames * hop_seconds, -0.5, num_bands - 0.5)}
+    below.imshow(features.T, cmap="Greys", vmax=1.3 * max(float(features.max()), 1e-6), **place)
+    alpha = np.clip(np.abs(relevance.T) / reach, 0, 1)
+    image = below.imshow(relevance.T, cmap="RdBu_r", vmin=-reach, vmax=reach, alpha=alpha, **place)
+    shown = np.linspace(0, num_bands - 1, 6).round().astype(int)
+    below.set_yticks(shown, [f"{middle_hz[band] / 1000:.1f}" for band in shown])
+    below.set(xlabel="seconds", ylabel="kHz, mel bands", xlim=(0, len(sound) / rate_hz))
+    _relevance_bar(figure, image, [above, below])
+    return _save(figure, path)
+
+
+def faithfulness(
+    shares: Sequence[float], accuracy: Mapping[str, Sequence[float]], what: str, title: str, path: Path
+) -> Path:
+    """Accuracy by the share of `what` that is silenced, a line an order."""
+    figure, axis = _figure(figsize=(7, 4.5))
+    for order, values in accuracy.items():
+        style = {"color": "0.5", "linestyle": "--"} if order == "random" else {}
+        style |= {"color": "black", "linestyle": ":"} if order == "loudest first" else {}
+        axis.plot(np.asarray(shares) * 100, values, label=order, marker="o", markersize=3, **style)
+    axis.yaxis.set_major_formatter("{x:.0%}")
+    axis.set(xlabel=f"{what} silenced, the most relevant first, %", ylabel="accuracy", title=title, ylim=(0, 1.01))
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False, fontsize=8)
+    return _save(figure, path)
