@@ -8,7 +8,7 @@ import pytest
 
 from audiojax.assembly import assemble
 from audiojax.types import Batch
-from configs import cnn, gru, listen
+from configs import cnn, gru, listen, spectrogram
 
 ROWS = [
     (cnn, "", {}),
@@ -18,6 +18,7 @@ ROWS = [
     (gru, "", {"cell": "min_gru", "frontend": "learned"}),
     (gru, "recipe=seed", {}),
     (listen, "", {}),
+    (spectrogram, "", {}),
 ]
 
 

@@ -19,6 +19,8 @@ COUNTS = [
     (dict(name="audionet", variant="becker"), 8000, 17_107_162),
     (dict(name="gru", features=88, num_layers=2, readout="last_and_mean"), 8000, 82_730),
     (dict(name="gru", frontend="raw", hop_samples=1), 800, 51_338),
+    (dict(name="melcnn"), 8000, 165_978),
+    (dict(name="melcnn", num_labels=2), 800, 165_202),
 ]
 
 

@@ -6,9 +6,10 @@ from flax import linen as nn
 
 from audiojax.models.audionet import AudioNet
 from audiojax.models.gru import GRU
+from audiojax.models.spectrogram import MelCNN
 from audiojax.types import InputError
 
-MODELS: dict[str, type[nn.Module]] = {"audionet": AudioNet, "gru": GRU}
+MODELS: dict[str, type[nn.Module]] = {"audionet": AudioNet, "gru": GRU, "melcnn": MelCNN}
 
 
 def build(*, name: str, num_labels: int, rate_hz: int, **fields) -> nn.Module:
