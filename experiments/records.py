@@ -32,8 +32,13 @@ def is_free(key: str) -> bool:
 
 
 def digest(config: ConfigDict, start: str = "") -> str:
-    """What tells a run from another one: of all keys that decide a number, and of what it starts from."""
-    deciding = {key: value for key, value in configs.flatten(config.to_dict()).items() if not is_free(key)}
+    """What tells a run from another one: of all keys that decide a number, and of what it starts from.
+
+    Keys as `config.base` has them are left out, so that a new one, which changes nothing, makes no run be repeated.
+    """
+    plain = configs.flatten(configs.base(configs.parse_arg("")).to_dict())
+    flat = configs.flatten(config.to_dict())
+    deciding = {key: value for key, value in flat.items() if not is_free(key) and plain.get(key) != value}
     return hashlib.sha256(json.dumps([deciding, start], sort_keys=True).encode()).hexdigest()[:16]
 
 
