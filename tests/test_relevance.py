@@ -12,9 +12,8 @@ from audiojax import anatomy, audible, faithfulness, models, relevance
 from audiojax.models import frontend
 from audiojax.relevance import RULES, Linear, Recurrent
 
-BANDS = frontend.make(
-    "logmel", window_samples=200, hop_samples=80, num_bands=40, low_hz=0.0, high_hz=4000.0, rate_hz=8000
-)
+SIZE = dict(window_samples=200, hop_samples=80)
+BANDS = frontend.make("logmel", num_bands=40, low_hz=0.0, high_hz=4000.0, rate_hz=8000, **SIZE).matrices()[1]
 AUDIONETS = [
     dict(),
     dict(variant="becker", batch_norm=False),
