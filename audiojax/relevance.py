@@ -200,7 +200,7 @@ def integrated(layers: Sequence[Layer], x: jax.Array, label: jax.Array, num_step
     def add(total: jax.Array, at: jax.Array) -> tuple[jax.Array, None]:
         return total + _slope(layers, at * x, label), None
 
-    at = (jnp.arange(num_steps) + 0.5) / num_steps
+    at = (jnp.arange(num_steps, dtype=jnp.float32) + 0.5) / num_steps
     return x * jax.lax.scan(add, jnp.zeros_like(x), at)[0] / num_steps
 
 

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from audiojax import anatomy, models, relevance
+from audiojax import anatomy, audible, faithfulness, models, relevance
+from audiojax.models import frontend
 from audiojax.relevance import RULES, Linear, Recurrent
 
+SIZE = dict(window_samples=200, hop_samples=80)
+BANDS = frontend.make("logmel", num_bands=40, low_hz=0.0, high_hz=4000.0, rate_hz=8000, **SIZE).matrices()[1]
 AUDIONETS = [
     dict(),
     dict(variant="becker", batch_norm=False),
@@ -156,3 +159,22 @@ def test_a_convolution_takes_the_batch_norm_behind_it_in(shape):
     plain = norm.apply({"params": about, "batch_stats": statistics}, layer.apply({"params": params}, x))
     ours = anatomy.conv(anatomy.folded(params, about, statistics)).forward(x)
     np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_the_first_of_what_is_heard_and_no_padding():
+    score = jnp.asarray([[0.1, 0.9, 0.5, 0.7, 2.0], [4.0, 3.0, 2.0, 1.0, 0.0]])
+    heard = jnp.arange(5)[None] < jnp.asarray([[4], [2]])
+    chosen = faithfulness.first(score, heard, jnp.asarray(0.5))
+    assert chosen.tolist() == [[False, True, False, True, False], [True, False, False, False, False]]
+
+
+def test_what_is_made_audible_is_where_the_relevance_is():
+    sound = np.random.default_rng(0).integers(-3000, 3000, 1600).astype(np.int16)
+    everywhere = audible.of_bins(sound, np.ones((20, 40)), BANDS, **SIZE)
+    assert np.corrcoef(sound, everywhere)[0, 1] > 0.95 and np.abs(everywhere).max() == round(0.9 * 32767)
+    late = np.arange(1600) >= 800
+    for made in (
+        audible.of_samples(sound, np.where(late, 1.0, -1.0), 8000),
+        audible.of_bins(sound, late[::80, None] * np.ones((1, 40)), BANDS, **SIZE),
+    ):
+        assert made.shape == sound.shape and not made[:600].any() and np.abs(made[1000:]).max() > 20000
