@@ -14,10 +14,13 @@ from ml_collections import ConfigDict
 
 from audiojax.data.batches import PLACEMENTS
 from audiojax.data.disk import write_text
+from audiojax.data.targets import TARGETS
 from audiojax.types import InputError
 
 # Each source and the split it gets unasked.
 SPLITS = {"synthetic": "folds", "audiomnist": "folds", "fsdd": "random", "folder": "random", "espeak": "folds"}
+# Where clips are batched by length: the lengths of all batches but the longest.
+BUCKET_SAMPLES = {"synthetic": (5200, 6400, 7600), "fsdd": (3200, 4000, 5200), "audiomnist": (5280, 6000, 6800)}
 GRAMMAR = "[SOURCE][,split=random|official|folds|speaker][,fold=K][,recipe=NAME][,runlocal]"
 # What may change between two starts of one run; train.num_epochs too, but only upwards.
 FREE_TO_CHANGE = ("data.root", "data.cache", "wandb", "mesh", "decoder", "train.log_every_steps")
@@ -59,6 +62,7 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 CHOICES = {
     "data.on_bad_file": ("stop", "skip"),
+    "data.target": TARGETS,
     "train.placement": PLACEMENTS,
     "model.dtype": ("float32", "bfloat16"),
     "wandb.mode": ("auto", "online", "offline", "disabled"),
@@ -115,6 +119,7 @@ def base(choice: Choice) -> ConfigDict:
         root="",  # the data set's folder; the synthetic one makes its own
         cache=str(cache_dir()),  # where prepared clips are kept
         rate_hz=8000,
+        target="digit",  # what is learnt: the source's own labels; or "sex", of who speaks
         on_bad_file="stop",  # or "skip": go on without it, and say so
     )
     config.synthetic = dict(num_voices=20, num_takes=15, seed=1)
@@ -252,10 +257,11 @@ def load(workdir: Path) -> tuple[ConfigDict, dict]:
     path = workdir / "config.json"
     try:
         saved = json.loads(path.read_text())
+        saved["config"]["data"].setdefault("target", "digit")  # runs from before this key learnt that
         config, data = ConfigDict(saved["config"], convert_dict=True), saved["data"]
     except FileNotFoundError:
         raise InputError(f"{workdir} holds no config.json; give the workdir that training printed.") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{path} is damaged; train again in another workdir.") from None
     return config, data
 

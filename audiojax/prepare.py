@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from audiojax import command, runlog
-from audiojax.data import cache, espeak, phrases, sources, synthetic
+from audiojax.data import cache, espeak, phrases, sources, synthetic, targets
 from audiojax.data.rehearsal import Pool
 from audiojax.types import Clips, InputError
 
@@ -24,7 +24,7 @@ MADE = {
 
 
 def load_clips(config: ConfigDict) -> Clips:
-    """The clips of `config.data`, from the cache or made now, with a progress bar."""
+    """The clips of `config.data` with the labels of its target, from the cache or made now, with a progress bar."""
     source = config.data.source
     if source in MADE:
         recordings = _made(config, source)
@@ -34,7 +34,14 @@ def load_clips(config: ConfigDict) -> Clips:
         recordings = sources.SOURCES[source](config.data.root, config.data.on_bad_file)
     else:
         raise InputError(f"config.data.source is {source!r}; choose one of {', '.join([*MADE, *sources.SOURCES])}.")
-    return _cached(config, recordings)
+    clips = _cached(config, recordings)
+    chosen = targets.choose(clips, config.data.target)
+    if left_out := len(clips) - len(chosen):
+        print(
+            f"{left_out:,} of {len(clips):,} clips of {source} are left out: their {chosen.target} is not known.",
+            file=sys.stderr,
+        )
+    return chosen
 
 
 def load_pools(config: ConfigDict, clips: Clips, indices: np.ndarray) -> tuple[list[Pool], list[Pool]]:

@@ -62,7 +62,8 @@ def make_optimizer(
 
     Args:
         algorithm: "sgd" with momentum, or "adam" (Kingma & Ba 2015), whose first moment decays by `momentum`.
-        schedule: what follows the linear warm-up to `learning_rate`: "constant", or "cosine" down to 0.
+        schedule: what follows the linear warm-up to `learning_rate`: "constant", "cosine" down to 0, or "halving" after
+            each quarter of the steps.
         warmup_steps: at most half of `total_steps` are taken.
         weight_decay: times each parameter, added to its gradient; spares vectors (biases and BatchNorm).
         clip_norm: bounds the gradient's global norm; 0 does not.
@@ -73,8 +74,11 @@ def make_optimizer(
         after = optax.cosine_decay_schedule(learning_rate, total_steps - warmup_steps)
     elif schedule == "constant":
         after = optax.constant_schedule(learning_rate)
+    elif schedule == "halving":
+        quarter = -(-(total_steps - warmup_steps) // 4)
+        after = optax.exponential_decay(learning_rate, quarter, 0.5, staircase=True)
     else:
-        raise InputError(f"config.optimizer.schedule is {schedule!r}; choose cosine or constant.")
+        raise InputError(f"config.optimizer.schedule is {schedule!r}; choose cosine, constant or halving.")
     warmup = optax.linear_schedule(learning_rate / (warmup_steps + 1), learning_rate, warmup_steps)
     joined = optax.join_schedules([warmup, after], [warmup_steps])
 

@@ -30,7 +30,7 @@ class Speaker(NamedTuple):
 
 @dataclass(frozen=True)
 class Clips:
-    """Every clip of a source, ragged and flat, untruncated, grouped by label.
+    """Every clip of a source, ragged and flat, untruncated, grouped by the source's label.
 
     Clip `i` is `samples[offsets[i]:offsets[i + 1]]`, mono int16 at `rate_hz`.
     """
@@ -46,6 +46,7 @@ class Clips:
     label_names: tuple[str, ...]
     speakers: dict[str, Speaker]
     key: str  # SHA-256 of everything above but the source and the paths
+    target: str = "digit"  # what the labels tell of a clip, see `data.targets`
 
     @classmethod
     def unlabelled(cls, sounds: Sequence[np.ndarray], rate_hz: int) -> Clips:

@@ -11,16 +11,17 @@
 Test accuracy of the checkpoint that validation chose, on 2 CPU cores; experiments/README.md has the rest.
 `recipe=seed` is the student project's training: AudioNet with BatchNorm, batch 100, a constant rate of 1e-4; on FSDD
 it has 49.5 % after its 20 epochs. `recipe=becker` is what Becker et al. released: 278 epochs, not run here.
+`recipe=residual` is ResNet1D, a small network for sound of any length.
 """
 
-from audiojax.config import base, parse_arg, shrink
+from audiojax.config import BUCKET_SAMPLES, base, parse_arg, shrink
 
 NUM_EPOCHS = {"synthetic": 5, "fsdd": 12, "audiomnist": 4, "folder": 12, "espeak": 10}
 BATCH_SIZE = {"synthetic": 10, "fsdd": 20, "audiomnist": 20, "folder": 20, "espeak": 20}
 
 
 def get_config(arg: str = ""):
-    choice = parse_arg(arg, recipes=("seed", "becker"))
+    choice = parse_arg(arg, recipes=("seed", "becker", "residual"))
     config = base(choice)
     config.model = dict(
         name="audionet",
@@ -42,4 +43,22 @@ def get_config(arg: str = ""):
         config.train.update(num_epochs=NUM_EPOCHS[choice.source], batch_size=BATCH_SIZE[choice.source])
         config.train.update(label_smoothing=0.1)
         config.augment.update(speed=0.1, max_offset_samples=800, noise_snr_db=(15.0, 40.0))
+    if choice.recipe == "residual":  # a network for any length, trained as configs/spectrogram.py has it
+        config.model = dict(
+            name="resnet1d",
+            scale="rms",
+            window_samples=80,
+            hop_samples=8,
+            channels=(32, 48, 64, 96, 128),
+            dropout=0.3,
+        )
+        config.train.update(
+            num_epochs=2 * NUM_EPOCHS[choice.source],
+            length_samples=8800,
+            bucket_samples=BUCKET_SAMPLES.get(choice.source, (4400,)),
+            label_smoothing=0.1,
+            average_decay=0.999,
+        )
+        config.optimizer.update(learning_rate=0.05, clip_norm=1.0)
+        config.augment.update(tempo=0.5, speed=0.15, gain_db=10.0, noise_snr_db=(10.0, 40.0), filter_db=12.0)
     return shrink(config) if choice.runlocal else config

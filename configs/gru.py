@@ -10,10 +10,9 @@ on the validation speakers of AudioMNIST's fold 0 (experiments/README.md). `reci
 sample a step of the recurrence, the last one read, padding and all.
 """
 
-from audiojax.config import base, parse_arg, recurrent_model, shrink
+from audiojax.config import BUCKET_SAMPLES, base, parse_arg, recurrent_model, shrink
 
 NUM_EPOCHS = {"synthetic": 20, "fsdd": 40, "audiomnist": 6, "folder": 40, "espeak": 20}
-BUCKET_SAMPLES = {"synthetic": (5200, 6400, 7600), "fsdd": (3200, 4000, 5200), "audiomnist": (5280, 6000, 6800)}
 
 
 def get_config(arg: str = ""):

@@ -14,6 +14,7 @@ from audiojax.types import Batch, InputError
 LENGTHS = np.asarray([3200, 3199, 1234, 81], np.int32)
 KINDS = {
     "clip": dict(name="melcnn", channels=(8, 12, 16)),
+    "waveform": dict(name="resnet1d", channels=(8, 12, 16), window_samples=33),
     "fixed": dict(name="melcnn", channels=(8, 12), normalise="fixed", window_samples=256, hop_samples=64),
 }
 
@@ -103,7 +104,7 @@ def test_gradients_agree_with_finite_differences(net):
     assert checked > len(leaves) // 2
 
 
-@pytest.mark.parametrize("fields", [KINDS["clip"]], ids=["melcnn"])
+@pytest.mark.parametrize("fields", [KINDS["clip"], KINDS["waveform"]], ids=["melcnn", "resnet1d"])
 def test_eight_clips_are_learnt_by_heart(fields):
     model = build(**fields, dropout=0.0)
     optimizer, schedule = make_optimizer(

@@ -19,6 +19,8 @@ ROWS = [
     (gru, "recipe=seed", {}),
     (listen, "", {}),
     (spectrogram, "", {}),
+    (spectrogram, "recipe=alexnet", {}),
+    (cnn, "recipe=residual", {}),
 ]
 
 

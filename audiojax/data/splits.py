@@ -8,13 +8,20 @@ import numpy as np
 
 from audiojax.types import Clips, InputError
 
-# Becker et al. 2018: the digit folds of preprocess_data.py in github.com/soerenab/AudioMNIST, 12 speakers a block.
+# Becker et al. 2018: the folds of preprocess_data.py in github.com/soerenab/AudioMNIST. For digits 12 speakers a block;
+# for the sex 6, of which half are women.
 AUDIOMNIST_BLOCKS = (
     (28, 56, 7, 19, 35, 1, 6, 16, 23, 34, 46, 53),
     (36, 57, 9, 24, 37, 2, 8, 17, 29, 39, 48, 54),
     (43, 58, 14, 25, 38, 3, 10, 20, 30, 40, 49, 55),
     (12, 47, 59, 15, 27, 41, 4, 11, 21, 31, 44, 50),
     (26, 52, 60, 18, 32, 42, 5, 13, 22, 33, 45, 51),
+)
+AUDIOMNIST_SEX_BLOCKS = (
+    (36, 47, 56, 2, 44, 50),
+    (26, 12, 57, 25, 37, 45),
+    (43, 28, 52, 48, 53, 41),
+    (58, 59, 60, 7, 23, 38),
 )
 
 
@@ -83,21 +90,26 @@ def official(clips: Clips) -> Split:
 
 def folds(clips: Clips, *, fold: int) -> Split:
     """Five blocks of speakers, three to train, one to validate, one to test; fold 0 is ABC/D/E, fold 1 is BCD/E/A.
+    Where the sex is learnt there are four: fold 0 is ab/c/d.
 
-    AudioMNIST has the blocks its authors published; another source deals its speakers out in turn, in order of name.
+    AudioMNIST has the blocks its authors published, which for the sex are of 24 speakers; another source deals its
+    speakers out in turn, in order of name, and where the sex is learnt one sex after the other.
     """
-    _check_fold("folds", fold, 5)
+    of_sex = clips.target == "sex"
+    num_blocks = 4 if of_sex else 5
+    _check_fold("folds", fold, num_blocks)
     if clips.source == "audiomnist":
-        blocks = [[f"{number:02d}" for number in block] for block in AUDIOMNIST_BLOCKS]
-        missing = sorted(set(itertools.chain(*blocks)) - set(clips.speakers))
-        if missing:
+        numbers = AUDIOMNIST_SEX_BLOCKS if of_sex else AUDIOMNIST_BLOCKS
+        blocks = [[f"{number:02d}" for number in block] for block in numbers]
+        wanted = set(itertools.chain(*blocks))
+        if missing := sorted(wanted - set(clips.speakers)):
             raise InputError(
-                f"split=folds needs all 60 speakers, and {', '.join(missing)} are absent below config.data.root; "
-                "complete the data or use split=speaker."
+                f"split=folds needs all {len(wanted)} speakers, and {', '.join(missing)} are absent below "
+                "config.data.root; complete the data or use split=speaker."
             )
     else:
-        names = sorted(clips.speakers)
-        blocks = [names[start::5] for start in range(5)]
+        names = sorted(clips.speakers, key=lambda name: (clips.speakers[name].sex if of_sex else "", name))
+        blocks = [names[start::num_blocks] for start in range(num_blocks)]
     *train, validation, test = blocks[fold:] + blocks[:fold]
     return Split(_spoken_by(clips, itertools.chain(*train)), _spoken_by(clips, validation), _spoken_by(clips, test))
 

@@ -6,10 +6,17 @@ from flax import linen as nn
 
 from audiojax.models.audionet import AudioNet
 from audiojax.models.gru import GRU
-from audiojax.models.spectrogram import MelCNN
+from audiojax.models.spectrogram import AlexNet, MelCNN
+from audiojax.models.waveform import ResNet1D
 from audiojax.types import InputError
 
-MODELS: dict[str, type[nn.Module]] = {"audionet": AudioNet, "gru": GRU, "melcnn": MelCNN}
+MODELS: dict[str, type[nn.Module]] = {
+    "audionet": AudioNet,
+    "gru": GRU,
+    "melcnn": MelCNN,
+    "resnet1d": ResNet1D,
+    "alexnet": AlexNet,
+}
 
 
 def build(*, name: str, num_labels: int, rate_hz: int, **fields) -> nn.Module:

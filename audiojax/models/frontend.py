@@ -70,7 +70,7 @@ class LogMel(FrontEnd):
 
     def __call__(self, audio: jax.Array) -> jax.Array:
         fourier, bands = self.matrices()
-        parts = jnp.square(_windows(audio, self.window_samples, self.hop_samples) @ fourier)
+        parts = jnp.square(windows(audio, self.window_samples, self.hop_samples) @ fourier)
         return jnp.log((parts[..., : len(bands)] + parts[..., len(bands) :]) @ bands + POWER_FLOOR)
 
     def matrices(self) -> tuple[np.ndarray, np.ndarray]:
@@ -126,7 +126,7 @@ def make(name: str, **fields) -> FrontEnd:
     return front_end
 
 
-def _windows(audio: jax.Array, window_samples: int, hop_samples: int) -> jax.Array:
+def windows(audio: jax.Array, window_samples: int, hop_samples: int) -> jax.Array:
     """[B, N, window_samples] of `audio` [B, window_samples + (N - 1) * hop_samples], put together from whole hops."""
     num_frames = (audio.shape[1] - window_samples) // hop_samples + 1
     hops, rest = divmod(window_samples, hop_samples)

@@ -1,23 +1,24 @@
-"""Convolutional networks on pictures of sound: MelCNN on log-mel frames, for sound of any length."""
+"""Convolutional networks on pictures of sound.
+
+- MelCNN, a small residual network on log-mel frames, for sound of any length.
+- AlexNet on spectrograms, as Becker et al. 2018 (arXiv 1807.03418) have it, for 8,000 samples.
+"""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
-from audiojax.models import frontend
+from audiojax.models import frontend, residual
 from audiojax.types import InputError
 
 NORMALISATIONS = ("none", "fixed", "clip")
 
 
 class MelCNN(nn.Module):
-    """Sound of any length in, one logit a label out: a small residual network (He et al. 2016, arXiv 1512.03385) on
-    log-mel frames.
-
-    Each stage halves frames and bands (max-pooling 2x2) and has a convolution to its channels, and, but for the first
-    one, a second convolution beside which the first one's output passes. Then the mean over all frames that are heard
-    and all bands, dropout and a dense layer. Nothing depends on the padding: what lies behind a clip's end is zero
-    before every convolution, as what lies behind the array is, and BatchNorm does not count it.
+    """Sound of any length in, one logit a label out: log-mel frames, a convolution and residual stages, then the
+    mean over all frames that are heard and all bands, dropout and a dense layer. Padding changes nothing, see
+    `residual`.
 
     Attributes:
         num_labels: the number of logits.
@@ -25,7 +26,7 @@ class MelCNN(nn.Module):
         window_samples, hop_samples, num_bands, low_hz, high_hz: of the log-mel frames, see `frontend`.
         normalise: "fixed" brings each band to the mean 0 and deviation 1 of the training frames; "clip" then subtracts
             the band's mean over the clip, and with it microphone and room; "none".
-        channels: of each stage.
+        channels: of the first convolution and of each stage.
         dropout: the rate before the logits.
     """
 
@@ -46,16 +47,10 @@ class MelCNN(nn.Module):
     def __call__(self, audio: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
         """f32[B, num_labels] of `audio` [B, T] in 16-bit units, zero right-padded, and its `length` i32[B]."""
         x, num_heard = self._frames(audio, length, train)
-        for stage, features in enumerate(self.channels):
-            if stage:
-                x, num_heard = max_pool_2d(x), -(-num_heard // 2)
-            heard = _heard(x, num_heard)
-            x = self._convolved(x, heard, features, f"{stage}a", train)
-            if stage:
-                x = x + self._convolved(x, heard, features, f"{stage}b", train)
-        count = (num_heard * x.shape[2]).astype(jnp.float32)
-        mean = jnp.sum(x, axis=(1, 2)) / count[:, None]
-        return nn.Dense(self.num_labels, name="logits")(nn.Dropout(self.dropout, deterministic=not train)(mean))
+        x = residual.convolved(x, num_heard, self.channels[0], "0a", train)
+        x, num_heard = residual.stages(x, num_heard, self.channels[1:], train)
+        x = nn.Dropout(self.dropout, deterministic=not train)(residual.mean(x, num_heard))
+        return nn.Dense(self.num_labels, name="logits")(x)
 
     def _frames(self, audio: jax.Array, length: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         """f32[B, N, bands, 1], the normalised frames, zero behind the end of each clip, and i32[B], how many it has."""
@@ -69,7 +64,7 @@ class MelCNN(nn.Module):
         behind = -audio.shape[1] % self.hop_samples
         x = front_end(jnp.pad(sound, ((0, 0), (front_end.context_samples, behind))))
         num_heard = -(-length // self.hop_samples)
-        heard = (jnp.arange(x.shape[1], dtype=jnp.int32)[None, :] < num_heard[:, None])[..., None]
+        heard = residual.hears(x, num_heard)
         if self.normalise != "none":
             norm = nn.BatchNorm(not train, momentum=0.9, use_scale=False, use_bias=False, name="norm")
             x = norm(x, mask=heard)
@@ -79,21 +74,75 @@ class MelCNN(nn.Module):
             x = jnp.where(heard, x - level, 0.0)
         return x[..., None], num_heard
 
-    def _convolved(self, x: jax.Array, heard: jax.Array, features: int, name: str, train: bool) -> jax.Array:
-        """[B, N, bands, features]: convolution, BatchNorm of what is `heard`, ReLU, and zero for what is not."""
-        x = nn.Conv(features, (3, 3), use_bias=False, kernel_init=nn.initializers.he_normal(), name=f"conv_{name}")(x)
-        x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name=f"norm_{name}")(x, mask=heard)
-        return jnp.where(heard, nn.relu(x), 0.0)
+
+class AlexNet(nn.Module):
+    """Sound of one fixed length in, one logit a label out: AlexNet (Krizhevsky et al. 2012) on a spectrogram.
+
+    As its authors released it (models/AlexNet/alexnet_train.prototxt in github.com/soerenab/AudioMNIST): one channel
+    in, two groups in three convolutions, dense layers of 1,024, and no local response normalisation.
+    8,000 samples give a picture of 227 x 227 and 12,808,906 parameters.
+
+    Attributes:
+        num_labels: the number of logits.
+        dropout: the rate after both hidden dense layers.
+    """
+
+    any_length = False
+
+    num_labels: int = 10
+    dropout: float = 0.5
+
+    @nn.compact
+    def __call__(self, audio: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
+        """f32[B, num_labels] of `audio` [B, T] in 16-bit units, zero right-padded; its `length` is not read."""
+        if audio.shape[1] < 3300:  # three pools leave nothing of a shorter one
+            raise InputError(f"config.train.length_samples is {audio.shape[1]}; AlexNet needs 3300, and had 8000.")
+        constant, normal = nn.initializers.constant, nn.initializers.normal
+        x = decibel_picture(audio)[..., None]
+        for i, (features, size, stride, groups, bias, pools) in enumerate(_ALEXNET):
+            x = nn.Conv(
+                features,
+                (size, size),
+                strides=stride,
+                padding="VALID" if stride > 1 else "SAME",
+                feature_group_count=groups,
+                kernel_init=normal(0.01),
+                bias_init=constant(bias),
+                name=f"conv_{i}",
+            )(x)
+            x = nn.relu(x)
+            x = nn.max_pool(x, (3, 3), strides=(2, 2)) if pools else x
+        x = x.reshape(x.shape[0], -1)
+        for i in range(2):
+            x = nn.relu(nn.Dense(1024, kernel_init=normal(0.005), bias_init=constant(0.1), name=f"dense_{i}")(x))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.num_labels, kernel_init=normal(0.01), name="logits")(x)
 
 
-def max_pool_2d(x: jax.Array) -> jax.Array:
-    """[B, ceil(N / 2), ceil(M / 2), C]: the largest of two by two neighbours of `x` [B, N, M, C], which is nowhere
-    negative: an odd one at the end has a zero beside it. See `audionet.max_pool` for why it is written so."""
-    x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
-    x = jnp.maximum(x[:, 0::2], x[:, 1::2])
-    return jnp.maximum(x[:, :, 0::2], x[:, :, 1::2])
+# Features, size, stride, groups and first bias of each convolution, and whether a max-pool follows.
+_ALEXNET = (
+    (96, 11, 4, 1, 0.0, True),
+    (256, 5, 1, 2, 0.1, True),
+    (384, 3, 1, 1, 0.0, False),
+    (384, 3, 1, 2, 0.1, False),
+    (256, 3, 1, 2, 0.1, True),
+)
 
 
-def _heard(x: jax.Array, num_heard: jax.Array) -> jax.Array:
-    """bool[B, N, 1, 1]: which frames of `x` [B, N, ...] are no padding."""
-    return (jnp.arange(x.shape[1], dtype=jnp.int32)[None, :] < num_heard[:, None])[..., None, None]
+def decibel_picture(audio: jax.Array) -> jax.Array:
+    """f32[B, 227, N]: frequencies by frames, in dB below the picture's loudest point and no less than -80, of `audio`
+    [B, T] in 16-bit units; N is 227 for 8,000 samples.
+
+    As AudioMNIST's preprocess_data.py: scipy's `stft` with a Hann window of 455 samples, a hop of 35 and zeros around
+    the sound, without the highest frequency and the outermost frames (two before, one behind), then librosa's
+    `amplitude_to_db` against its maximum.
+    """
+    window, hop, half = 455, 35, 227
+    num_frames = -(-(audio.shape[1] + 2 * half - window) // hop) + 1
+    padded = (num_frames - 1) * hop + window
+    sound = jnp.pad(audio.astype(jnp.float32), ((0, 0), (half, padded - audio.shape[1] - half)))
+    hann = jnp.asarray(np.hanning(window + 1)[:-1], jnp.float32)
+    frames = frontend.windows(sound, window, hop)[:, 2:-1] * (hann / hann.sum())[None, None, :]
+    magnitude = jnp.abs(jnp.fft.rfft(frames))[..., :half].swapaxes(1, 2)
+    loudest = jnp.max(magnitude, axis=(1, 2), keepdims=True)
+    return jnp.maximum(20 * jnp.log10(jnp.maximum(magnitude, 1e-5) / jnp.maximum(loudest, 1e-5)), -80.0)
