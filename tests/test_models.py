@@ -1,5 +1,8 @@
 """Networks: exact parameter counts, gradients against finite differences, fused layers against plain ones."""
 
+import importlib
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -227,3 +230,12 @@ def test_the_fields_do_what_they_say(net):
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert not np.allclose(drawn[0], drawn[2])
     np.testing.assert_array_equal(dropping.apply(variables, audio, length), plain)
+
+
+@pytest.mark.parametrize("config", ["cnn", "gru", "spectrogram", "listen"])
+def test_a_network_built_from_a_config_that_was_read_again_can_be_a_static_argument(config):
+    recipes = {"cnn": ("default", "residual"), "spectrogram": ("default", "alexnet")}.get(config, ("default",))
+    for recipe in recipes:
+        section = importlib.import_module(f"configs.{config}").get_config(f"recipe={recipe}").model.to_dict()
+        read = models.build(**json.loads(json.dumps(section)), num_labels=10, rate_hz=8000)
+        assert hash(read) == hash(models.build(**section, num_labels=10, rate_hz=8000))

@@ -33,4 +33,6 @@ def build(*, name: str, num_labels: int, rate_hz: int, **fields) -> nn.Module:
         raise InputError(f"config.model.{unknown[0]} is no key of {name}; was this run made by another version?")
     if "rate_hz" in known:
         fields["rate_hz"] = rate_hz
+    # A config that was read from JSON has lists, and a network must be hashable.
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
     return model(num_labels=num_labels, **fields)
