@@ -174,7 +174,7 @@ def relevance_of_samples(sound: np.ndarray, relevance: np.ndarray, rate_hz: int,
     points = np.stack([seconds, sound / 32768.0], axis=1)
     reach = _reach(relevance)
     above.plot(*points.T, linewidth=0.4, color="0.75")
-    lines = LineCollection(np.stack([points[:-1], points[1:]], axis=1), cmap="RdBu_r", linewidths=1.2)
+    lines = LineCollection(list(np.stack([points[:-1], points[1:]], axis=1)), cmap="RdBu_r", linewidths=1.2)
     lines.set_array(relevance[1:])
     lines.set_clim(-reach, reach)
     lines.set_alpha(np.clip(np.abs(relevance[1:]) / reach, 0, 1))  # what does not count stays grey
