@@ -6,7 +6,7 @@ bins of a network behind log-mel, in nats above its floor. So 0 is silence in bo
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -165,7 +165,7 @@ def _gru(params: dict) -> Recurrent:
     biases = jnp.split(_row(project["bias"]), 3, axis=1)
 
     def run(x: jax.Array) -> jax.Array:
-        return cast(jax.Array, cell.apply({"params": params}, jnp.zeros((x.shape[1], size)), x, method="run"))
+        return jnp.asarray(cell.apply({"params": params}, jnp.zeros((x.shape[1], size)), x, method="run"))
 
     def gates(x: jax.Array, before: jax.Array) -> tuple[jax.Array, jax.Array]:
         r, keep = (nn.sigmoid(x @ into[i] + before @ of_state[i] + biases[i][None]) for i in range(2))
@@ -180,7 +180,7 @@ def _min_gru(params: dict) -> Recurrent:
     cell = MinGRUCell(size)
 
     def run(x: jax.Array) -> jax.Array:
-        return cast(jax.Array, cell.apply({"params": params}, jnp.zeros((x.shape[1], size)), x, method="run"))
+        return jnp.asarray(cell.apply({"params": params}, jnp.zeros((x.shape[1], size)), x, method="run"))
 
     def gates(x: jax.Array, before: jax.Array) -> tuple[jax.Array, jax.Array]:
         keep = nn.sigmoid(x @ keeps["kernel"] + keeps["bias"].reshape(1, 1, -1))
