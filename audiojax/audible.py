@@ -14,27 +14,33 @@ def of_samples(sound: np.ndarray, relevance: np.ndarray, rate_hz: int) -> np.nda
 
 
 def of_bins(
-    sound: np.ndarray, relevance: np.ndarray, bands: np.ndarray, *, window_samples: int, hop_samples: int
+    sound: np.ndarray,
+    relevance: np.ndarray,
+    bands: np.ndarray,
+    *,
+    window_samples: int,
+    hop_samples: int,
+    before_samples: int,
 ) -> np.ndarray:
     """i16[t]: `sound` i16[t], its spectrum in every frame weighted by the bands' positive relevance, at full level.
 
     Args:
-        relevance: f32[frames, num_bands]; frame n is the window that ends with hop n, as in `frontend.FrontEnd`.
-        bands: f32[bins, num_bands], the mel bands. A bin's weight is the average of those of the bands it lies in.
+        relevance: f32[frames, num_bands]; frame n is the window that begins at sample n hop_samples - before_samples.
+        bands: f32[bins, num_bands]. A bin's weight is the average of those of the bands it lies in.
     """
     share = bands / np.maximum(bands.sum(axis=1, keepdims=True), 1e-12)
     weight = np.maximum(relevance, 0) @ share.T
-    before, size = window_samples - hop_samples, 2 * (len(bands) - 1)
+    size = 2 * (len(bands) - 1)
     window = np.hanning(window_samples + 1)[:-1]
     end = hop_samples * (len(relevance) - 1) + window_samples
-    padded = np.pad(sound.astype(np.float64), (before, max(0, end - before - len(sound))))
+    padded = np.pad(sound.astype(np.float64), (before_samples, max(0, end - before_samples - len(sound))))
     made, overlap = np.zeros(end), np.full(end, 1e-3)
     for frame, weights in enumerate(weight):
         at = slice(frame * hop_samples, frame * hop_samples + window_samples)
         part = np.fft.irfft(np.fft.rfft(padded[at] * window, size) * weights, size)[:window_samples]
         made[at] += part * window
         overlap[at] += np.square(window)
-    return _normalised((made / overlap)[before : before + len(sound)])
+    return _normalised((made / overlap)[before_samples : before_samples + len(sound)])
 
 
 def _normalised(sound: np.ndarray) -> np.ndarray:

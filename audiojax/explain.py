@@ -1,4 +1,4 @@
-"""Shows what a network listened to, as a picture and as sound: the relevance of every sample, or bin of log-mel.
+"""Shows what a network listened to, as a picture and as sound: the relevance of every sample, or bin of a spectrogram.
 
 METHOD is one of
   gradient         gradient times input, of the logit of the answer
@@ -66,10 +66,14 @@ def explain(run: Trained, sound: np.ndarray, method: str = DEFAULT, label: str |
 def check(run: Trained, method: str, label: str | None = None) -> None:
     """Raises InputError for a network, method or label that cannot be explained."""
     seam = anatomy.seam(run.model)
-    if method == "lrp-alpha2beta1" and not seam.in_time:
+    if method not in _methods(seam):
         raise InputError("--method lrp-alpha2beta1 grows threefold with every step of a recurrence; choose lrp-z+.")
     if label is not None and label not in run.label_names:
         raise InputError(f"--label {label!r} is not known to this network; choose one of {', '.join(run.label_names)}.")
+
+
+def _methods(seam: anatomy.Seam) -> list[str]:
+    return [name for name in relevance.METHODS if not (seam.recurrent and name == "lrp-alpha2beta1")]
 
 
 @functools.partial(jax.jit, static_argnames=("model", "method"))
@@ -84,22 +88,20 @@ def _shares(
 
 def heatmap(run: Trained, of: Explanation) -> np.ndarray:
     """i16[t]: the sound of what spoke for the answer."""
-    if anatomy.seam(run.model).in_time:
+    bins = anatomy.seam(run.model).bins
+    if bins is None:
         return audible.of_samples(of.sound, of.relevance, run.config.data.rate_hz)
-    front_end = anatomy.log_mel(run.model)
-    size = {"window_samples": front_end.window_samples, "hop_samples": front_end.hop_samples}
-    return audible.of_bins(of.sound, of.relevance, front_end.matrices()[1], **size)
+    size = {name: getattr(bins, name) for name in ("window_samples", "hop_samples", "before_samples")}
+    return audible.of_bins(of.sound, of.relevance, bins.bands, **size)
 
 
 def draw(run: Trained, of: Explanation, title: str, path: Path) -> Path:
     """The picture of an explanation."""
-    rate_hz = run.config.data.rate_hz
-    if anatomy.seam(run.model).in_time:
+    rate_hz, bins = run.config.data.rate_hz, anatomy.seam(run.model).bins
+    if bins is None:
         return plots.relevance_of_samples(of.sound, of.relevance, rate_hz, title, path)
-    front_end = anatomy.log_mel(run.model)
-    bands = front_end.matrices()[1]
-    middle_hz = bands.argmax(axis=0) * rate_hz / (2 * (len(bands) - 1))
-    hop_seconds = front_end.hop_samples / rate_hz
+    middle_hz = bins.bands.argmax(axis=0) * rate_hz / (2 * (len(bins.bands) - 1))
+    hop_seconds = bins.hop_samples / rate_hz
     return plots.relevance_of_bins(of.sound, of.features, of.relevance, middle_hz, rate_hz, hop_seconds, title, path)
 
 
@@ -145,11 +147,10 @@ def _faithfulness(run: Trained, part: str, num_clips: int, workdir: Path, out: P
     if num_clips < 1:
         raise InputError(f"--num-clips is {num_clips}; give at least 1.")
     indices = np.sort(np.random.default_rng(0).permutation(indices)[:num_clips])
-    in_time = anatomy.seam(run.model).in_time
-    methods = [name for name in relevance.METHODS if in_time or name != "lrp-alpha2beta1"]
+    seam = anatomy.seam(run.model)
     with runlog.progress("silencing", unit="batches") as progress:
-        accuracy = faithfulness.curves(run, clips, indices, methods, progress)
-    what = "samples" if in_time else "bins of log-mel"
+        accuracy = faithfulness.curves(run, clips, indices, _methods(seam), progress)
+    what = seam.bins.what if seam.bins else "samples"
     about = {"workdir": str(workdir), "step": run.step, "source": clips.source, "part": part, "clips": len(indices)}
     result = about | {"silenced": what, "shares": faithfulness.SHARES, "accuracy": accuracy}
     write_text(out / "faithfulness.json", json.dumps(result, indent=2) + "\n")

@@ -1,8 +1,8 @@
 """Whether an explanation tells what a network listens to: accuracy as the most relevant inputs are silenced.
 
 Becker et al. 2018, section 4: samples of the waveform are set to zero, the most relevant first; the sooner accuracy
-falls, the better the explanation. For a network behind log-mel it is bins that are set to the floor of log-mel, which
-is silence. Relevance is that of the network's own answer. Only what is sound is silenced, not the padding.
+falls, the better the explanation. For a network on a spectrogram it is bins that are set to its floor, which is
+silence. Relevance is that of the network's own answer. Only what is sound is silenced, not the padding.
 """
 
 import functools

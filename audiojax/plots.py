@@ -247,8 +247,8 @@ def relevance_of_bins(
     title: str,
     path: Path,
 ) -> Path:
-    """The waveform of `sound` i16[t], and below it log-mel `features` f32[frames, bands] in grey under the `relevance`
-    of each bin; `middle_hz` are the bands' middles."""
+    """The waveform of `sound` i16[t], and below it the loudness `features` f32[frames, bands] in grey under the
+    `relevance` of each bin; `middle_hz` are the bands' middles."""
     figure, (above, below) = _figure(2, 1, figsize=(10, 5.6), sharex=True, height_ratios=(1, 3))
     above.plot(np.arange(len(sound)) / rate_hz, sound / 32768.0, linewidth=0.5, color="0.4")
     above.set(ylabel="amplitude", title=title)
@@ -260,7 +260,7 @@ def relevance_of_bins(
     image = below.imshow(relevance.T, cmap="RdBu_r", vmin=-reach, vmax=reach, alpha=alpha, **place)
     shown = np.linspace(0, num_bands - 1, 6).round().astype(int)
     below.set_yticks(shown, [f"{middle_hz[band] / 1000:.1f}" for band in shown])
-    below.set(xlabel="seconds", ylabel="kHz, mel bands", xlim=(0, len(sound) / rate_hz))
+    below.set(xlabel="seconds", ylabel="kHz, middle of the band", xlim=(0, len(sound) / rate_hz))
     _relevance_bar(figure, image, [above, below])
     return _save(figure, path)
 

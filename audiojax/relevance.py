@@ -93,7 +93,23 @@ class Recurrent(NamedTuple):
         return of_before + of_heard, (of_x, kept + kept_inside)
 
 
-Layer = Linear | Select | Through | Recurrent
+class Residual(NamedTuple):
+    """x + what `layers` make of x: the rule shares relevance between the two by what they add to the sum."""
+
+    layers: Sequence["Layer"]
+
+    def forward(self, x: jax.Array) -> jax.Array:
+        return x + forward(self.layers, x)
+
+    def back(self, x: jax.Array, relevance: jax.Array, rule: "Rule") -> tuple[jax.Array, jax.Array]:
+        ones, zeros = jnp.ones((1,) * x.ndim), jnp.zeros((1,) * x.ndim)
+        total = Linear(lambda one, parts: one * (parts[0] + parts[1]), ones, zeros)
+        (passed, made), kept = total.back((x, forward(self.layers, x)), relevance, rule)
+        way = share_out(self.layers, x, made, rule)
+        return passed + way[-1].relevance, kept + sum(shared.kept for shared in way)
+
+
+Layer = Linear | Select | Through | Recurrent | Residual
 Rule = Callable[[Linear, Any, jax.Array], tuple[Any, jax.Array]]
 
 

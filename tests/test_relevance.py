@@ -9,11 +9,11 @@ import pytest
 from flax import linen as nn
 
 from audiojax import anatomy, audible, faithfulness, models, relevance
-from audiojax.models import frontend
+from audiojax.anatomy import parts
 from audiojax.relevance import RULES, Linear, Recurrent
 
-SIZE = dict(window_samples=200, hop_samples=80)
-BANDS = frontend.make("logmel", num_bands=40, low_hz=0.0, high_hz=4000.0, rate_hz=8000, **SIZE).matrices()[1]
+SIZE = dict(window_samples=200, hop_samples=80, before_samples=120)
+BANDS = parts.log_mel_seam(models.MelCNN(low_hz=0.0), 80, None).bins.bands
 AUDIONETS = [
     dict(),
     dict(variant="becker", batch_norm=False),
@@ -25,7 +25,14 @@ GRUS = [
     dict(normalise="fixed", cell="min_gru", stack_frames=2, dense=12, readout="running"),
     dict(normalise="none", mask_padding=False, readout="last", hop_samples=100),
 ]
+CNNS = [
+    ("melcnn", dict(channels=(4, 6, 8))),
+    ("melcnn", dict(channels=(4, 6), normalise="none")),
+    ("resnet1d", dict(channels=(4, 6, 8, 8), hop_samples=7)),
+    ("alexnet", dict()),
+]
 FIELDS = [("audionet", fields) for fields in AUDIONETS] + [("gru", dict(features=16) | fields) for fields in GRUS]
+FIELDS += CNNS
 
 
 def network(name, fields):
@@ -33,12 +40,13 @@ def network(name, fields):
 
 
 @functools.cache
-def _network(name, fields, num_samples=260):
+def _network(name, fields):
     """(seam, variables, features, length, logits) of a network whose parameters and statistics are drawn."""
     model = models.build(name=name, num_labels=10, rate_hz=8000, **dict(fields))
     rng = np.random.default_rng(0)
+    num_samples = 3300 if name == "alexnet" else 260
     audio = rng.integers(-9000, 9000, (3, num_samples)).astype(np.int16)
-    length = np.asarray([num_samples, 200, 130], np.int32)
+    length = np.asarray([num_samples, num_samples * 10 // 13, num_samples // 2], np.int32)
     audio[np.arange(num_samples)[None] >= length[:, None]] = 0
     shapes = jax.eval_shape(model.init, jax.random.key(0), audio, length)
     variables = jax.tree.map_with_path(lambda path, of: drawn(rng, path[-1].key, of.shape), shapes)
@@ -67,7 +75,7 @@ def test_the_layers_are_the_network(name, fields):
     ours = jax.jit(lambda x: relevance.forward(seam.layers(variables, length), x))(x)
     np.testing.assert_allclose(ours, logits, rtol=1e-3, atol=1e-3 * float(jnp.abs(logits).max()))
     heard = seam.heard(x, length)
-    assert heard.shape == x.shape and (name == "gru" or not x[~heard].any())
+    assert heard.shape == x.shape and (seam.bins or not x[~heard].any())
 
 
 @pytest.mark.parametrize("name, fields", FIELDS)
@@ -89,17 +97,18 @@ def test_what_goes_in_comes_out_or_is_accounted_for_in_every_layer(name, fields,
             assert (shared.relevance >= 0).all()
         given = shared.relevance
     assert shared.relevance.shape == x.shape and (np.abs(given).sum(axis=axes) > 0).all()
+    assert name in ("audionet", "alexnet", "gru") or not given[~seam.heard(x, length)].any()
 
 
 def dense(key, inputs, outputs, bias=0.0):
     kernel = jax.random.normal(jax.random.key(key), (inputs, outputs))
-    return anatomy.dense({"kernel": kernel, "bias": jnp.full(outputs, bias)})
+    return parts.dense({"kernel": kernel, "bias": jnp.full(outputs, bias)})
 
 
 def test_on_a_linear_network_lrp_is_gradient_times_input():
     convolution = {"kernel": jax.random.normal(jax.random.key(3), (3, 2, 4)), "bias": jnp.zeros(4)}
     flat = relevance.Select(lambda x: x.reshape(len(x), -1))
-    layers = [anatomy.conv(convolution), flat, dense(1, 36, 7), dense(2, 7, 5)]
+    layers = [parts.conv(convolution), flat, dense(1, 36, 7), dense(2, 7, 5)]
     x, label = jax.random.normal(jax.random.key(0), (3, 9, 2)), jnp.asarray([0, 3, 4], jnp.int32)
     plain = relevance.lrp(layers, x, label, lambda *args: relevance.epsilon_rule(*args, epsilon=0.0))
     for other in (relevance.gradient, relevance.integrated):
@@ -138,7 +147,7 @@ def test_relevance_through_time_is_that_of_the_steps_written_out():
     np.testing.assert_allclose(plain, relevance.gradient([layer, head], x, label), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name, fields", [FIELDS[0], FIELDS[4]])
+@pytest.mark.parametrize("name, fields", [FIELDS[0], FIELDS[4], CNNS[0], CNNS[2]])
 def test_integrated_gradients_are_complete(name, fields):
     seam, variables, x, length, _ = network(name, fields)
     layers = seam.layers(variables, length)
@@ -157,7 +166,7 @@ def test_a_convolution_takes_the_batch_norm_behind_it_in(shape):
     about = {"scale": jnp.asarray([1.0, -2.0, 0.5, 3.0]), "bias": jnp.arange(4.0)}
     statistics = {"mean": jnp.arange(4.0) - 1, "var": jnp.arange(1.0, 5.0)}
     plain = norm.apply({"params": about, "batch_stats": statistics}, layer.apply({"params": params}, x))
-    ours = anatomy.conv(anatomy.folded(params, about, statistics)).forward(x)
+    ours = parts.conv(parts.folded(params, about, statistics)).forward(x)
     np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-4)
 
 

@@ -13,6 +13,7 @@ from audiojax.models import frontend, residual
 from audiojax.types import InputError
 
 NORMALISATIONS = ("none", "fixed", "clip")
+WINDOW_SAMPLES, HOP_SAMPLES, LOWEST_DB = 455, 35, -80.0  # of `decibel_picture`
 
 
 class MelCNN(nn.Module):
@@ -64,15 +65,19 @@ class MelCNN(nn.Module):
         behind = -audio.shape[1] % self.hop_samples
         x = front_end(jnp.pad(sound, ((0, 0), (front_end.context_samples, behind))))
         num_heard = -(-length // self.hop_samples)
-        heard = residual.hears(x, num_heard)
         if self.normalise != "none":
             norm = nn.BatchNorm(not train, momentum=0.9, use_scale=False, use_bias=False, name="norm")
-            x = norm(x, mask=heard)
+            x = norm(x, mask=residual.hears(x, num_heard))
+        return self.levelled(x, num_heard)[..., None], num_heard
+
+    def levelled(self, x: jax.Array, num_heard: jax.Array) -> jax.Array:
+        """Frames f32[B, N, bands], less their mean over the clip if `normalise` says so; zero behind its end."""
+        heard = residual.hears(x, num_heard)
         x = jnp.where(heard, x, 0.0)
-        if self.normalise == "clip":
-            level = jnp.sum(x, axis=1, keepdims=True) / num_heard.astype(jnp.float32)[:, None, None]
-            x = jnp.where(heard, x - level, 0.0)
-        return x[..., None], num_heard
+        if self.normalise != "clip":
+            return x
+        level = jnp.sum(x, axis=1, keepdims=True) / num_heard.astype(jnp.float32)[:, None, None]
+        return jnp.where(heard, x - level, 0.0)
 
 
 class AlexNet(nn.Module):
@@ -99,7 +104,7 @@ class AlexNet(nn.Module):
             raise InputError(f"config.train.length_samples is {audio.shape[1]}; AlexNet needs 3300, and had 8000.")
         constant, normal = nn.initializers.constant, nn.initializers.normal
         x = decibel_picture(audio)[..., None]
-        for i, (features, size, stride, groups, bias, pools) in enumerate(_ALEXNET):
+        for i, (features, size, stride, groups, bias, pools) in enumerate(ALEXNET):
             x = nn.Conv(
                 features,
                 (size, size),
@@ -120,7 +125,7 @@ class AlexNet(nn.Module):
 
 
 # Features, size, stride, groups and first bias of each convolution, and whether a max-pool follows.
-_ALEXNET = (
+ALEXNET = (
     (96, 11, 4, 1, 0.0, True),
     (256, 5, 1, 2, 0.1, True),
     (384, 3, 1, 1, 0.0, False),
@@ -137,7 +142,7 @@ def decibel_picture(audio: jax.Array) -> jax.Array:
     the sound, without the highest frequency and the outermost frames (two before, one behind), then librosa's
     `amplitude_to_db` against its maximum.
     """
-    window, hop, half = 455, 35, 227
+    window, hop, half = WINDOW_SAMPLES, HOP_SAMPLES, WINDOW_SAMPLES // 2
     num_frames = -(-(audio.shape[1] + 2 * half - window) // hop) + 1
     padded = (num_frames - 1) * hop + window
     sound = jnp.pad(audio.astype(jnp.float32), ((0, 0), (half, padded - audio.shape[1] - half)))
@@ -145,4 +150,4 @@ def decibel_picture(audio: jax.Array) -> jax.Array:
     frames = frontend.windows(sound, window, hop)[:, 2:-1] * (hann / hann.sum())[None, None, :]
     magnitude = jnp.abs(jnp.fft.rfft(frames))[..., :half].swapaxes(1, 2)
     loudest = jnp.max(magnitude, axis=(1, 2), keepdims=True)
-    return jnp.maximum(20 * jnp.log10(jnp.maximum(magnitude, 1e-5) / jnp.maximum(loudest, 1e-5)), -80.0)
+    return jnp.maximum(20 * jnp.log10(jnp.maximum(magnitude, 1e-5) / jnp.maximum(loudest, 1e-5)), LOWEST_DB)

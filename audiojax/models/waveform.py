@@ -36,14 +36,11 @@ class ResNet1D(nn.Module):
     def __call__(self, audio: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
         """f32[B, num_labels] of `audio` [B, T] in 16-bit units, zero right-padded, and its `length` i32[B]."""
         x = rescale(to_unit_range(audio, jnp.dtype("float32")), length, self.scale)
-        # The first window has its middle in the middle of the first hop, whatever T is.
-        before, behind = divmod(self.window_samples - self.hop_samples, 2)
-        margin = (before, before + behind - audio.shape[1] % -self.hop_samples)  # to whole hops
         stem = nn.Conv(
             self.channels[0],
             (self.window_samples,),
             strides=self.hop_samples,
-            padding=[margin],
+            padding=[self.margin(audio.shape[1])],
             use_bias=False,
             kernel_init=nn.initializers.he_normal(),
             name="conv_0",
@@ -53,3 +50,9 @@ class ResNet1D(nn.Module):
         x, num_heard = residual.stages(x, num_heard, self.channels[1:], train)
         x = nn.Dropout(self.dropout, deterministic=not train)(residual.mean(x, num_heard))
         return nn.Dense(self.num_labels, name="logits")(x)
+
+    def margin(self, num_samples: int) -> tuple[int, int]:
+        """The zeros before and behind `num_samples`: the first window has its middle in the middle of the first hop,
+        and the hops are whole."""
+        before, odd = divmod(self.window_samples - self.hop_samples, 2)
+        return before, before + odd + -num_samples % self.hop_samples

@@ -1,0 +1,104 @@
+"""The recurrent network as layers, from log-mel bins to logits."""
+
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from audiojax.anatomy.parts import FLOOR, Seam, dense, log_mel_seam, row, standardised
+from audiojax.models.cells import GRUCell, MinGRUCell, linear_scan
+from audiojax.models.gru import GRU, LEVEL_KEEP, READOUTS
+from audiojax.relevance import Layer, Linear, Recurrent, Select, Through
+from audiojax.types import InputError
+
+
+def gru_seam(model: GRU) -> Seam:
+    """Raises InputError for a listener, and for another front end than log-mel."""
+    if model.listens:
+        raise InputError(
+            "the network is a listener; explain one that classifies clips (configs/cnn.py, configs/gru.py)."
+        )
+    if model.frontend != "logmel":
+        raise InputError(f"config.model.frontend is {model.frontend!r}; explain needs logmel before a recurrence.")
+    seam = log_mel_seam(model, model.step_samples, lambda variables, length: gru_layers(model, variables, length))
+    return seam._replace(recurrent=True)
+
+
+def gru_layers(model: GRU, variables: dict, length: jax.Array) -> list[Layer]:
+    """From log-mel bins f32[B, frames, bands] above their floor to logits.
+
+    A bin's relevance is that of its normalised value: what it is compared with, over the training clips and over the
+    frames before, is taken as given.
+    """
+    params, stack = variables["params"], model.stack_frames
+    layers: list[Layer] = [Through(lambda x: _normalised(model, variables, x))]
+    layers.append(Select(lambda x: x.reshape(x.shape[0], x.shape[1] // stack, stack * x.shape[2])))
+    if model.dense:
+        layers += [_dense_in_time(params["inputs"]), Through(nn.relu)]
+    cells = {"gru": _gru, "min_gru": _min_gru}
+    layers += [cells[model.cell](params[f"layers_{i}"]) for i in range(model.num_layers)]
+    layers += [_readout(model, length), Select(lambda x: x.reshape(len(x), -1)), dense(params["logits"])]
+    return layers
+
+
+def _normalised(model: GRU, variables: dict, x: jax.Array) -> jax.Array:
+    if model.normalise == "none":
+        return x + FLOOR
+    x = standardised(x + FLOOR, variables["batch_stats"]["norm"])
+    if model.normalise == "fixed":
+        return x
+    x = x.swapaxes(0, 1)
+    levels = linear_scan(jnp.zeros_like(x[0]), jnp.full_like(x, LEVEL_KEEP), (1 - LEVEL_KEEP) * x)
+    return (x - levels).swapaxes(0, 1)
+
+
+def _dense_in_time(params: dict) -> Linear:
+    return Linear(lambda kernel, x: x @ kernel, params["kernel"], params["bias"].reshape(1, 1, -1))
+
+
+def _gru(params: dict) -> Recurrent:
+    project, kernel, bias = params["project"], params["kernel"], params["bias"]
+    size = kernel.shape[0]
+    cell = GRUCell(size)
+    into, of_state = (jnp.split(k, 3, axis=1) for k in (project["kernel"], kernel))
+    biases = jnp.split(row(project["bias"]), 3, axis=1)
+
+    def run(x: jax.Array) -> jax.Array:
+        return cast(jax.Array, cell.apply({"params": params}, jnp.zeros((x.shape[1], size)), x, method="run"))
+
+    def gates(x: jax.Array, before: jax.Array) -> tuple[jax.Array, jax.Array]:
+        r, keep = (nn.sigmoid(x @ into[i] + before @ of_state[i] + biases[i][None]) for i in range(2))
+        return r, keep
+
+    return Recurrent(run, gates, (into[2], of_state[2]), (biases[2], bias), jnp.tanh)
+
+
+def _min_gru(params: dict) -> Recurrent:
+    keeps, candidate = params["keep"], params["candidate"]
+    size = candidate["kernel"].shape[1]
+    cell = MinGRUCell(size)
+
+    def run(x: jax.Array) -> jax.Array:
+        return cast(jax.Array, cell.apply({"params": params}, jnp.zeros((x.shape[1], size)), x, method="run"))
+
+    def gates(x: jax.Array, before: jax.Array) -> tuple[jax.Array, jax.Array]:
+        keep = nn.sigmoid(x @ keeps["kernel"] + keeps["bias"].reshape(1, 1, -1))
+        return jnp.zeros_like(keep), keep
+
+    kernels = (candidate["kernel"], jnp.zeros((size, size)))
+    return Recurrent(run, gates, kernels, (row(candidate["bias"]), jnp.zeros((1, size))), lambda x: x)
+
+
+def _readout(model: GRU, length: jax.Array) -> Linear:
+    """The averages [B, averages, features] of the states [B, N, features]."""
+    keeps = jnp.asarray(READOUTS[model.readout])
+
+    def apply(one: jax.Array, x: jax.Array) -> jax.Array:
+        num_steps = -(-length // model.step_samples) if model.mask_padding else jnp.full_like(length, x.shape[1])
+        ahead = num_steps[:, None] - 1 - jnp.arange(x.shape[1], dtype=jnp.int32)[None]
+        weight = keeps[:, None, None] ** jnp.maximum(ahead, 0).astype(jnp.float32)[None]
+        weight = jnp.where(ahead[None] >= 0, weight, 0.0)
+        return one * jnp.einsum("bnf,rbn->brf", x, weight / weight.sum(axis=2, keepdims=True))
+
+    return Linear(apply, jnp.ones((1, 1, 1)), jnp.zeros((1, 1, 1)))

@@ -1,0 +1,122 @@
+"""What networks are described with: their seam, and the layers that several of them have."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from audiojax.models import frontend, residual
+from audiojax.relevance import Layer, Linear, Residual, Select, Through
+
+FLOOR = math.log(frontend.POWER_FLOOR)  # of log-mel
+BATCH_NORM_EPSILON = 1e-5  # flax's
+
+Layers = Callable[[dict, jax.Array], list[Layer]]
+
+
+class Bins(NamedTuple):
+    """Where in the sound the bin [n, band] lies: in the window that begins at sample n hop_samples - before_samples."""
+
+    what: str
+    bands: np.ndarray  # f32[bins, num_bands], of a spectrum whose last bin is half the rate
+    window_samples: int
+    hop_samples: int
+    before_samples: int
+
+
+class Seam(NamedTuple):
+    """A network cut in two: front end, and what is explained."""
+
+    features: Callable[[jax.Array, jax.Array], jax.Array]  # audio i16[B, T], length i32[B] -> f32[B, ...], 0 is silence
+    heard: Callable[[jax.Array, jax.Array], jax.Array]  # features, length -> bool, as features: no padding
+    layers: Layers  # variables, length -> the layers from features to logits
+    bins: Bins | None  # of features f32[B, frames, bands]; None where they are samples f32[B, T]
+    recurrent: bool = False
+
+
+def samples_seam(scale: str, layers: Layers) -> Seam:
+    """Of a network whose features are samples, brought to `scale`, see `frontend.rescale`."""
+
+    def features(audio: jax.Array, length: jax.Array) -> jax.Array:
+        return frontend.rescale(frontend.to_unit_range(audio, jnp.dtype("float32")), length, scale)
+
+    return Seam(features, residual.hears, layers, bins=None)
+
+
+def log_mel_seam(model: nn.Module, step_samples: int, layers: Layers) -> Seam:
+    """Of a network with the fields of `frontend.LogMel`, which reads sound in whole steps of `step_samples`."""
+    names = ("window_samples", "hop_samples", "num_bands", "low_hz", "high_hz", "rate_hz")
+    front_end = frontend.LogMel(**{name: getattr(model, name) for name in names})
+    before, hop = front_end.context_samples, front_end.hop_samples
+
+    def features(audio: jax.Array, length: jax.Array) -> jax.Array:
+        sound = frontend.to_unit_range(audio, jnp.dtype("float32"))
+        return front_end(jnp.pad(sound, ((0, 0), (before, -audio.shape[1] % step_samples)))) - FLOOR
+
+    def heard(x: jax.Array, length: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(residual.hears(x, -(-length // hop)), x.shape)
+
+    bins = Bins("bins of log-mel", front_end.matrices()[1], front_end.window_samples, hop, before)
+    return Seam(features, heard, layers, bins)
+
+
+def standardised(x: jax.Array, statistics: dict) -> jax.Array:
+    """Frames [B, N, bands] less the mean of the training frames, by their deviation."""
+    mean, var = (statistics[name].reshape(1, 1, -1) for name in ("mean", "var"))
+    return (x - mean) * jax.lax.rsqrt(var + BATCH_NORM_EPSILON)
+
+
+def dense(params: dict) -> Linear:
+    """flax's Dense."""
+    return Linear(lambda kernel, x: x @ kernel, params["kernel"], row(params["bias"]))
+
+
+def conv(params: dict, *, stride: int = 1, padding: Any = "SAME", groups: int = 1) -> Linear:
+    """A convolution over one or two axes: [B, *space, C] -> [B, *space, features]."""
+    kernel = params["kernel"]
+    axes = "HW"[: kernel.ndim - 2]
+    names = (f"N{axes}C", f"{axes}IO", f"N{axes}C")
+
+    def apply(kernel: jax.Array, x: jax.Array) -> jax.Array:
+        strides = (stride,) * len(axes)
+        return jax.lax.conv_general_dilated(
+            x, kernel, strides, padding, dimension_numbers=names, feature_group_count=groups
+        )
+
+    return Linear(apply, kernel, params["bias"].reshape((1,) * (kernel.ndim - 1) + (-1,)))
+
+
+def folded(params: dict, norm: dict, statistics: dict) -> dict:
+    """The parameters of a convolution or dense layer that does the BatchNorm behind it as well, as in evaluation."""
+    factor = norm["scale"] * jax.lax.rsqrt(statistics["var"] + BATCH_NORM_EPSILON)
+    kernel = params["kernel"] * factor.reshape((1,) * (params["kernel"].ndim - 1) + (-1,))
+    return {"kernel": kernel, "bias": (params.get("bias", 0.0) - statistics["mean"]) * factor + norm["bias"]}
+
+
+def row(x: jax.Array) -> jax.Array:
+    return x.reshape(1, -1)
+
+
+def convolved(variables: dict, name: str, num_heard: jax.Array, **fields) -> list[Layer]:
+    """`residual.convolved`, or `normed` of the convolution conv_`name` with what `conv` takes."""
+    of_norm = variables["params"][f"norm_{name}"], variables["batch_stats"][f"norm_{name}"]
+    block = folded(variables["params"][f"conv_{name}"], *of_norm)
+    return [
+        conv(block, **fields),
+        Through(lambda x: jnp.where(residual.hears(x, num_heard), nn.relu(x), 0.0)),
+    ]
+
+
+def stages(variables: dict, num_heard: jax.Array, num_stages: int) -> list[Layer]:
+    """`residual.stages`, the mean behind them, and the logits."""
+    layers: list[Layer] = []
+    for stage in range(1, num_stages + 1):
+        num_heard = -(-num_heard // 2)
+        layers += [Select(residual.max_pool), *convolved(variables, f"{stage}a", num_heard)]
+        layers.append(Residual(convolved(variables, f"{stage}b", num_heard)))
+    mean = Linear(lambda one, x: one * residual.mean(x, num_heard), jnp.ones((1, 1)), jnp.zeros((1, 1)))
+    return [*layers, mean, dense(variables["params"]["logits"])]

@@ -1,0 +1,80 @@
+"""The convolutional networks on pictures of sound as layers, from their bins f32[B, frames, bands] to logits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from audiojax.anatomy.parts import (
+    FLOOR,
+    Bins,
+    Seam,
+    conv,
+    convolved,
+    dense,
+    log_mel_seam,
+    stages,
+    standardised,
+)
+from audiojax.models import residual, spectrogram
+from audiojax.models.spectrogram import AlexNet, MelCNN
+from audiojax.relevance import Layer, Select, Through
+
+
+def melcnn_seam(model: MelCNN) -> Seam:
+    return log_mel_seam(model, model.hop_samples, lambda variables, length: melcnn_layers(model, variables, length))
+
+
+def melcnn_layers(model: MelCNN, variables: dict, length: jax.Array) -> list[Layer]:
+    """From log-mel bins above their floor; each BatchNorm is folded into the convolution before it.
+
+    A bin's relevance is that of its normalised value: what it is compared with, over the training clips and over its
+    own clip, is taken as given.
+    """
+    num_heard = -(-length // model.hop_samples)
+
+    def normalised(x: jax.Array) -> jax.Array:
+        x = x + FLOOR
+        if model.normalise != "none":
+            x = standardised(x, variables["batch_stats"]["norm"])
+        return model.levelled(x, num_heard)
+
+    return [
+        Through(normalised),
+        Select(lambda x: x[..., None]),
+        *convolved(variables, "0a", num_heard),
+        *stages(variables, num_heard, len(model.channels) - 1),
+    ]
+
+
+def alexnet_seam(model: AlexNet) -> Seam:
+    """Its bins are decibels above the picture's lowest; frame n is the window around sample (n + 2) hop."""
+    window, hop = spectrogram.WINDOW_SAMPLES, spectrogram.HOP_SAMPLES
+
+    def features(audio: jax.Array, length: jax.Array) -> jax.Array:
+        return spectrogram.decibel_picture(audio).swapaxes(1, 2) - spectrogram.LOWEST_DB
+
+    def heard(x: jax.Array, length: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(residual.hears(x, jnp.maximum(-(-length // hop) - 2, 1)), x.shape)
+
+    # A window of 512 samples has more bins than one of 455: each lies between two bands.
+    place = np.arange(257) * window / 512
+    bands = np.maximum(0, 1 - abs(place[:, None] - np.arange(window // 2))).astype(np.float32)
+    bins = Bins("bins of the spectrogram", bands, window, hop, window // 2 - 2 * hop)
+    return Seam(features, heard, lambda variables, length: alexnet_layers(variables), bins)
+
+
+def alexnet_layers(variables: dict) -> list[Layer]:
+    """A bin's relevance is that of its decibels below the loudest, as the network reads them."""
+    params = variables["params"]
+    layers: list[Layer] = [Through(lambda x: x + spectrogram.LOWEST_DB)]
+    layers.append(Select(lambda x: x.swapaxes(1, 2)[..., None]))
+    for i, (_, _, stride, groups, _, pools) in enumerate(spectrogram.ALEXNET):
+        padding = "VALID" if stride > 1 else "SAME"
+        layers += [conv(params[f"conv_{i}"], stride=stride, padding=padding, groups=groups), Through(nn.relu)]
+        if pools:
+            layers.append(Select(lambda x: nn.max_pool(x, (3, 3), strides=(2, 2))))
+    layers.append(Select(lambda x: x.reshape(len(x), -1)))
+    for i in range(2):
+        layers += [dense(params[f"dense_{i}"]), Through(nn.relu)]
+    return [*layers, dense(params["logits"])]

@@ -1,0 +1,49 @@
+"""The networks on the waveform as layers, from samples f32[B, T], scaled, to logits.
+
+Each BatchNorm is folded into the convolution before it.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from audiojax.anatomy.parts import Seam, conv, convolved, dense, folded, samples_seam, stages
+from audiojax.models.audionet import HIDDEN, AudioNet, max_pool
+from audiojax.models.waveform import ResNet1D
+from audiojax.relevance import Layer, Select, Through
+
+
+def audionet_seam(model: AudioNet) -> Seam:
+    return samples_seam(model.scale, lambda variables, length: audionet_layers(model, variables))
+
+
+def audionet_layers(model: AudioNet, variables: dict) -> list[Layer]:
+    params, becker = variables["params"], model.variant == "becker"
+    layers: list[Layer] = [Select(lambda x: x[..., None])]
+    for i in range(sum(name.startswith("conv_") for name in params)):
+        block = params[f"conv_{i}"]
+        if f"norm_{i}" in params:
+            block = folded(block, params[f"norm_{i}"], variables["batch_stats"][f"norm_{i}"])
+        layers += [conv(block), Select(_wide_pool if becker and i == 0 else max_pool), Through(nn.relu)]
+    layers.append(Select(lambda x: x.reshape(len(x), -1)))
+    for i in range(len(HIDDEN)):
+        layers += [dense(params[f"dense_{i}"])] + ([] if becker else [Through(nn.relu)])
+    return [*layers, dense(params["logits"])] + ([Through(nn.relu)] if model.relu_on_logits else [])
+
+
+def _wide_pool(x: jax.Array) -> jax.Array:
+    """Caffe's: three wide, and the last window may reach beyond the end."""
+    return nn.max_pool(x, (3,), strides=(2,), padding=[(0, 1 - x.shape[1] % 2)])
+
+
+def resnet_seam(model: ResNet1D) -> Seam:
+    return samples_seam(model.scale, lambda variables, length: resnet_layers(model, variables, length))
+
+
+def resnet_layers(model: ResNet1D, variables: dict, length: jax.Array) -> list[Layer]:
+    num_heard = -(-length // model.hop_samples)
+    return [
+        Select(lambda x: jnp.pad(x, ((0, 0), model.margin(x.shape[1])))[..., None]),
+        *convolved(variables, "0", num_heard, stride=model.hop_samples, padding="VALID"),
+        *stages(variables, num_heard, len(model.channels) - 1),
+    ]
