@@ -17,7 +17,7 @@ def get_config(arg: str = ""):
     choice = parse_arg(arg)
     config = base(choice)
     config.model = recurrent_model()
-    config.model.update(features=168, dense=168, dropout=0.1, readout="last", stack_frames=2, listens=True)
+    config.model.update(features=144, dense=144, dropout=0.1, readout="last", stack_frames=2, listens=True)
     config.train.update(
         num_epochs=NUM_EPOCHS[choice.source],
         batch_size=32,
@@ -26,7 +26,7 @@ def get_config(arg: str = ""):
     )
     config.optimizer.update(algorithm="adam", learning_rate=2e-3, warmup_steps=200, clip_norm=1.0)
     if choice.source == "audiomnist":  # of the made voices
-        config.synthetic.update(num_voices=90, num_takes=4)
+        config.synthetic.update(num_voices=60, num_takes=6)
     config.streams.update(steps_per_epoch=250, num_strings=128, alarm_hours=0.1)
     config.streams.voices = MADE.get(choice.source, ())
     config.streams.phrases = MADE.get(choice.source, ("synthetic",))

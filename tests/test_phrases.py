@@ -48,15 +48,6 @@ def test_nothing_that_is_spelled_sounds_like_a_digit(part):
             assert whole.count(f" {digit} ") == sum(word.count(f" {digit} ") for word in spelled), (digit, sentence)
 
 
-def test_invented_words_are_said_by_voices_of_train_alone_and_hold_no_digit():
-    assert phrases.INVENTED_PER_VOICE["train"] and not phrases.INVENTED_PER_VOICE["test"]
-    rng, said = np.random.default_rng(0), {v for variants in PRONUNCIATIONS.values() for v in variants}
-    words = [" ".join(phrases.invented_phonemes(rng)) for _ in range(3000)]
-    assert len(set(words)) > 2700 and {name for word in words for name in word.split()} == set(PHONEMES)
-    assert not [word for word in words if any(f" {digit} " in f" {word} " for digit in said)]
-    assert len({phrases.invented_letters(rng) for _ in range(1000)}) > 950
-
-
 def test_train_and_test_share_function_words_alone():
     assert vocabulary("train") & vocabulary("test") <= set(FUNCTION_WORDS.split())
 
@@ -89,8 +80,7 @@ def write(folder, maker, part="train", num_voices=2, seed=3):
     phrases.write_phrases(
         folder, maker=maker, part=part, num_voices=num_voices, seed=seed, progress=lambda *numbers: done.append(numbers)
     )
-    each = phrases.num_phrases(part)
-    assert done == [(each * number, each * num_voices) for number in range(1, num_voices + 1)]
+    assert done == [(40 * number, 40 * num_voices) for number in range(1, num_voices + 1)]
     return folder
 
 
@@ -104,19 +94,19 @@ def test_a_folder_holds_words_and_sentences_of_every_voice_and_is_a_function_of_
         pytest.importorskip("espeakng_loader", reason="the extra [tts] is not installed")
     folder = write(tmp_path / "a", maker)
     recordings = sources.folder(folder)
-    assert set(recordings.speakers) == {f"{maker}-train-001", f"{maker}-train-002"} and len(recordings.files) == 160
+    assert set(recordings.speakers) == {f"{maker}-train-001", f"{maker}-train-002"} and len(recordings.files) == 80
     sentences = {"_".join(sentence) for sentence in (*SENTENCES["train"], *phrases.word_salads("train"))}
+    assert set(recordings.label_names) <= set(WORDS["train"]) | sentences
     for speaker in recordings.speakers:
         said = [recordings.label_names[file.label] for file in recordings.files if file.speaker == speaker]
-        assert len(set(said)) == 80 and sum(phrase in sentences for phrase in said) == phrases.SENTENCES_PER_VOICE
-        assert sum(phrase in WORDS["train"] for phrase in said) == phrases.WORDS_PER_VOICE
+        assert len(set(said)) == 40 and sum(phrase in sentences for phrase in said) == phrases.SENTENCES_PER_VOICE
     for file in recordings.files:
         sound, rate_hz = soundfile.read(folder / file.path)
         assert (rate_hz, soundfile.info(folder / file.path).subtype) == (16000, "PCM_16")
         long = "_" in recordings.label_names[file.label]
-        assert (0.8 if long else 0.1) < len(sound) / rate_hz < (9 if long else 4) and 0.01 < np.abs(sound).max() < 1
+        assert (0.8 if long else 0.2) < len(sound) / rate_hz < (9 if long else 1.6) and 0.01 < np.abs(sound).max() < 1
     same, other = hashes(write(tmp_path / "b", maker)), hashes(write(tmp_path / "c", maker, num_voices=1, seed=4))
-    assert hashes(folder) == same and len(set(same.values())) == 160
+    assert hashes(folder) == same and len(set(same.values())) == 80
     assert not set(same.values()) & set(other.values())
 
 

@@ -1,7 +1,6 @@
 """Speech that names no digit, by the synthetic voices: a folder of words and sentences as the source `folder` reads it.
 
-"train" and "test" share neither what is said, but for function words, nor who says it. Voices of "train" also say words
-that nobody has heard: a listener that learns lists of words learns those words, not that others are none.
+"train" and "test" share neither what is said, but for function words, nor who says it.
 """
 
 import argparse
@@ -17,42 +16,24 @@ import soundfile
 from audiojax.data import workers
 from audiojax.data.disk import whole_folder
 from audiojax.data.espeak import Espeak, Speaker, in_own_process
-from audiojax.data.phonemes import PHONEMES, PRONUNCIATIONS
 from audiojax.data.phrase_lists import SENTENCES, SPELLINGS, WORDS
 from audiojax.data.synthetic import RATE_HZ, synthesise
 from audiojax.data.voices import Voice, make_voice
 from audiojax.types import Progress
 
-VERSION = 2  # raise it when the same seed would give another sound
+VERSION = 1  # raise it when the same seed would give another sound
 PARTS = ("train", "test")
 WORDS_PER_VOICE, SENTENCES_PER_VOICE = 32, 8
-INVENTED_PER_VOICE = {"train": 40, "test": 0}
 _LONGEST_SECONDS = 10.0  # far more than any sentence takes
-
-_VOWELS = tuple(name for name, segments in PHONEMES.items() if all(one.voicing == 1 for one in segments))
-_CONSONANTS = tuple(name for name in PHONEMES if name not in _VOWELS)
-_SYLLABLE = tuple(  # in letters: what it begins with, its vowel, what it ends with
-    tuple(part.split())
-    for part in (
-        "b bl br ch d dr f fl g gl gr h j k kl l m n p pl pr r s sh sk sl sm st str t tr v w y z",
-        "a ar ay e ee er i ie o oa oo or ow u",
-        "b ck d ft g k l lt m mp n nd ng nk p r rk s sh st t v x",
-    )
-)
 
 Phrase = tuple[str, ...]
 
 
-def num_phrases(part: str) -> int:
-    """What each voice says."""
-    return WORDS_PER_VOICE + SENTENCES_PER_VOICE + INVENTED_PER_VOICE[part]
-
-
 def write_phrases(folder: Path, *, maker: str, part: str, num_voices: int, seed: int, progress: Progress) -> None:
-    """Writes num_voices x num_phrases(part) clips, WORDS_OF_IT/VOICE_nohash_0.wav, 16 kHz PCM_16: all or nothing.
+    """Writes num_voices x 40 clips, WORDS_OF_IT/VOICE_nohash_0.wav, 16 kHz PCM_16. It appears whole or not at all.
 
     Voice `number` of part "train" by the maker "synthetic" is that of `write_synthetic` with the same seed: what tells
-    its digits from its other words is then nothing but the words. Fifty voices of "test" say 30 to 40 minutes.
+    its digits from its other words is then nothing but the words. Fifty voices say 30 to 40 minutes.
 
     Args:
         maker: "synthetic", the formant synthesiser, or "espeak".
@@ -60,7 +41,7 @@ def write_phrases(folder: Path, *, maker: str, part: str, num_voices: int, seed:
 
     Raises InputError where espeak-ng is wanted and is not installed, or fails.
     """
-    total = num_voices * num_phrases(part)
+    total = num_voices * (WORDS_PER_VOICE + SENTENCES_PER_VOICE)
     with whole_folder(folder) as partial:
         _MAKERS[maker](partial, part, num_voices, seed, lambda voices: progress(voices * total // num_voices, total))
 
@@ -79,28 +60,6 @@ def _synthesise_voice(folder: Path, part: str, number: int, seed: int) -> None:
     voice = make_voice(seed, number + 100_000 * PARTS.index(part))
     for phrase in _script([(word,) for word in SPELLINGS[part]], word_salads(part), rng):
         _write(folder, phrase, f"synthetic-{part}-{number:03d}", _synthesise(phrase, part, voice, rng))
-    for _ in range(INVENTED_PER_VOICE[part]):
-        phonemes = invented_phonemes(rng)
-        name = "-".join(phonemes).lower()
-        _write(folder, (name,), f"synthetic-{part}-{number:03d}", synthesise(phonemes, voice, rng))
-
-
-def invented_phonemes(rng: np.random.Generator) -> Phrase:
-    """One to four syllables drawn from the synthesiser's inventory, in which no digit is said."""
-    digits = [f" {spelled} " for variants in PRONUNCIATIONS.values() for spelled in variants]
-    while True:
-        word: list[str] = []
-        for _ in range(rng.choice([1, 2, 3, 4], p=[0.4, 0.35, 0.15, 0.1])):
-            word += [str(rng.choice(_CONSONANTS))] * int(rng.random() < 0.85)
-            word += [str(rng.choice(_VOWELS))]
-            word += [str(rng.choice(_CONSONANTS))] * int(rng.random() < 0.6)
-        if len(word) > 1 and not any(digit in f" {' '.join(word)} " for digit in digits):
-            return tuple(word)
-
-
-def invented_letters(rng: np.random.Generator) -> str:
-    """Two to four syllables in letters, for a voice that reads."""
-    return "".join(str(rng.choice(letters)) for _ in range(rng.integers(2, 5)) for letters in _SYLLABLE)
 
 
 def word_salads(part: str) -> list[Phrase]:
@@ -141,10 +100,6 @@ def _main() -> None:
         for phrase in _script(words, SENTENCES[args.part], rng):
             clip = speaker.say(" ".join(phrase), RATE_HZ, _LONGEST_SECONDS)
             _write(args.folder, phrase, f"espeak-{args.part}-{number:03d}", clip)
-        for _ in range(INVENTED_PER_VOICE[args.part]):
-            word = invented_letters(rng)
-            clip = speaker.say(word, RATE_HZ, _LONGEST_SECONDS)
-            _write(args.folder, (word,), f"espeak-{args.part}-{number:03d}", clip)
         print(number, flush=True)
 
 

@@ -97,7 +97,7 @@ def rehearse(rng: np.random.Generator, pools: Sequence[Pool], others: Sequence[P
     """One scene: words, other speech or nothing at all, spoken somewhere, recorded somehow."""
     rate_hz = pools[0].clips.rate_hz
     pool = pools[0] if len(pools) == 1 or rng.random() < 0.6 else pools[int(rng.integers(1, len(pools)))]
-    with_words, with_others = rng.random() < 0.85, rng.random() < 0.45
+    with_words, with_others = rng.random() < 0.85, rng.random() < 0.35
     parts, words = spoken(rng, pool, others, num_samples, with_words, with_others)
     sound = streams.laid_out(parts, num_samples)
     sound = streams.levelled(sound, [Word(0, at, at + len(part)) for at, part in parts], 0.0)
@@ -171,10 +171,10 @@ def spoken(
 def _no_word(rng: np.random.Generator, clip: np.ndarray, others: Sequence[Pool]) -> np.ndarray:
     """i16[t] of speech in which none of the words is said: other words, or `clip` backwards or in the wrong order."""
     kind = rng.random()
-    if others and kind < 0.7:
+    if others and kind < 0.6:
         other = others[int(rng.integers(len(others)))]
         return other.clips[other.draw(rng, 1)[0]]
-    if kind < 0.85:
+    if kind < 0.8:
         return clip[::-1]
     pieces = np.array_split(clip, rng.integers(3, 6))
     order = rng.permutation(len(pieces))
