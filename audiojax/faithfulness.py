@@ -25,8 +25,8 @@ ORDERS = ("random", "loudest first")  # what explanations have to beat
 
 def curves(run: Trained, clips: Clips, indices: np.ndarray, methods: Sequence[str], progress: Progress) -> dict:
     """{order: accuracy at each of `SHARES`} on the clips at `indices`, for each of `methods` and `ORDERS`."""
-    shape = configs.batch_shape(run.config)
-    parts = list(batches.evaluation(clips, indices[batches.by_length(clips, indices)], **shape))
+    shape = configs.batch_shape(run.config) | {"bucket_samples": ()}  # one program an order
+    parts = list(batches.evaluation(clips, indices, **shape))
     right = {order: np.zeros(len(SHARES)) for order in (*methods, *ORDERS)}
     for number, batch in enumerate(parts):
         for order, counted in right.items():
