@@ -1,6 +1,7 @@
 """What may happen to a run while it trains, and after: nothing is lost, and it ends with an unbroken run's numbers."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -76,13 +77,16 @@ def stop_at(call_number: int, monkeypatch) -> None:
 
 
 # 7 steps, 1 batch of validation and 2 of test make an epoch of 10 items, but for what is prefetched
-@pytest.mark.parametrize("call_number", [1, 4, 11, 13, 24])
-def test_a_stop_at_any_moment_changes_nothing(tiny_config, trained_run, tmp_path, monkeypatch, call_number):
-    workdir = tmp_path / "run"
-    with monkeypatch.context() as patched:
-        stop_at(call_number, patched)
-        with pytest.raises(Stopped, match=r"stopped at step \d+ of 35"):
-            train.run(tiny_config(), workdir)
+def test_stops_at_any_moments_change_nothing(tiny_config, trained_run, tmp_path, monkeypatch):
+    """One run, stopped again and again: at its first step, in epochs, where one is scored and at the start of one."""
+    workdir, reached = tmp_path / "run", []
+    for call_number in (1, 4, 6, 4, 9, 14):
+        with monkeypatch.context() as patched:
+            stop_at(call_number, patched)
+            with pytest.raises(Stopped, match=r"stopped at step \d+ of 35") as stopped:
+                train.run(tiny_config(), workdir)
+        reached.append(int(re.search(r"at step (\d+)", str(stopped.value))[1]))
+    assert reached == sorted(reached) and 7 in reached  # of which the epoch was not yet scored
     train.run(tiny_config(), workdir)
     assert same_run(workdir, trained_run)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import without_progress
 
+from audiojax import command as commands
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```\w*\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
@@ -34,6 +36,22 @@ def needs_more(command: str) -> bool:
     return ".download " in command or ".demo " in command
 
 
+def read_config(command: str):
+    """What a command that takes a config makes of its flags; None of any other."""
+    flags = [word.replace("configs/", f"{ROOT}/configs/") for word in shlex.split(command)[3:]]
+    return commands.parse_with_config(commands.parser("test", ""), flags)[1] if "--config" in flags else None
+
+
+def once_each() -> list[str]:
+    """The commands to try after the first: without data some train the same, and the first of those stands for all."""
+    tried = {}
+    for command in COMMANDS:
+        if not needs_more(command):
+            config = read_config(local(command))
+            tried.setdefault((command.split()[2], config.to_json() if config else command), command)
+    return list(tried.values())[1:]
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder with nothing but the configs, where the default run has been made as the README's commands do."""
@@ -49,7 +67,15 @@ def test_the_default_run_needs_no_data_and_says_synthetic(place):
     assert "Everything lies in runs/cnn-synthetic" in printed
 
 
-@pytest.mark.parametrize("number, command", enumerate(c for c in COMMANDS[1:] if not needs_more(c)))
+def test_every_config_is_what_its_command_names():
+    configs = [(command, config) for command in COMMANDS if (config := read_config(command))]
+    assert len(configs) > 5
+    for command, config in configs:
+        source = re.search(r"\.py(?::(\w+))?", command)[1] or "synthetic"
+        assert (config.data.source, config.data.root) == (source, "DIR" if "root=DIR" in command else "")
+
+
+@pytest.mark.parametrize("number, command", enumerate(once_each()))
 def test_every_command_runs(place, number, command):
     folder, _ = place
     if "FILE.wav" in command:
