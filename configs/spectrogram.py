@@ -1,9 +1,10 @@
 """Convolutional networks on pictures of sound: a small residual one on log-mel frames, for sound of any length.
 
   python -m audiojax.main --config configs/spectrogram.py:audiomnist --config.data.root=DIR
-                       AudioMNIST, reconstructed, fold 0: 98.2 % of the test clips after the first of its epochs, seed 0
+                       AudioMNIST, reconstructed: 99.49 ± 0.28 % over the five folds, 7 minutes each, seed 0
 
-On 2 CPU cores, some 600 clips a second. `recipe=alexnet` is what Becker et al. released for spectrograms: 56 epochs,
+Test accuracy of the checkpoint that validation chose, on 2 CPU cores beside other jobs (alone some 600 clips a second).
+`recipe=alexnet` is what Becker et al. released for spectrograms: 56 epochs,
 not run here.
 """
 
