@@ -153,7 +153,7 @@ def test_the_learning_rate_warms_up_and_comes_down():
     assert (np.diff(rates[4:]) < 0).all() and rates[20] < 1e-8
     _, constant = make_optimizer(**{**OPTIMIZER, "schedule": "constant", "warmup_steps": 0}, total_steps=20)
     assert constant(0) == constant(19) == np.float32(0.1)
-    with pytest.raises(InputError, match="cosine or constant"):
+    with pytest.raises(InputError, match="cosine, constant or halving"):
         make_optimizer(**{**OPTIMIZER, "schedule": "linear"}, total_steps=20)
 
 
