@@ -20,11 +20,10 @@ from audiojax.types import InputError
 # Each source and the split it gets unasked.
 SPLITS = {"synthetic": "folds", "audiomnist": "folds", "fsdd": "random", "folder": "random", "espeak": "folds"}
 # Where clips are batched by length: the lengths of all batches but the longest.
-BUCKET_SAMPLES = {"synthetic": (5200, 6400, 7600), "fsdd": (3200, 4000, 5200), "audiomnist": (5280, 6000, 6800)}
+_BUCKET_SAMPLES = {"synthetic": (5200, 6400, 7600), "fsdd": (3200, 4000, 5200), "audiomnist": (5280, 6000, 6800)}
 GRAMMAR = "[SOURCE][,split=random|official|folds|speaker][,fold=K][,recipe=NAME][,runlocal]"
 # What may change between two starts of one run; train.num_epochs too, but only upwards.
 FREE_TO_CHANGE = ("data.root", "data.cache", "wandb", "mesh", "decoder", "train.log_every_steps")
-
 
 _ALMOST_ONE = 1 - 1e-9
 RANGES: dict[str, tuple[float, float]] = {
@@ -186,6 +185,17 @@ def recurrent_model() -> dict[str, Any]:
         dense=0,
         listens=False,
     )
+
+
+# How networks for sound of any length hear a clip in training, each time otherwise.
+ANY_LENGTH_AUGMENT = dict(tempo=0.5, speed=0.15, gain_db=10.0, noise_snr_db=(10.0, 40.0), filter_db=12.0)
+
+
+def train_any_length(config: ConfigDict, source: str, num_epochs: int) -> None:
+    """How networks for sound of any length are trained: clips of like length together, the parameters averaged."""
+    config.train.update(num_epochs=num_epochs, batch_size=20, label_smoothing=0.1, average_decay=0.999)
+    config.train.update(length_samples=8800, bucket_samples=_BUCKET_SAMPLES.get(source, (4400,)))
+    config.optimizer.update(learning_rate=0.05, clip_norm=1.0)
 
 
 def batch_shape(config: ConfigDict) -> dict[str, Any]:

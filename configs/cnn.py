@@ -14,7 +14,7 @@ it has 49.5 % after its 20 epochs. `recipe=becker` is what Becker et al. release
 `recipe=residual` is ResNet1D, a small network for sound of any length: 96.6 % on fold 0, 10 minutes.
 """
 
-from audiojax.config import BUCKET_SAMPLES, base, parse_arg, shrink
+from audiojax.config import ANY_LENGTH_AUGMENT, base, parse_arg, shrink, train_any_length
 
 NUM_EPOCHS = {"synthetic": 5, "fsdd": 12, "audiomnist": 4, "folder": 12, "espeak": 10}
 BATCH_SIZE = {"synthetic": 10, "fsdd": 20, "audiomnist": 20, "folder": 20, "espeak": 20}
@@ -52,13 +52,6 @@ def get_config(arg: str = ""):
             channels=(32, 48, 64, 96, 128),
             dropout=0.3,
         )
-        config.train.update(
-            num_epochs=2 * NUM_EPOCHS[choice.source],
-            length_samples=8800,
-            bucket_samples=BUCKET_SAMPLES.get(choice.source, (4400,)),
-            label_smoothing=0.1,
-            average_decay=0.999,
-        )
-        config.optimizer.update(learning_rate=0.05, clip_norm=1.0)
-        config.augment.update(tempo=0.5, speed=0.15, gain_db=10.0, noise_snr_db=(10.0, 40.0), filter_db=12.0)
+        train_any_length(config, choice.source, 2 * NUM_EPOCHS[choice.source])
+        config.augment.update(ANY_LENGTH_AUGMENT)
     return shrink(config) if choice.runlocal else config

@@ -10,7 +10,7 @@ on the validation speakers of AudioMNIST's fold 0 (experiments/README.md). `reci
 sample a step of the recurrence, the last one read, padding and all.
 """
 
-from audiojax.config import BUCKET_SAMPLES, base, parse_arg, recurrent_model, shrink
+from audiojax.config import ANY_LENGTH_AUGMENT, base, parse_arg, recurrent_model, shrink, train_any_length
 
 NUM_EPOCHS = {"synthetic": 20, "fsdd": 40, "audiomnist": 6, "folder": 40, "espeak": 20}
 
@@ -19,20 +19,12 @@ def get_config(arg: str = ""):
     choice = parse_arg(arg, recipes=("seed",))
     config = base(choice)
     config.model = recurrent_model()
-    config.train.update(
-        num_epochs=NUM_EPOCHS[choice.source],
-        batch_size=20,
-        length_samples=8800,
-        bucket_samples=BUCKET_SAMPLES.get(choice.source, (4400,)),
-        label_smoothing=0.1,
-        average_decay=0.999,
-    )
-    config.optimizer.update(learning_rate=0.05, clip_norm=1.0)
+    train_any_length(config, choice.source, NUM_EPOCHS[choice.source])
     if choice.recipe == "seed":  # what the student had: every sample is a step, and the last one is read
         config.model.update(frontend="raw", hop_samples=1, normalise="none", mask_padding=False)
         config.model.update(features=128, num_layers=1, dropout=0.0, readout="last")
         config.train.update(batch_size=10, num_epochs=20, label_smoothing=0.0, average_decay=0.0)
         config.optimizer.update(schedule="constant", learning_rate=1e-4, warmup_steps=0, clip_norm=0.0)
     if choice.recipe == "default":
-        config.augment.update(tempo=0.5, speed=0.15, gain_db=10.0, noise_snr_db=(10.0, 40.0), filter_db=12.0)
+        config.augment.update(ANY_LENGTH_AUGMENT)
     return shrink(config) if choice.runlocal else config

@@ -4,11 +4,10 @@
                        AudioMNIST, reconstructed: 99.49 ± 0.28 % over the five folds, 7 minutes each, seed 0
 
 Test accuracy of the checkpoint that validation chose, on 2 CPU cores beside other jobs (alone some 600 clips a second).
-`recipe=alexnet` is what Becker et al. released for spectrograms: 56 epochs,
-not run here.
+`recipe=alexnet` is what Becker et al. released for spectrograms: 56 epochs, not run here.
 """
 
-from audiojax.config import BUCKET_SAMPLES, base, parse_arg, shrink
+from audiojax.config import ANY_LENGTH_AUGMENT, base, parse_arg, shrink, train_any_length
 
 NUM_EPOCHS = {"synthetic": 12, "fsdd": 25, "audiomnist": 6, "folder": 25, "espeak": 12}
 
@@ -32,14 +31,6 @@ def get_config(arg: str = ""):
             channels=(16, 24, 48, 96),
             dropout=0.3,
         )
-        config.train.update(
-            num_epochs=NUM_EPOCHS[choice.source],
-            batch_size=20,
-            length_samples=8800,
-            bucket_samples=BUCKET_SAMPLES.get(choice.source, (4400,)),
-            label_smoothing=0.1,
-            average_decay=0.999,
-        )
-        config.optimizer.update(learning_rate=0.05, clip_norm=1.0)
-        config.augment.update(tempo=0.5, speed=0.15, gain_db=10.0, noise_snr_db=(10.0, 40.0), filter_db=12.0)
+        train_any_length(config, choice.source, NUM_EPOCHS[choice.source])
+        config.augment.update(ANY_LENGTH_AUGMENT)
     return shrink(config) if choice.runlocal else config
