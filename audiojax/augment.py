@@ -11,6 +11,7 @@ Augment = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array
 
 def make_augment(
     *,
+    max_margin_samples: int,
     tempo: float,
     speed: float,
     max_offset_samples: int,
@@ -21,6 +22,8 @@ def make_augment(
     """A function of (key, audio, length) -> (audio, length).
 
     Args:
+        max_margin_samples: each clip begins up to this many samples before its word and ends up to as many behind it,
+            cut there or with silence added.
         tempo: each clip is spoken at a factor drawn from [1 / (1 + tempo), 1 + tempo], at the same pitch, and no slower
             than its batch has room for.
         speed: each clip is played at a factor drawn from [1 / (1 + speed), 1 + speed]: pitch and formants move too.
@@ -34,6 +37,8 @@ def make_augment(
     """
     low_snr_db, high_snr_db = noise_snr_db
     parts: list[Augment] = []
+    if max_margin_samples:
+        parts.append(functools.partial(_margins, max_margin_samples=max_margin_samples))
     if gain_db:
         parts.append(functools.partial(_gain, gain_db=gain_db))
     if high_snr_db > low_snr_db:
@@ -65,6 +70,20 @@ def _factor(key: jax.Array, num_rows: int, change: float) -> jax.Array:
 def _played_length(length: jax.Array, factor: jax.Array, num_samples: int) -> jax.Array:
     """i32[B]: what `length` becomes when it is played `factor` times as fast, within the batch's `num_samples`."""
     return jnp.clip(jnp.ceil(length.astype(jnp.float32) / factor).astype(jnp.int32), 1, num_samples)
+
+
+def _margins(key: jax.Array, audio: jax.Array, length: jax.Array, *, max_margin_samples: int):
+    """A word is what lies between the first and the last 80 samples whose power is within 30 dB of the loudest."""
+    num_rows, num_samples = audio.shape
+    blocks = jnp.pad(audio, ((0, 0), (0, -num_samples % 80))).reshape(num_rows, -1, 80)
+    power = jnp.mean(jnp.square(blocks), axis=2)
+    loud = power >= 1e-3 * jnp.max(power, axis=1, keepdims=True)
+    first = 80 * jnp.argmax(loud, axis=1).astype(jnp.int32)
+    end = 80 * (loud.shape[1] - jnp.argmax(loud[:, ::-1], axis=1).astype(jnp.int32))
+    before, behind = jax.random.randint(key, (2, num_rows), 0, max_margin_samples + 1)
+    begin, time = first - before, jnp.arange(num_samples, dtype=jnp.int32)[None, :]
+    new_length = jnp.minimum(jnp.minimum(end, length) + behind - begin, num_samples)
+    return jnp.where(time < new_length[:, None], _at(time + begin[:, None], audio, length), 0.0), new_length
 
 
 def _tempo(key: jax.Array, audio: jax.Array, length: jax.Array, *, tempo: float):

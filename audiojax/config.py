@@ -1,10 +1,9 @@
-"""Every key there is, the grammar of a config's argument, and `workdir/config.json`.
+"""Every key there is, the grammar of a config's argument, and what configs share.
 
 A run is its config: each section is handed whole to one function, which refuses a key that it does not read.
 """
 
 import difflib
-import json
 import math
 import os
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from audiojax.data.batches import PLACEMENTS
-from audiojax.data.disk import write_text
 from audiojax.data.targets import TARGETS
 from audiojax.types import InputError
 
@@ -22,8 +20,6 @@ SPLITS = {"synthetic": "folds", "audiomnist": "folds", "fsdd": "random", "folder
 # Where clips are batched by length: the lengths of all batches but the longest.
 _BUCKET_SAMPLES = {"synthetic": (5200, 6400, 7600), "fsdd": (3200, 4000, 5200), "audiomnist": (5280, 6000, 6800)}
 GRAMMAR = "[SOURCE][,split=random|official|folds|speaker][,fold=K][,recipe=NAME][,runlocal]"
-# What may change between two starts of one run; train.num_epochs too, but only upwards.
-FREE_TO_CHANGE = ("data.root", "data.cache", "wandb", "mesh", "decoder", "train.log_every_steps")
 
 _ALMOST_ONE = 1 - 1e-9
 RANGES: dict[str, tuple[float, float]] = {
@@ -50,6 +46,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "decoder.threshold": (0, 1),
     "decoder.keep": (0, _ALMOST_ONE),
     "decoder.apart_steps": (1, 1000),
+    "augment.max_margin_samples": (0, 10_000_000),
     "augment.tempo": (0, 1),
     "augment.speed": (0, 1),
     "augment.max_offset_samples": (0, 10_000_000),
@@ -148,7 +145,13 @@ def base(choice: Choice) -> ConfigDict:
         clip_norm=0.0,
     )
     config.augment = dict(
-        tempo=0.0, speed=0.0, max_offset_samples=0, gain_db=0.0, noise_snr_db=(0.0, 0.0), filter_db=0.0
+        max_margin_samples=0,
+        tempo=0.0,
+        speed=0.0,
+        max_offset_samples=0,
+        gain_db=0.0,
+        noise_snr_db=(0.0, 0.0),
+        filter_db=0.0,
     )
     config.streams = dict(  # of a network that listens
         steps_per_epoch=0,  # of training between two scores; 0 where clips are learnt
@@ -247,54 +250,3 @@ def check(config: ConfigDict) -> None:
     pair = config.augment.noise_snr_db
     if len(pair) != 2 or not all(isinstance(x, int | float) for x in pair) or not pair[0] <= pair[1]:
         raise InputError(f"config.augment.noise_snr_db is {tuple(pair)}; give two numbers of dB, the lower first.")
-
-
-def save(workdir: Path, config: ConfigDict, data: dict, environment: dict) -> None:
-    """Writes `workdir/config.json`: the config, what is to be known of the data, and what the run is made with.
-
-    A run that goes on in another environment lists them all.
-    """
-    path = workdir / "config.json"
-    environments = json.loads(path.read_text()).get("environments", []) if path.exists() else []
-    if environment not in environments:
-        environments.append(environment)
-    content = {"config": config.to_dict(), "data": data, "environments": environments}
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def load(workdir: Path) -> tuple[ConfigDict, dict]:
-    """The config and the data of a run; raises InputError where `workdir` is not one."""
-    path = workdir / "config.json"
-    try:
-        saved = json.loads(path.read_text())
-        saved["config"]["data"].setdefault("target", "digit")  # runs from before this key learnt that
-        config, data = ConfigDict(saved["config"], convert_dict=True), saved["data"]
-    except FileNotFoundError:
-        raise InputError(f"{workdir} holds no config.json; give the workdir that training printed.") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{path} is damaged; train again in another workdir.") from None
-    return config, data
-
-
-def check_resumable(workdir: Path, config: ConfigDict, data: dict) -> None:
-    """Raises InputError where `workdir` holds a run of another config or other data, naming what differs."""
-    saved, saved_data = load(workdir)
-    old, new = flatten(saved.to_dict()), flatten(config.to_dict())
-    differing = [
-        f"config.{name} {old.get(name)!r} -> {new.get(name)!r}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and not _may_change(name, old.get(name), new.get(name))
-    ]
-    if saved_data["key"] != data["key"]:
-        differing.append("the clips themselves")
-    if differing:
-        raise InputError(
-            f"{workdir} holds a run of another config ({'; '.join(differing)}); "
-            "give another --workdir, or delete that one."
-        )
-
-
-def _may_change(name: str, old: object, new: object) -> bool:
-    if name == "train.num_epochs" and isinstance(old, int) and isinstance(new, int):
-        return new > old
-    return any(name == free or name.startswith(free + ".") for free in FREE_TO_CHANGE)

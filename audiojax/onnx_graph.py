@@ -135,8 +135,8 @@ def _frames(graph: Graph, model: GRU, variables: dict, sound: str) -> str:
         return graph("Transpose", graph("Reshape", sound, [0, -1, model.hop_samples]), perm=[1, 0, 2])
     sound = graph("Unsqueeze", sound, [1])
     if isinstance(front_end, LogMel):
-        fourier, bands = front_end.matrices()
-        windows = graph("Conv", sound, fourier.T[:, None], strides=[model.hop_samples])
+        waves, bands = (np.asarray(x) for x in front_end.weights())
+        windows = graph("Conv", sound, waves.T[:, None], strides=[model.hop_samples])
         parts = graph("Transpose", windows, perm=[2, 0, 1])
         squares = graph.many("Split", graph("Mul", parts, parts), [len(bands)] * 2, axis=-1, num_outputs=2)
         return graph("Log", graph("Add", graph("MatMul", graph("Add", *squares), bands), POWER_FLOOR))

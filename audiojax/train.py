@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from audiojax import config as configs
-from audiojax import environment, evaluate, plots, prepare, runlog
+from audiojax import environment, evaluate, plots, prepare, runlog, saved_config
 from audiojax import mesh as meshes
 from audiojax.assembly import assemble
 from audiojax.checkpoint import BEST_BY, Checkpoints, diverged, restore_variables
@@ -160,8 +160,8 @@ def _claim(workdir: Path, config: ConfigDict, data: dict, num_devices: int) -> I
     """Holds `workdir` for this run and no other, neither another process nor another config."""
     with only_process(workdir):
         if (workdir / "config.json").exists():
-            configs.check_resumable(workdir, config, data)
-        configs.save(workdir, config, data, environment.describe(num_devices))
+            saved_config.check_resumable(workdir, config, data)
+        saved_config.save(workdir, config, data, environment.describe(num_devices))
         yield
 
 

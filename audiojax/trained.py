@@ -12,7 +12,7 @@ from flax import linen as nn
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from audiojax import analysis, checkpoint, models
+from audiojax import analysis, checkpoint, models, saved_config
 from audiojax import config as configs
 from audiojax.data import batches
 from audiojax.data.disk import write_text
@@ -37,7 +37,7 @@ class Trained:
     def load(cls, workdir: Path | str, which: str = "best") -> "Trained":
         """The run in `workdir` at its "best" or "last" checkpoint. Raises InputError where there is none."""
         workdir = Path(workdir)
-        config, data = configs.load(workdir)
+        config, data = saved_config.load(workdir)
         model = models.build(**config.model, num_labels=len(data["label_names"]), rate_hz=config.data.rate_hz)
         variables, step = checkpoint.restore_variables(workdir, which)
         return cls(
@@ -47,7 +47,7 @@ class Trained:
     @classmethod
     def packaged(cls) -> "Trained":
         """The listener that comes with the package; `audiojax/listener/MODEL_CARD.md` says what it is."""
-        config, data = configs.load(PACKAGED)
+        config, data = saved_config.load(PACKAGED)
         model = models.build(**config.model, num_labels=len(data["label_names"]), rate_hz=config.data.rate_hz)
         with np.load(PACKAGED / "parameters.npz") as saved:
             variables = traverse_util.unflatten_dict({tuple(name.split("/")): saved[name] for name in saved})

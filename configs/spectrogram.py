@@ -27,6 +27,7 @@ def get_config(arg: str = ""):
             num_bands=40,
             low_hz=50.0,
             high_hz=4000.0,
+            silence_samples=400,
             normalise="clip",
             channels=(16, 24, 48, 96),
             dropout=0.3,

@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from audiojax import config as configs
-from audiojax import evaluate, runlog
+from audiojax import evaluate, runlog, saved_config
 from audiojax.checkpoint import BEST_BY
 from audiojax.data.disk import write_text
 from audiojax.trained import Trained
@@ -27,7 +27,7 @@ CURVES = [f"{part}/{measure}" for part in ("train", "validation", "test") for me
 
 def is_free(key: str) -> bool:
     """Whether a config's key says where things lie or what is shown, and decides no number."""
-    free = (*configs.FREE_TO_CHANGE, "init_from")
+    free = (*saved_config.FREE_TO_CHANGE, "init_from")
     return any(key == name or key.startswith(f"{name}.") for name in free)
 
 

@@ -14,6 +14,7 @@ from audiojax.types import Batch, InputError
 LENGTHS = np.asarray([3200, 3199, 1234, 81], np.int32)
 KINDS = {
     "clip": dict(name="melcnn", channels=(8, 12, 16)),
+    "filterbank": dict(name="melcnn", channels=(8, 12), frontend="filterbank", silence_samples=160),
     "waveform": dict(name="resnet1d", channels=(8, 12, 16), window_samples=33),
     "fixed": dict(name="melcnn", channels=(8, 12), normalise="fixed", window_samples=256, hop_samples=64),
 }

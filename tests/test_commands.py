@@ -10,7 +10,7 @@ import soundfile
 from conftest import tone
 
 from audiojax import config as configs
-from audiojax import predict
+from audiojax import predict, saved_config
 from audiojax.types import InputError
 
 ROOT = Path(__file__).parent.parent
@@ -168,6 +168,6 @@ def test_a_run_that_goes_on_elsewhere_lists_both_environments(tmp_path):
     from ml_collections import ConfigDict
 
     for device in ("one", "one", "two"):
-        configs.save(tmp_path, ConfigDict({"seed": 1}), {"key": ""}, {"devices": device})
+        saved_config.save(tmp_path, ConfigDict({"seed": 1}), {"key": ""}, {"devices": device})
     saved = json.loads((tmp_path / "config.json").read_text())
     assert [made["devices"] for made in saved["environments"]] == ["one", "two"]

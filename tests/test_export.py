@@ -24,6 +24,7 @@ LISTENER = dict(listens=True, readout="last", stack_frames=2, dense=8, normalise
 RECURRENT = {
     "plain": dict(),
     "deep": dict(normalise="running", stack_frames=3, dense=12, num_layers=2, readout="last_and_mean"),
+    "filterbank": dict(frontend="filterbank"),
     "learned": dict(frontend="learned", cell="min_gru", readout="running"),
     "raw": dict(frontend="raw", hop_samples=10, normalise="none", mask_padding=False, readout="last"),
     "one sample a step": dict(frontend="raw", hop_samples=1, normalise="running", readout="last"),

@@ -15,7 +15,7 @@ FLOORS = [
     {"relevance", "audible"},
     {"state", "hearing", "anatomy"},
     {"config"},
-    {"tracker"},
+    {"tracker", "saved_config"},
     {"checkpoint", "runlog", "plots", "command"},
     {"trained", "prepare", "page", "download", "assembly"},
     {"listener_report", "stream", "stablehlo", "faithfulness"},

@@ -179,7 +179,7 @@ def test_log_mel_is_the_fourier_transform_of_windows():
 @pytest.mark.parametrize(
     "fields, sentence",
     [
-        (dict(frontend="mel"), r"config\.model\.frontend is 'mel'; choose one of logmel, learned, raw"),
+        (dict(frontend="mel"), r"config\.model\.frontend is 'mel'; choose one of logmel, filterbank, learned, raw"),
         (dict(cell="lstm"), r"config\.model\.cell is 'lstm'; choose one of gru, min_gru"),
         (dict(readout="first"), r"config\.model\.readout is 'first'; choose one of last, mean, running, last_and_mean"),
         (dict(normalise="rms"), r"config\.model\.normalise is 'rms'; choose one of none, fixed, running"),

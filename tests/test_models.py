@@ -24,6 +24,7 @@ COUNTS = [
     (dict(name="gru", frontend="raw", hop_samples=1), 800, 51_338),
     (dict(name="melcnn"), 8000, 165_978),
     (dict(name="melcnn", num_labels=2), 800, 165_202),
+    (dict(name="melcnn", frontend="filterbank"), 8000, 222_738),
     (dict(name="resnet1d"), 8000, 170_378),
     (dict(name="alexnet"), 8000, 12_808_906),
 ]

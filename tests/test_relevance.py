@@ -27,9 +27,10 @@ GRUS = [
 ]
 CNNS = [
     ("melcnn", dict(channels=(4, 6, 8))),
-    ("melcnn", dict(channels=(4, 6), normalise="none")),
+    ("melcnn", dict(channels=(4, 6), normalise="none", silence_samples=80)),
     ("resnet1d", dict(channels=(4, 6, 8, 8), hop_samples=7)),
     ("alexnet", dict()),
+    ("melcnn", dict(channels=(4, 6), frontend="filterbank", silence_samples=160)),
 ]
 FIELDS = [("audionet", fields) for fields in AUDIONETS] + [("gru", dict(features=16) | fields) for fields in GRUS]
 FIELDS += CNNS
@@ -150,7 +151,7 @@ def test_relevance_through_time_is_that_of_the_steps_written_out():
     np.testing.assert_allclose(plain, relevance.gradient([layer, head], x, label), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name, fields", [FIELDS[0], FIELDS[4], CNNS[0], CNNS[2]])
+@pytest.mark.parametrize("name, fields", [FIELDS[0], FIELDS[4], CNNS[0], CNNS[2], CNNS[4]])
 def test_integrated_gradients_are_complete(name, fields):
     seam, variables, x, length, _ = network(name, fields)
     layers = seam.layers(variables, length)

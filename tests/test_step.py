@@ -22,8 +22,24 @@ OPTIMIZER = dict(
     weight_decay=0.0,
     clip_norm=0.0,
 )
-QUIET = dict(tempo=0.0, speed=0.0, max_offset_samples=0, gain_db=0.0, noise_snr_db=(0.0, 0.0), filter_db=0.0)
-LOUD = dict(tempo=0.2, speed=0.2, max_offset_samples=100, gain_db=6.0, noise_snr_db=(5.0, 20.0), filter_db=6.0)
+QUIET = dict(
+    max_margin_samples=0,
+    tempo=0.0,
+    speed=0.0,
+    max_offset_samples=0,
+    gain_db=0.0,
+    noise_snr_db=(0.0, 0.0),
+    filter_db=0.0,
+)
+LOUD = dict(
+    max_margin_samples=40,
+    tempo=0.2,
+    speed=0.2,
+    max_offset_samples=100,
+    gain_db=6.0,
+    noise_snr_db=(5.0, 20.0),
+    filter_db=6.0,
+)
 
 
 def batch_of(batch_size, num_samples=256, seed=0) -> Batch:
@@ -81,6 +97,33 @@ def test_offset_moves_a_clip_inside_its_padding():
     assert starts.min() == 0 and starts.max() == 30 and len(set(starts)) > 25
     for row, start in zip(np.asarray(moved), starts, strict=True):
         np.testing.assert_array_equal(row, np.roll(audio[0], start))
+
+
+def test_margins_are_made_anew_around_the_word():
+    audio = np.zeros((200, 2000), np.int16)
+    audio[:, :960] = 10  # 46 dB below the word, which begins and ends with a block of 80
+    audio[:, 400:720] = 2000 + np.arange(320)
+    length = np.full(200, 960, np.int32)
+    made, new_length = make_augment(**{**QUIET, "max_margin_samples": 600})(jax.random.key(0), audio, length)
+    made, new_length = np.asarray(made), np.asarray(new_length)
+    before = (made >= 2000).argmax(axis=1)
+    behind = new_length - before - 320
+    for margin in (before, behind):
+        assert margin.min() >= 0 and margin.min() < 20 and 580 < margin.max() <= 600 and len(set(margin)) > 100
+    assert abs(np.corrcoef(before, behind)[0, 1]) < 0.3
+    for row, start, end in zip(made, before, new_length, strict=True):
+        np.testing.assert_array_equal(row[start : start + 320], audio[0, 400:720])
+        own = np.pad(row[:start][-400:], (max(0, 400 - start), 0), constant_values=10)
+        assert (own == 10).all() and not row[: max(0, start - 400)].any()  # its own sound as far as there is some
+        assert not row[end:].any() and not row[start + 560 : end].any()
+
+
+def test_margins_keep_within_the_batch_and_leave_silence_silent():
+    audio, length = np.zeros((50, 400), np.int16), np.full(50, 330, np.int32)
+    audio[:25, 100:300] = 3000
+    made, new_length = make_augment(**{**QUIET, "max_margin_samples": 600})(jax.random.key(0), audio, length)
+    assert new_length.min() >= 200 and new_length.max() == 400
+    assert not made[25:].any() and np.isfinite(made).all()
 
 
 def test_speed_changes_pitch_and_length_together():

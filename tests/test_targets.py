@@ -9,8 +9,7 @@ import pytest
 from conftest import DATA
 from test_data import clips_of
 
-from audiojax import config as configs
-from audiojax import train
+from audiojax import saved_config, train
 from audiojax.data import splits, targets
 from audiojax.data.sources import read_metadata
 from audiojax.types import InputError, Speaker
@@ -107,6 +106,6 @@ def test_runs_from_before_the_target_learnt_digits(trained_run, tmp_path):
     saved = json.loads((trained_run / "config.json").read_text())
     del saved["config"]["data"]["target"]
     (tmp_path / "config.json").write_text(json.dumps(saved))
-    config, data = configs.load(tmp_path)
+    config, data = saved_config.load(tmp_path)
     assert config.data.target == "digit"
-    configs.check_resumable(tmp_path, configs.load(trained_run)[0], data)
+    saved_config.check_resumable(tmp_path, saved_config.load(trained_run)[0], data)

@@ -47,18 +47,20 @@ def samples_seam(scale: str, layers: Layers) -> Seam:
     return Seam(features, residual.hears, layers, bins=None)
 
 
-def log_mel_seam(model: nn.Module, step_samples: int, layers: Layers) -> Seam:
-    """Of a network with the fields of `frontend.LogMel`, which reads sound in whole steps of `step_samples`."""
+def log_mel_seam(model: nn.Module, step_samples: int, layers: Layers, silence_samples: int = 0) -> Seam:
+    """Of a network with the fields of `frontend.LogMel`, which reads sound in whole steps of `step_samples`, and
+    `silence_samples` before and behind it."""
     names = ("window_samples", "hop_samples", "num_bands", "low_hz", "high_hz", "rate_hz")
     front_end = frontend.LogMel(**{name: getattr(model, name) for name in names})
-    before, hop = front_end.context_samples, front_end.hop_samples
+    before, hop = front_end.context_samples + silence_samples, front_end.hop_samples
 
     def features(audio: jax.Array, length: jax.Array) -> jax.Array:
         sound = frontend.to_unit_range(audio, jnp.dtype("float32"))
-        return front_end(jnp.pad(sound, ((0, 0), (before, -audio.shape[1] % step_samples)))) - FLOOR
+        behind = silence_samples + -audio.shape[1] % step_samples
+        return front_end(jnp.pad(sound, ((0, 0), (before, behind)))) - FLOOR
 
     def heard(x: jax.Array, length: jax.Array) -> jax.Array:
-        return jnp.broadcast_to(residual.hears(x, -(-length // hop)), x.shape)
+        return jnp.broadcast_to(residual.hears(x, -(-(length + 2 * silence_samples) // hop)), x.shape)
 
     bins = Bins("bins of log-mel", front_end.matrices()[1], front_end.window_samples, hop, before)
     return Seam(features, heard, layers, bins)

@@ -13,16 +13,47 @@ from audiojax.anatomy.parts import (
     convolved,
     dense,
     log_mel_seam,
+    samples_seam,
     stages,
     standardised,
 )
-from audiojax.models import residual, spectrogram
+from audiojax.models import frontend, residual, spectrogram
 from audiojax.models.spectrogram import AlexNet, MelCNN
-from audiojax.relevance import Layer, Select, Through
+from audiojax.relevance import Layer, Linear, Select, Through
+from audiojax.types import InputError
 
 
 def melcnn_seam(model: MelCNN) -> Seam:
-    return log_mel_seam(model, model.hop_samples, lambda variables, length: melcnn_layers(model, variables, length))
+    """Before frames that are learnt the features are samples. Raises InputError for other frames than those of log-mel
+    and "filterbank"."""
+
+    def layers(variables: dict, length: jax.Array) -> list[Layer]:
+        return melcnn_layers(model, variables, length)
+
+    if model.frontend == "logmel":
+        return log_mel_seam(model, model.hop_samples, layers, model.silence_samples)
+    if model.frontend == "filterbank":
+        return samples_seam(
+            "none", lambda variables, length: filterbank_layers(model, variables) + layers(variables, length)
+        )
+    raise InputError(
+        f"config.model.frontend is {model.frontend!r}; explain needs logmel or filterbank before a MelCNN."
+    )
+
+
+def filterbank_layers(model: MelCNN, variables: dict) -> list[Layer]:
+    """`frontend.Filterbank`, from samples f32[B, T] in [-1, 1] to bins above their floor; the power of a wave has its
+    share in each band, and the logarithm passes all on."""
+    front_end = model.front_end()
+    waves, bands = front_end.bind({"params": variables["params"]["front_end"]}).weights()
+    filters = {"kernel": waves[:, None], "bias": jnp.zeros(waves.shape[1])}
+    return [
+        Select(lambda x: jnp.pad(x, ((0, 0), model.margin(x.shape[1])))[..., None]),
+        conv(filters, stride=model.hop_samples, padding="VALID"),
+        Through(jnp.square),
+        Linear(lambda kernel, x: x @ kernel, jnp.vstack([bands, bands]), jnp.zeros((1, 1, bands.shape[1]))),
+        Through(lambda x: jnp.log(x + frontend.POWER_FLOOR) - FLOOR),
+    ]
 
 
 def melcnn_layers(model: MelCNN, variables: dict, length: jax.Array) -> list[Layer]:
@@ -31,7 +62,7 @@ def melcnn_layers(model: MelCNN, variables: dict, length: jax.Array) -> list[Lay
     A bin's relevance is that of its normalised value: what it is compared with, over the training clips and over its
     own clip, is taken as given.
     """
-    num_heard = -(-length // model.hop_samples)
+    num_heard = model.num_heard(length)
 
     def normalised(x: jax.Array) -> jax.Array:
         x = x + FLOOR

@@ -69,14 +69,35 @@ class LogMel(FrontEnd):
     """The logarithm of the power in each mel band of a Hann window."""
 
     def __call__(self, audio: jax.Array) -> jax.Array:
-        fourier, bands = self.matrices()
-        parts = jnp.square(windows(audio, self.window_samples, self.hop_samples) @ fourier)
-        return jnp.log((parts[..., : len(bands)] + parts[..., len(bands) :]) @ bands + POWER_FLOOR)
+        waves, bands = self.weights()
+        power = jnp.square(windows(audio, self.window_samples, self.hop_samples) @ waves)
+        return jnp.log((power[..., : len(bands)] + power[..., len(bands) :]) @ bands + POWER_FLOOR)
+
+    def weights(self) -> tuple[jax.Array | np.ndarray, jax.Array | np.ndarray]:
+        """f32[window_samples, 2 * bins], with what each frame is multiplied, and f32[bins, num_bands], what each band
+        takes of the power of two of its products."""
+        return self.matrices()
 
     def matrices(self) -> tuple[np.ndarray, np.ndarray]:
         """f32[window_samples, 2 * bins], the windowed Fourier transform, and f32[bins, num_bands], the mel bands."""
         bands = _mel(self.window_samples, self.num_bands, self.low_hz, self.high_hz, self.rate_hz)
         return _fourier(self.window_samples), bands
+
+
+class Filterbank(LogMel):
+    """Log-mel whose waves and bands are learnt from the samples; they begin as the windowed sines and triangles.
+
+    After Zeghidour et al. 2018 (arXiv 1711.01161), who learn the waves. The parameters are about 1 in size; where a
+    triangle is 0 its band stays 0.
+    """
+
+    @nn.compact
+    def weights(self) -> tuple[jax.Array, jax.Array]:
+        fourier, triangles = self.matrices()
+        loudest = abs(fourier).max()
+        waves = self.param("waves", lambda key: jnp.asarray(fourier / loudest))
+        roots = self.param("roots", lambda key: jnp.sqrt(jnp.asarray(triangles)))
+        return waves * loudest, jnp.square(roots)
 
 
 class Learned(FrontEnd):
@@ -110,10 +131,15 @@ class Raw(FrontEnd):
         return audio.reshape(audio.shape[0], -1, self.hop_samples)
 
 
-FRONT_ENDS: dict[str, type[FrontEnd]] = {"logmel": LogMel, "learned": Learned, "raw": Raw}
+FRONT_ENDS: dict[str, type[FrontEnd]] = {
+    "logmel": LogMel,
+    "filterbank": Filterbank,
+    "learned": Learned,
+    "raw": Raw,
+}
 
 
-def make(name: str, **fields) -> FrontEnd:
+def make(name: str, /, **fields) -> FrontEnd:
     """The front end `name`. Raises InputError for one that does not exist, and for a window shorter than a hop."""
     if name not in FRONT_ENDS:
         raise InputError(f"config.model.frontend is {name!r}; choose one of {', '.join(FRONT_ENDS)}.")

@@ -10,6 +10,7 @@ import numpy as np
 from flax import linen as nn
 
 from audiojax.models import frontend, residual
+from audiojax.models.frontend import FrontEnd
 from audiojax.types import InputError
 
 NORMALISATIONS = ("none", "fixed", "clip")
@@ -24,7 +25,10 @@ class MelCNN(nn.Module):
     Attributes:
         num_labels: the number of logits.
         rate_hz: of the sound.
-        window_samples, hop_samples, num_bands, low_hz, high_hz: of the log-mel frames, see `frontend`.
+        frontend: "logmel", or one that is learnt from the samples, "filterbank" or "learned", see `frontend`.
+        window_samples, hop_samples, num_bands, low_hz, high_hz: of its frames.
+        silence_samples: of silence that is heard before and behind each clip, whole hops: a word that fills its clip
+            sounds like one that does not.
         normalise: "fixed" brings each band to the mean 0 and deviation 1 of the training frames; "clip" then subtracts
             the band's mean over the clip, and with it microphone and room; "none".
         channels: of the first convolution and of each stage.
@@ -35,11 +39,13 @@ class MelCNN(nn.Module):
 
     num_labels: int = 10
     rate_hz: int = 8000
+    frontend: str = "logmel"
     window_samples: int = 200
     hop_samples: int = 80
     num_bands: int = 40
     low_hz: float = 50.0
     high_hz: float = 4000.0
+    silence_samples: int = 0
     normalise: str = "clip"
     channels: tuple[int, ...] = (16, 24, 48, 96)
     dropout: float = 0.3
@@ -59,16 +65,32 @@ class MelCNN(nn.Module):
             raise InputError(
                 f"config.model.normalise is {self.normalise!r}; choose one of {', '.join(NORMALISATIONS)}."
             )
-        fields = ("window_samples", "hop_samples", "num_bands", "low_hz", "high_hz", "rate_hz")
-        front_end = frontend.make("logmel", **{name: getattr(self, name) for name in fields})
+        if self.silence_samples < 0 or self.silence_samples % self.hop_samples:
+            raise InputError(
+                f"config.model.silence_samples is {self.silence_samples}; choose 0 or whole hops of {self.hop_samples}."
+            )
+        front_end = self.front_end(name="front_end")
         sound = frontend.to_unit_range(audio, jnp.dtype("float32"))
-        behind = -audio.shape[1] % self.hop_samples
-        x = front_end(jnp.pad(sound, ((0, 0), (front_end.context_samples, behind))))
-        num_heard = -(-length // self.hop_samples)
+        x = front_end(jnp.pad(sound, ((0, 0), self.margin(audio.shape[1]))))
+        num_heard = self.num_heard(length)
         if self.normalise != "none":
             norm = nn.BatchNorm(not train, momentum=0.9, use_scale=False, use_bias=False, name="norm")
             x = norm(x, mask=residual.hears(x, num_heard))
         return self.levelled(x, num_heard)[..., None], num_heard
+
+    def num_heard(self, length: jax.Array) -> jax.Array:
+        """i32[B]: how many frames clips of `length` i32[B] have."""
+        return -(-(length + 2 * self.silence_samples) // self.hop_samples)
+
+    def margin(self, num_samples: int) -> tuple[int, int]:
+        """The zeros before and behind `num_samples`, for whole hops."""
+        before = self.window_samples - self.hop_samples + self.silence_samples
+        return before, self.silence_samples + -num_samples % self.hop_samples
+
+    @nn.nowrap
+    def front_end(self, **more) -> FrontEnd:
+        fields = ("window_samples", "hop_samples", "num_bands", "low_hz", "high_hz", "rate_hz")
+        return frontend.make(self.frontend, **{name: getattr(self, name) for name in fields}, **more)
 
     def levelled(self, x: jax.Array, num_heard: jax.Array) -> jax.Array:
         """Frames f32[B, N, bands], less their mean over the clip if `normalise` says so; zero behind its end."""
