@@ -101,8 +101,10 @@ def draw(run: Trained, of: Explanation, title: str, path: Path) -> Path:
     if bins is None:
         return plots.relevance_of_samples(of.sound, of.relevance, rate_hz, title, path)
     middle_hz = bins.bands.argmax(axis=0) * rate_hz / (2 * (len(bins.bands) - 1))
-    hop_seconds = bins.hop_samples / rate_hz
-    return plots.relevance_of_bins(of.sound, of.features, of.relevance, middle_hz, rate_hz, hop_seconds, title, path)
+    # A frame is drawn as one hop in the middle of its window.
+    start = (bins.window_samples - bins.hop_samples) / 2 - bins.before_samples
+    seconds = (start + np.asarray([0, len(of.features)]) * bins.hop_samples) / rate_hz
+    return plots.relevance_of_bins(of.sound, of.features, of.relevance, middle_hz, rate_hz, seconds, title, path)
 
 
 def _explain_files(run: Trained, files: Sequence[str], method: str, label: str | None, out: Path) -> int:

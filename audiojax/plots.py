@@ -243,18 +243,18 @@ def relevance_of_bins(
     relevance: np.ndarray,
     middle_hz: np.ndarray,
     rate_hz: int,
-    hop_seconds: float,
+    seconds: np.ndarray,
     title: str,
     path: Path,
 ) -> Path:
     """The waveform of `sound` i16[t], and below it the loudness `features` f32[frames, bands] in grey under the
-    `relevance` of each bin; `middle_hz` are the bands' middles."""
+    `relevance` of each bin; `middle_hz` are the bands' middles, and frames lie between the two `seconds`."""
     figure, (above, below) = _figure(2, 1, figsize=(10, 5.6), sharex=True, height_ratios=(1, 3))
     above.plot(np.arange(len(sound)) / rate_hz, sound / 32768.0, linewidth=0.5, color="0.4")
     above.set(ylabel="amplitude", title=title)
-    num_frames, num_bands = features.shape
+    num_bands = features.shape[1]
     reach = _reach(relevance)
-    place = {"origin": "lower", "aspect": "auto", "extent": (0, num_frames * hop_seconds, -0.5, num_bands - 0.5)}
+    place = {"origin": "lower", "aspect": "auto", "extent": (*seconds, -0.5, num_bands - 0.5)}
     below.imshow(features.T, cmap="Greys", vmax=1.3 * max(float(features.max()), 1e-6), **place)
     alpha = np.clip(np.abs(relevance.T) / reach, 0, 1)
     image = below.imshow(relevance.T, cmap="RdBu_r", vmin=-reach, vmax=reach, alpha=alpha, **place)

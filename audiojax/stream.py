@@ -5,6 +5,7 @@ remembered does not grow.
 """
 
 import functools
+import itertools
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -19,41 +20,7 @@ from audiojax.trained import Trained
 from audiojax.types import InputError
 
 WIDTHS = (1, 16, 64, 128, 256)  # how many streams one program hears; and all
-
-
-class Stream:
-    """What a network says while it listens. The same sound gives the same logits, however it is cut into chunks."""
-
-    def __init__(self, model: nn.Module, variables: dict):
-        """`model` has `initial_carry` and `step`, as `models.gru.GRU` has."""
-        self._model, self._variables = model, variables
-        self._num_labels, self._step_samples = model.num_labels, model.step_samples
-        self.reset()
-
-    def reset(self) -> None:
-        """Forgets all that was heard."""
-        self._carry = self._model.apply(self._variables, 1, method="initial_carry")
-        self._rest = np.empty(0, np.int16)
-
-    def feed(self, audio: np.ndarray) -> np.ndarray:
-        """The logits f32[n, labels] after each of the n steps that `audio` i16[t] makes whole; the rest waits."""
-        audio = np.concatenate([self._rest, audio])
-        whole = len(audio) // self._step_samples * self._step_samples
-        self._rest = audio[whole:]
-        logits = []
-        for heard in audio[:whole].reshape(-1, self._step_samples):
-            self._carry, said = _step(self._model, self._variables, self._carry, heard[None])
-            logits.append(np.asarray(said))
-        return np.concatenate(logits) if logits else np.empty((0, self._num_labels), np.float32)
-
-    def flush(self) -> np.ndarray:
-        """The logits after the rest, made a step by zeros, as at the end of a clip; none where there is no rest."""
-        return self.feed(np.zeros(-len(self._rest) % self._step_samples, np.int16))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _step(model: nn.Module, variables: dict, carry: Any, audio: jax.Array) -> Any:
-    return model.apply(variables, carry, audio, method="step")
+STEPS = 5  # how many steps at once, of many streams that have so many; one stream's are always heard one by one
 
 
 class _Listening(NamedTuple):
@@ -116,8 +83,9 @@ class Recognizers:
         self._later: list[tuple[int, Event]] = []
         self._renew(np.ones(num_streams, bool))
         self._widths = [*(width for width in WIDTHS if width < num_streams), num_streams]
-        for width in self._widths:  # compile now
-            self._hear(np.full(width, num_streams), np.zeros((width, self.step_samples), np.int16))
+        self._steps = (STEPS, 1) if num_streams > 1 else (1,)
+        for width, steps in itertools.product(self._widths, self._steps):  # compile now
+            self._hear(np.full(width, num_streams), np.zeros((width, steps * self.step_samples), np.int16))
 
     @classmethod
     def from_workdir(cls, workdir: Path | str | None = None, num_streams: int = 1) -> "Recognizers":
@@ -173,18 +141,28 @@ class Recognizers:
     def advance(self) -> list[tuple[int, Event]]:
         """Hears all whole steps of sound that wait, and returns the events with their slots, in order of time."""
         events, self._later = self._later, []
-        ready = [slot for slot, stream in enumerate(self._slots) if stream and stream.num_waiting >= self.step_samples]
-        while ready:
-            width = next(width for width in self._widths if width >= len(ready))
-            audio = np.zeros((width, self.step_samples), np.int16)
-            for place, slot in enumerate(ready):
-                audio[place] = self._stream(slot).take(self.step_samples)
-                self._stream(slot).steps += 1
-            decision = self._hear(np.asarray(ready + [self.num_streams] * (width - len(ready))), audio)
-            for place in np.flatnonzero(decision.label[: len(ready)] >= 0).tolist():
-                slot = ready[place]
-                events.append((slot, decision.event(place, self.seconds(slot), self.label_names)))
-            ready = [slot for slot in ready if self._stream(slot).num_waiting >= self.step_samples]
+        for steps in self._steps:
+            while slots := self._ready(steps):
+                events += self._take(slots, steps)
+        return events
+
+    def _ready(self, steps: int) -> list[int]:
+        """The slots of which so many steps wait."""
+        least = steps * self.step_samples
+        return [slot for slot, stream in enumerate(self._slots) if stream and stream.num_waiting >= least]
+
+    def _take(self, slots: list[int], steps: int) -> list[tuple[int, Event]]:
+        """Hears so many steps of each of `slots`."""
+        width = next(width for width in self._widths if width >= len(slots))
+        audio = np.zeros((width, steps * self.step_samples), np.int16)
+        for place, slot in enumerate(slots):
+            audio[place] = self._stream(slot).take(steps * self.step_samples)
+            self._stream(slot).steps += steps
+        decision = self._hear(np.asarray(slots + [self.num_streams] * (width - len(slots))), audio)
+        events = []
+        for step, place in np.argwhere(decision.label[:, : len(slots)] >= 0).tolist():
+            now = self.seconds(slots[place]) - (steps - 1 - step) * self.step_samples / self.rate_hz
+            events.append((slots[place], decision.event((step, place), now, self.label_names)))
         return events
 
     def flush(self, slot: int) -> list[Event]:
@@ -218,11 +196,11 @@ class Recognizers:
         self.probabilities[which] = np.eye(1, len(self.label_names) + 1, len(self.label_names))
 
     def _hear(self, slots: np.ndarray, audio: np.ndarray) -> Decision:
-        """One step of the streams in `slots`, of which those that do not exist fill a program's width."""
+        """Whole steps of the streams in `slots`, of which those that do not exist fill a program's width: [N, W]."""
         self._listening, report = _advance(self._model, self._variables, self._decoder, self._listening, slots, audio)
         report, there = np.asarray(report), slots < self.num_streams
-        self.probabilities[slots[there]] = report[there, 4:]
-        return Decision(*report[:, :4].T)
+        self.probabilities[slots[there]] = report[-1, there, 4:]
+        return Decision(*np.moveaxis(report[..., :4], -1, 0))
 
 
 class Recognizer:
@@ -286,13 +264,14 @@ def _choose(which: jax.Array, one: Any, other: Any) -> Any:
 def _advance(
     model: nn.Module, variables: dict, decoder: Decoder, listening: _Listening, slots: jax.Array, audio: jax.Array
 ) -> tuple[_Listening, jax.Array]:
-    """One step of the streams in `slots` i32[W]; all others stay as they are.
+    """N steps of the streams in `slots` i32[W], `audio` [W, N * step_samples]; all others stay as they are.
 
-    Returns what is remembered, and f32[W, 4 + labels + 1], the decision and the probabilities, fetched at once.
+    Returns what is remembered, and f32[N, W, 4 + labels + 1], the decisions and the probabilities, fetched at once.
     """
     carry, evidence = jax.tree.map(lambda x: x.at[slots].get(mode="clip"), listening)
-    carry, said = cast(Any, model.apply(variables, carry, audio, method="step"))
-    evidence, decision = Decoder(*decoder).decide(evidence, said)
+    carry, said = cast(Any, model.apply(variables, carry, audio, method="listen"))
+    evidence, decisions = Decoder(*decoder).decide_all(evidence, said)
     heard = jax.tree.map(lambda x, y: x.at[slots].set(y, mode="drop"), listening, _Listening(carry, evidence))
-    columns = jnp.stack([x.astype(jnp.float32) for x in decision], axis=1)
-    return heard, jnp.concatenate([columns, jax.nn.softmax(said[:, :-2])], axis=1)
+    columns = jnp.stack([x.astype(jnp.float32) for x in decisions], axis=-1)
+    probabilities = jax.nn.softmax(said[..., :-2]).swapaxes(0, 1)
+    return heard, jnp.concatenate([columns, probabilities], axis=-1)

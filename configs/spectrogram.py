@@ -9,19 +9,20 @@ Test accuracy of the checkpoint that validation chose, on 2 CPU cores beside oth
 
 from audiojax.config import ANY_LENGTH_AUGMENT, base, parse_arg, shrink, train_any_length
 
-NUM_EPOCHS = {"synthetic": 12, "fsdd": 25, "audiomnist": 6, "folder": 25, "espeak": 12}
+NUM_EPOCHS = {"synthetic": 12, "fsdd": 25, "audiomnist": 4, "folder": 25, "espeak": 12}
 
 
 def get_config(arg: str = ""):
-    choice = parse_arg(arg, recipes=("alexnet",))
+    choice = parse_arg(arg, recipes=("alexnet", "filterbank"))
     config = base(choice)
     if choice.recipe == "alexnet":  # as Becker et al. released it: 10,000 steps of AudioMNIST's folds
         config.model = dict(name="alexnet", dropout=0.5)
         config.train.update(batch_size=100, length_samples=8000, placement="random", num_epochs=56)
         config.optimizer.update(schedule="halving", learning_rate=1e-3, warmup_steps=0, clip_norm=5.0)
-    if choice.recipe == "default":
+    if choice.recipe in ("default", "filterbank"):
         config.model = dict(
             name="melcnn",
+            frontend="filterbank" if choice.recipe == "filterbank" else "logmel",
             window_samples=200,
             hop_samples=80,
             num_bands=40,
@@ -33,5 +34,5 @@ def get_config(arg: str = ""):
             dropout=0.3,
         )
         train_any_length(config, choice.source, NUM_EPOCHS[choice.source])
-        config.augment.update(ANY_LENGTH_AUGMENT)
+        config.augment.update(ANY_LENGTH_AUGMENT, max_margin_samples=1600)
     return shrink(config) if choice.runlocal else config

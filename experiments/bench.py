@@ -31,8 +31,8 @@ from audiojax import command, environment, models, prepare
 from audiojax import config as configs
 from audiojax.assembly import Assembled, assemble
 from audiojax.data import batches, splits
+from audiojax.logit_stream import Stream
 from audiojax.predict import classify
-from audiojax.stream import Stream
 from audiojax.trained import Trained
 from audiojax.types import Batch, Clips
 from experiments import peers

@@ -83,9 +83,16 @@ def read_config(flags: Sequence[str]) -> ConfigDict:
 
 def config_of(recipe: Recipe, run: Run) -> ConfigDict:
     """The config that the run is trained by; `init_from` is set where it starts from another."""
-    start = f"--config.init_from={recipe.folder(started_from(run))}" if run.start else "--config.init_from="
+    start = f"--config.init_from={of_start(recipe).folder(started_from(run))}" if run.start else "--config.init_from="
     flags = [*recipe.flags(run.arg, run.seed, run.overrides), f"--config.data.root={recipe.root}", start]
     return read_config([*flags, *recipe.overrides])
+
+
+def of_start(recipe: Recipe) -> Recipe:
+    """The recipe of what a run starts from: of the overrides those of the model, and with them the name."""
+    of_model = any(_key(flag).startswith("model.") for flag in recipe.overrides)
+    kept = [flag for flag in recipe.overrides if _key(flag).startswith("model.") or records.is_free(_key(flag))]
+    return recipe._replace(root=recipe.other_root, overrides=kept, name=recipe.name if of_model else "")
 
 
 def started_from(run: Run) -> Run:
@@ -95,8 +102,7 @@ def started_from(run: Run) -> Run:
 def trained(recipe: Recipe, run: Run) -> Path:
     """The folder of the run, trained to its end now or before. Raises Stopped where it was asked to stop."""
     if run.start:
-        kept = [flag for flag in recipe.overrides if _key(flag).startswith("model.") or records.is_free(_key(flag))]
-        trained(recipe._replace(root=recipe.other_root, overrides=kept), started_from(run))
+        trained(of_start(recipe), started_from(run))
     if time.monotonic() >= recipe.deadline:
         raise Stopped("stopped between two runs; the same command goes on from there.", signal.SIGTERM)
     folder = recipe.folder(run)

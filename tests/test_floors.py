@@ -18,7 +18,7 @@ FLOORS = [
     {"tracker", "saved_config"},
     {"checkpoint", "runlog", "plots", "command"},
     {"trained", "prepare", "page", "download", "assembly"},
-    {"listener_report", "stream", "stablehlo", "faithfulness"},
+    {"listener_report", "stream", "logit_stream", "stablehlo", "faithfulness"},
     {"onnx_graph"},
     {"evaluate", "predict", "listen", "export", "explain"},
     {"finish"},

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from audiojax import models
+from audiojax.logit_stream import Stream
 from audiojax.models import frontend
 from audiojax.models.cells import memory_bias
-from audiojax.stream import Stream
 from audiojax.types import InputError
 
 LENGTHS = np.asarray([3200, 3199, 1234, 81], np.int32)

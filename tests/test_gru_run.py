@@ -12,7 +12,7 @@ from test_crashes import same_run, stop_at
 from audiojax import assembly, command, state, train
 from audiojax.data.sources import read_sound
 from audiojax.interrupt import Stopped
-from audiojax.stream import Stream
+from audiojax.logit_stream import Stream
 from audiojax.trained import Trained
 from audiojax.types import InputError
 

@@ -101,6 +101,16 @@ def found(recipe):
     return protocol.run_all("tones", {}, RUNS, recipe)
 
 
+def test_recipes_share_what_they_start_from_but_for_its_network(recipe):
+    run = PROTOCOLS["fsdd-speaker-transfer"].runs[2]
+    before = protocol.of_start(recipe).folder(protocol.started_from(run))
+    for override, shared in (("optimizer.learning_rate=0.5", True), ("model.dropout=0.5", False)):
+        other = recipe._replace(name="other", overrides=[*recipe.overrides, f"--config.{override}"])
+        start = protocol.of_start(other)
+        assert (start.folder(protocol.started_from(run)) == before) == shared
+        assert protocol.config_of(other, run).init_from == str(start.folder(protocol.started_from(run)))
+
+
 def test_a_finished_run_is_not_repeated(recipe, found, monkeypatch):
     again = []
     monkeypatch.setattr(train, "run", lambda *args, **_: again.append(args) or pytest.fail("it was trained again"))
