@@ -117,6 +117,8 @@ def base(choice: Choice) -> ConfigDict:
         rate_hz=8000,
         target="digit",  # what is learnt: the source's own labels; or "sex", of who speaks
         on_bad_file="stop",  # or "skip": go on without it, and say so
+        also="",  # another source, of which every clip is learnt as well; nothing is scored on it
+        also_root="",
     )
     config.synthetic = dict(num_voices=20, num_takes=15, seed=1)
     config.split = dict(

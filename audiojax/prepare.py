@@ -25,15 +25,20 @@ MADE = {
 
 def load_clips(config: ConfigDict) -> Clips:
     """The clips of `config.data` with the labels of its target, from the cache or made now, with a progress bar."""
-    source = config.data.source
+    return _load(config, "source", "root")
+
+
+def _load(config: ConfigDict, of: str, at: str) -> Clips:
+    """The clips of the source config.data.`of`, whose root is config.data.`at`."""
+    source, root = config.data[of], config.data[at]
     if source in MADE:
         recordings = _made(config, source)
     elif source in sources.SOURCES:
-        if not config.data.root:
-            raise InputError(f"config.data.root is empty; set --config.data.root=DIR to the folder of {source}.")
-        recordings = sources.SOURCES[source](config.data.root, config.data.on_bad_file)
+        if not root:
+            raise InputError(f"config.data.{at} is empty; set --config.data.{at}=DIR to the folder of {source}.")
+        recordings = sources.SOURCES[source](root, config.data.on_bad_file)
     else:
-        raise InputError(f"config.data.source is {source!r}; choose one of {', '.join([*MADE, *sources.SOURCES])}.")
+        raise InputError(f"config.data.{of} is {source!r}; choose one of {', '.join([*MADE, *sources.SOURCES])}.")
     clips = _cached(config, recordings)
     chosen = targets.choose(clips, config.data.target)
     if left_out := len(clips) - len(chosen):
@@ -42,6 +47,27 @@ def load_clips(config: ConfigDict) -> Clips:
             file=sys.stderr,
         )
     return chosen
+
+
+def load_also(config: ConfigDict, clips: Clips) -> Clips | None:
+    """The clips of `config.data.also`, which are learnt beside `clips`; None where there are none.
+
+    Raises InputError where their labels are others, or the source is the same.
+    """
+    if not config.data.also:
+        return None
+    if config.data.also == config.data.source:
+        raise InputError(
+            f"config.data.also is {config.data.also!r}, as config.data.source is, and all of it would be learnt; "
+            "choose another source."
+        )
+    also = _load(config, "also", "also_root")
+    if also.label_names != clips.label_names:
+        raise InputError(
+            f"config.data.also is {config.data.also!r}, whose labels are not those of {clips.source}; choose a source "
+            "of the same words."
+        )
+    return also
 
 
 def load_pools(config: ConfigDict, clips: Clips, indices: np.ndarray) -> tuple[list[Pool], list[Pool]]:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from audiojax.config import flatten
+from audiojax.config import base, flatten, parse_arg
 from audiojax.data.disk import write_text
 from audiojax.types import InputError
 
 # What may change between two starts of one run; train.num_epochs too, but only upwards.
-FREE_TO_CHANGE = ("data.root", "data.cache", "wandb", "mesh", "decoder", "train.log_every_steps")
+FREE_TO_CHANGE = ("data.root", "data.also_root", "data.cache", "wandb", "mesh", "decoder", "train.log_every_steps")
 
 
 def save(workdir: Path, config: ConfigDict, data: dict, environment: dict) -> None:
@@ -31,7 +31,9 @@ def load(workdir: Path) -> tuple[ConfigDict, dict]:
     path = workdir / "config.json"
     try:
         saved = json.loads(path.read_text())
-        saved["config"]["data"].setdefault("target", "digit")  # runs from before this key learnt that
+        for name, section in base(parse_arg("")).to_dict().items():
+            if isinstance(section, dict):  # a run from before a key was there did what its default does
+                saved["config"][name] = section | saved["config"].get(name, {})
         config, data = ConfigDict(saved["config"], convert_dict=True), saved["data"]
     except FileNotFoundError:
         raise InputError(f"{workdir} holds no config.json; give the workdir that training printed.") from None
@@ -49,7 +51,7 @@ def check_resumable(workdir: Path, config: ConfigDict, data: dict) -> None:
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name) and not _may_change(name, old.get(name), new.get(name))
     ]
-    if saved_data["key"] != data["key"]:
+    if any(saved_data.get(key) != data.get(key) for key in ("key", "also_key")):
         differing.append("the clips themselves")
     if differing:
         raise InputError(

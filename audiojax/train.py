@@ -54,10 +54,11 @@ def run(
         with together():
             clips = prepare.load_clips(config)
             split = splits.make(clips, **config.split, seed=config.seed)
+            also = prepare.load_also(config, clips)
             data = {"source": clips.source, "key": clips.key, "label_names": list(clips.label_names)}
-
+            data |= {"also_key": also.key} if also else {}
             shape = configs.batch_shape(config) | {"rows": local_rows(config.train.batch_size)}
-            epochs, clips_per_step = _epochs(config, clips, split, shape)
+            epochs, clips_per_step = _epochs(config, *_learnt(clips, split.train, also), shape)
             num_steps = epochs.num_steps * config.train.num_epochs
             model, state, augment_step, train_step, schedule = assemble(
                 config, num_labels=len(clips.label_names), rate_hz=clips.rate_hz, num_steps=num_steps
@@ -81,7 +82,7 @@ def run(
             say(f"{workdir} is finished. {sentence(summary)}\nRaise --config.train.num_epochs to train on.")
             return summary
 
-        say(_opening(clips, split, config, state.params, mesh.size))
+        say(_opening(clips, split, config, state.params, mesh.size, also))
         if done:
             say(f"Resuming at step {done} of {num_steps}.")
         # An epoch that was stopped in its middle, or before it was scored, has sums.
@@ -135,13 +136,20 @@ def run(
                 raise Stopped(where, stopped.signal_number) from None
 
 
-def _epochs(config: ConfigDict, clips: Clips, split: splits.Split, shape: dict) -> tuple[Any, float]:
-    """What a run learns from, batch by batch, and how many clips a batch has on average."""
+def _learnt(clips: Clips, indices: np.ndarray, also: Clips | None) -> tuple[Clips, np.ndarray]:
+    """Clips, and the indices of those that are learnt: the `clips` at `indices`, and all of `also`."""
+    if also is None:
+        return clips, indices
+    return clips.joined(also), np.concatenate([indices, len(clips) + np.arange(len(also))])
+
+
+def _epochs(config: ConfigDict, clips: Clips, indices: np.ndarray, shape: dict) -> tuple[Any, float]:
+    """What a run learns from, the `clips` at `indices`, batch by batch, and how many clips a batch has on average."""
     if not config.streams.steps_per_epoch:
         stretch = 1 + config.augment.speed
-        epochs = batches.Epochs(clips, split.train, **shape, stretch=stretch, seed=config.seed)
-        return epochs, len(split.train) / epochs.num_steps
-    pools, others = prepare.load_pools(config, clips, split.train)
+        epochs = batches.Epochs(clips, indices, **shape, stretch=stretch, seed=config.seed)
+        return epochs, len(indices) / epochs.num_steps
+    pools, others = prepare.load_pools(config, clips, indices)
     endless = rehearsal.Endless(
         pools,
         others,
@@ -200,11 +208,15 @@ def _check_finite(row: dict[str, float], done: int) -> None:
         raise diverged(f"{' and '.join(wrong)} at step {done}")
 
 
-def _opening(clips: Clips, split: splits.Split, config: ConfigDict, params: dict, num_devices: int) -> str:
+def _opening(
+    clips: Clips, split: splits.Split, config: ConfigDict, params: dict, num_devices: int, also: Clips | None
+) -> str:
     parts = []
     for name, indices in split._asdict().items():
         num_speakers = len(np.unique(clips.speaker[indices]))
         parts.append(f"{name} {len(indices):,} clips of {num_speakers} speaker{'s' * (num_speakers > 1)}")
+    if also:
+        parts[0] += f" and {len(also):,} of {also.source}"
     num_parameters = sum(x.size for x in jax.tree.leaves(params))
     device = jax.devices()[0]
     return (

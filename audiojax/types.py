@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NotRequired, TypedDict
@@ -55,6 +56,20 @@ class Clips:
         samples = np.concatenate([np.empty(0, np.int16), *sounds])
         zeros, nobody = np.zeros(number, np.int32), np.full(number, "")
         return cls("files", rate_hz, samples, offsets, zeros, nobody, zeros, ("",) * number, (), {}, "")
+
+    def joined(self, other: Clips) -> Clips:
+        """These clips and those of `other` behind them, in memory; both have the same labels and rate."""
+        return dataclasses.replace(
+            self,
+            samples=np.concatenate([self.samples, other.samples]),
+            offsets=np.concatenate([self.offsets, self.offsets[-1] + other.offsets[1:]]),
+            label=np.concatenate([self.label, other.label]),
+            speaker=np.concatenate([self.speaker, other.speaker]),
+            take=np.concatenate([self.take, other.take]),
+            path=self.path + other.path,
+            speakers=self.speakers | other.speakers,
+            key=f"{self.key} {other.key}",
+        )
 
     def __len__(self) -> int:
         return len(self.label)

@@ -59,6 +59,7 @@ class Recipe(NamedTuple):
         """The command that makes the run, with what this machine calls things left out."""
         start = ["--config.init_from=RUN"] if run.start else []
         flags = [*self.flags(run.arg, run.seed, run.overrides), "--config.data.root=DIR", *start, *self.deciding]
+        flags += ["--config.data.also_root=DIR"] if "data.also" in run.overrides else []
         return " ".join(["python -m audiojax.main", *flags])
 
     @property
@@ -85,6 +86,7 @@ def config_of(recipe: Recipe, run: Run) -> ConfigDict:
     """The config that the run is trained by; `init_from` is set where it starts from another."""
     start = f"--config.init_from={of_start(recipe).folder(started_from(run))}" if run.start else "--config.init_from="
     flags = [*recipe.flags(run.arg, run.seed, run.overrides), f"--config.data.root={recipe.root}", start]
+    flags += [f"--config.data.also_root={recipe.other_root}"] if "data.also" in run.overrides else []
     return read_config([*flags, *recipe.overrides])
 
 

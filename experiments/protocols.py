@@ -46,6 +46,20 @@ PROTOCOLS = {
         "FSDD: each of six speakers left out once, after AudioMNIST, reconstructed, was learnt",
         _folds(6, "fsdd,split=speaker,fold={}", start="audiomnist,fold=0"),
     ),
+    "fsdd-speaker-both": Protocol(
+        "FSDD: each of six speakers left out once, AudioMNIST, reconstructed, is learnt again beside the others",
+        _folds(
+            6,
+            "fsdd,split=speaker,fold={}",
+            start="audiomnist,fold=0",
+            overrides={
+                "data.also": "audiomnist",
+                "train.num_epochs": 1,
+                "train.bucket_samples": (4000, 5280, 6000, 6800),
+                "optimizer.learning_rate": 0.02,
+            },
+        ),
+    ),
     "audiomnist-to-fsdd": Protocol(
         "AudioMNIST, reconstructed, to FSDD unheard: the four speakers whom nobody looked at",
         _folds(5, BECKER, heard="fsdd"),

@@ -102,9 +102,9 @@ def test_a_run_learns_the_sex_and_its_commands_say_so(tiny_config, tones, tmp_pa
     assert code == 0 and json.loads(out)["label"] in ("female", "male")
 
 
-def test_runs_from_before_the_target_learnt_digits(trained_run, tmp_path):
+def test_runs_from_before_a_key_did_what_its_default_does(trained_run, tmp_path):
     saved = json.loads((trained_run / "config.json").read_text())
-    del saved["config"]["data"]["target"]
+    del saved["config"]["data"]["target"], saved["config"]["augment"]["max_margin_samples"]
     (tmp_path / "config.json").write_text(json.dumps(saved))
     config, data = saved_config.load(tmp_path)
     assert config.data.target == "digit"

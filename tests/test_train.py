@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from audiojax import runlog, train
+from audiojax import prepare, runlog, train
 from audiojax.checkpoint import BEST_BY, Checkpoints, restore_variables
 from audiojax.metrics import Metrics
 from audiojax.trained import Trained
@@ -50,6 +50,31 @@ def test_a_run_learns_and_leaves_what_it_promises(trained_run):
     assert epochs[-1]["train/loss"] < epochs[0]["train/loss"] and epochs[-1]["learning_rate"] < 1e-3
     assert all(row[key] > 0 for row in epochs for key in ("gradient_norm", "seconds", "clips_per_second"))
     assert [row["step"] for row in rows if "step/loss" in row] == list(range(2, 36, 2))
+
+
+def test_another_source_is_learnt_as_well_and_not_scored(tiny_config, run_cli, tiny_args, tmp_path, capsys):
+    also = {"data.also": "synthetic", "synthetic.num_voices": 5, "synthetic.num_takes": 1}
+    config = tiny_config(**also, **{"train.num_epochs": 1})
+    clips = prepare.load_clips(config)
+    other = prepare.load_also(config, clips)
+    learnt, indices = train._learnt(clips, np.asarray([3, 7]), other)
+    assert indices.tolist() == [3, 7, *range(len(clips), len(clips) + len(other))]
+    for whole, part in ((7, clips[7]), (len(clips), other[0]), (len(clips) + len(other) - 1, other[-1 + len(other)])):
+        np.testing.assert_array_equal(learnt[whole], part)
+    assert learnt.label[len(clips) :].tolist() == other.label.tolist() and learnt.label_names == clips.label_names
+    train.run(config, tmp_path / "run")
+    train.run(tiny_config(**{"train.num_epochs": 1}), tmp_path / "alone")
+    run, alone = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Data: "))
+    assert "train 140 clips of 5 speakers and 50 of synthetic, validation" in run
+    assert run.partition("validation")[2] == alone.partition("validation")[2]
+    assert [runlog.read_rows(tmp_path / name)[-1]["step"] for name in ("run", "alone")] == [9, 7]
+    for value, sentence in (
+        ("audiomnist", "config.data.also is 'audiomnist', as config.data.source is"),
+        ("fsdd", "config.data.also_root is empty; set --config.data.also_root=DIR to the folder of fsdd."),
+        ("nope", "config.data.also is 'nope'; choose one of"),
+    ):
+        code, _, err = run_cli("main", *tiny_args, f"--config.data.also={value}", "--workdir", tmp_path / "no")
+        assert code == 1 and sentence in err and not (tmp_path / "no").exists()
 
 
 def test_the_sums_of_an_epoch_are_those_of_its_steps(tiny_config, tmp_path):
