@@ -38,7 +38,7 @@ def make_augment(
     low_snr_db, high_snr_db = noise_snr_db
     parts: list[Augment] = []
     if max_margin_samples:
-        parts.append(functools.partial(_margins, max_margin_samples=max_margin_samples))
+        parts.append(functools.partial(_margins, max_margin_samples=max_margin_samples, speed=speed))
     if gain_db:
         parts.append(functools.partial(_gain, gain_db=gain_db))
     if high_snr_db > low_snr_db:
@@ -72,17 +72,22 @@ def _played_length(length: jax.Array, factor: jax.Array, num_samples: int) -> ja
     return jnp.clip(jnp.ceil(length.astype(jnp.float32) / factor).astype(jnp.int32), 1, num_samples)
 
 
-def _margins(key: jax.Array, audio: jax.Array, length: jax.Array, *, max_margin_samples: int):
-    """A word is what lies between the first and the last 80 samples whose power is within 30 dB of the loudest."""
+def _margins(key: jax.Array, audio: jax.Array, length: jax.Array, *, max_margin_samples: int, speed: float):
+    """A word is what lies between the first and the last 80 samples whose power is within 30 dB of the loudest. Its
+    margins are as long as the batch has room for, when it is played slowly, too."""
     num_rows, num_samples = audio.shape
     blocks = jnp.pad(audio, ((0, 0), (0, -num_samples % 80))).reshape(num_rows, -1, 80)
     power = jnp.mean(jnp.square(blocks), axis=2)
     loud = power >= 1e-3 * jnp.max(power, axis=1, keepdims=True)
     first = 80 * jnp.argmax(loud, axis=1).astype(jnp.int32)
-    end = 80 * (loud.shape[1] - jnp.argmax(loud[:, ::-1], axis=1).astype(jnp.int32))
-    before, behind = jax.random.randint(key, (2, num_rows), 0, max_margin_samples + 1)
+    end = jnp.minimum(80 * (loud.shape[1] - jnp.argmax(loud[:, ::-1], axis=1).astype(jnp.int32)), length)
+    margins = jax.random.uniform(key, (2, num_rows), maxval=float(max_margin_samples))
+    room = jnp.maximum(int(num_samples / (1 + speed)) - (end - first), 0).astype(jnp.float32)
+    fits = jnp.minimum(1.0, room / jnp.maximum(margins.sum(axis=0), 1.0))
+    margins = jnp.floor(margins * fits[None, :])
+    before, behind = margins.astype(jnp.int32)
     begin, time = first - before, jnp.arange(num_samples, dtype=jnp.int32)[None, :]
-    new_length = jnp.minimum(jnp.minimum(end, length) + behind - begin, num_samples)
+    new_length = jnp.minimum(end + behind - begin, num_samples)
     return jnp.where(time < new_length[:, None], _at(time + begin[:, None], audio, length), 0.0), new_length
 
 

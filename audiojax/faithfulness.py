@@ -51,6 +51,8 @@ def _answers(
     else:
         score = relevance.METHODS[order](layers, x, relevance.forward(layers, x).argmax(axis=1).astype(jnp.int32))
     heard = seam.heard(x, length)
+    if seam.bins:
+        heard &= seam.bins.of_clip(x.shape[1], length)
 
     def answer(share: jax.Array) -> jax.Array:
         silenced = jnp.where(first(score, heard, share), 0.0, x)

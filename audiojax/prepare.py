@@ -56,12 +56,12 @@ def load_also(config: ConfigDict, clips: Clips) -> Clips | None:
     """
     if not config.data.also:
         return None
-    if config.data.also == config.data.source:
-        raise InputError(
-            f"config.data.also is {config.data.also!r}, as config.data.source is, and all of it would be learnt; "
-            "choose another source."
-        )
     also = _load(config, "also", "also_root")
+    if also.key == clips.key:
+        raise InputError(
+            f"config.data.also is {config.data.also!r} with the clips that config.data.source has, and all of them "
+            "would be learnt; choose another source."
+        )
     if also.label_names != clips.label_names:
         raise InputError(
             f"config.data.also is {config.data.also!r}, whose labels are not those of {clips.source}; choose a source "

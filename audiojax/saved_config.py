@@ -31,6 +31,7 @@ def load(workdir: Path) -> tuple[ConfigDict, dict]:
     path = workdir / "config.json"
     try:
         saved = json.loads(path.read_text())
+        saved["config"]["model"], saved["data"]["label_names"]  # without which there is no run
         for name, section in base(parse_arg("")).to_dict().items():
             if isinstance(section, dict):  # a run from before a key was there did what its default does
                 saved["config"][name] = section | saved["config"].get(name, {})

@@ -139,7 +139,7 @@ class Recognizers:
         stream.add(samples if samples.dtype == np.int16 else _to_int16(samples))
 
     def advance(self) -> list[tuple[int, Event]]:
-        """Hears all whole steps of sound that wait, and returns the events with their slots, in order of time."""
+        """Hears all whole steps that wait; returns the events with their slots, those of a slot in order of time."""
         events, self._later = self._later, []
         for steps in self._steps:
             while slots := self._ready(steps):
@@ -161,7 +161,7 @@ class Recognizers:
         decision = self._hear(np.asarray(slots + [self.num_streams] * (width - len(slots))), audio)
         events = []
         for step, place in np.argwhere(decision.label[:, : len(slots)] >= 0).tolist():
-            now = self.seconds(slots[place]) - (steps - 1 - step) * self.step_samples / self.rate_hz
+            now = (self._stream(slots[place]).steps - (steps - 1 - step)) * self.step_samples / self.rate_hz
             events.append((slots[place], decision.event((step, place), now, self.label_names)))
         return events
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import math
 import signal
 import time
@@ -74,7 +75,7 @@ def run(
                 checkpoints = held.enter_context(Checkpoints(workdir))
             restored = checkpoints.restore("last", state)
             state = restored or (state if new else _start_from(config.init_from, state))
-        meshes.check_same(clips.key, "config.data holds other clips")
+        meshes.check_same(json.dumps(data), "config.data holds other clips")
         interrupt = held.enter_context(Interrupt(alone=jax.process_count() == 1, deadline=deadline))
         state = replicate(state, mesh)
         done, summary = int(state.step), read_summary(workdir)

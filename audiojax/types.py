@@ -58,16 +58,18 @@ class Clips:
         return cls("files", rate_hz, samples, offsets, zeros, nobody, zeros, ("",) * number, (), {}, "")
 
     def joined(self, other: Clips) -> Clips:
-        """These clips and those of `other` behind them, in memory; both have the same labels and rate."""
+        """These clips and those of `other` behind them, in memory; both have the same labels and rate. The speakers of
+        `other` have its source before their names."""
+        theirs = {name: f"{other.source} {name}" for name in other.speakers}
         return dataclasses.replace(
             self,
             samples=np.concatenate([self.samples, other.samples]),
             offsets=np.concatenate([self.offsets, self.offsets[-1] + other.offsets[1:]]),
             label=np.concatenate([self.label, other.label]),
-            speaker=np.concatenate([self.speaker, other.speaker]),
+            speaker=np.concatenate([self.speaker, [theirs.get(name, name) for name in other.speaker.tolist()]]),
             take=np.concatenate([self.take, other.take]),
             path=self.path + other.path,
-            speakers=self.speakers | other.speakers,
+            speakers=self.speakers | {theirs[name]: of for name, of in other.speakers.items()},
             key=f"{self.key} {other.key}",
         )
 

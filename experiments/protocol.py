@@ -6,6 +6,7 @@
   python -m experiments.protocol fsdd-official --config configs/gru.py --root DIR    FSDD's own split, seeds 0 to 4
   python -m experiments.protocol fsdd-speaker --config configs/gru.py --root DIR     FSDD, each speaker left out once
   ... fsdd-speaker-transfer --config configs/gru.py --root FSDD --other-root AUDIOMNIST    after AudioMNIST was learnt
+  ... fsdd-speaker-both --config configs/spectrogram.py --root FSDD --other-root AUDIOMNIST  and beside the others, too
   ... audiomnist-to-fsdd --config configs/gru.py --root AUDIOMNIST --other-root FSDD       zero-shot
   ... fsdd-to-audiomnist --config configs/gru.py --root FSDD --other-root AUDIOMNIST       zero-shot
 
@@ -18,6 +19,7 @@ of its config changes (or its line is deleted). A stopped run goes on where it w
 
 import math
 import re
+import shlex
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -53,14 +55,16 @@ class Recipe(NamedTuple):
         """The command line of a run, without its data's root."""
         words = [arg, *([f"recipe={self.recipe}"] if self.recipe else []), *(["runlocal"] if self.trial else [])]
         keys = {"seed": seed, **overrides}
+        if self.trial:  # of a source that needs no root, in one length
+            keys = {key: value for key, value in keys.items() if key not in ("data.also", "train.bucket_samples")}
         return [f"--config={self.config}:{','.join(words)}", *(f"--config.{k}={v}" for k, v in keys.items())]
 
     def shown(self, run: Run) -> str:
         """The command that makes the run, with what this machine calls things left out."""
-        start = ["--config.init_from=RUN"] if run.start else []
-        flags = [*self.flags(run.arg, run.seed, run.overrides), "--config.data.root=DIR", *start, *self.deciding]
-        flags += ["--config.data.also_root=DIR"] if "data.also" in run.overrides else []
-        return " ".join(["python -m audiojax.main", *flags])
+        flags = [*self.flags(run.arg, run.seed, run.overrides), "--config.data.root=DIR"]
+        flags += ["--config.init_from=RUN"] if run.start else []
+        flags += ["--config.data.also_root=OTHER"] if "data.also" in run.overrides else []
+        return shlex.join(["python", "-m", "audiojax.main", *flags, *self.deciding])
 
     @property
     def deciding(self) -> list[str]:
@@ -91,7 +95,8 @@ def config_of(recipe: Recipe, run: Run) -> ConfigDict:
 
 
 def of_start(recipe: Recipe) -> Recipe:
-    """The recipe of what a run starts from: of the overrides those of the model, and with them the name."""
+    """The recipe of what a run starts from: of the overrides those of the model, and with them the name; without them
+    one folder serves all names, so their first runs are not for two processes at once."""
     of_model = any(_key(flag).startswith("model.") for flag in recipe.overrides)
     kept = [flag for flag in recipe.overrides if _key(flag).startswith("model.") or records.is_free(_key(flag))]
     return recipe._replace(root=recipe.other_root, overrides=kept, name=recipe.name if of_model else "")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import shlex
 import time
 
 import numpy as np
@@ -127,7 +128,7 @@ def test_a_record_says_what_a_table_needs_and_nothing_of_the_machine(recipe, fou
     assert len(record["curves"]["test/loss"]) == record["epochs"] == 2 and record["versions"]["jax"]
     text = recipe.path.read_text().replace(f"{ROOT}/configs", "configs")
     assert recipe.root not in text and str(recipe.workdir) not in text
-    flags = record["command"].split("audiojax.main ")[1].split()
+    flags = shlex.split(record["command"].split("audiojax.main ")[1])
     _, config = command.parse_with_config(command.parser("main", ""), flags)
     assert records.digest(config) == record["digest"]
 

@@ -13,7 +13,7 @@ from audiojax.anatomy import parts
 from audiojax.relevance import RULES, Linear, Recurrent
 
 SIZE = dict(window_samples=200, hop_samples=80, before_samples=120)
-BANDS = parts.log_mel_seam(models.MelCNN(low_hz=0.0), 80, None).bins.bands
+BANDS = anatomy.seam(models.MelCNN(low_hz=0.0)).bins.bands
 AUDIONETS = [
     dict(),
     dict(variant="becker", batch_norm=False),
@@ -179,6 +179,13 @@ def test_the_first_of_what_is_heard_and_no_padding():
     heard = jnp.arange(5)[None] < jnp.asarray([[4], [2]])
     chosen = faithfulness.first(score, heard, jnp.asarray(0.5))
     assert chosen.tolist() == [[False, True, False, True, False], [True, False, False, False, False]]
+
+
+def test_frames_of_silence_alone_are_not_of_the_clip():
+    bins = anatomy.seam(models.MelCNN(silence_samples=400)).bins  # frame n begins at sample 80 n - 520, 200 long
+    of_clip = bins.of_clip(30, jnp.asarray([800, 81], jnp.int32))[..., 0]
+    assert of_clip.shape == (2, 30) and of_clip.argmax(axis=1).tolist() == [5, 5]
+    assert of_clip.sum(axis=1).tolist() == [12, 3]  # up to the one that begins before the clip ends
 
 
 def test_what_is_made_audible_is_where_the_relevance_is():

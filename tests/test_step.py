@@ -120,9 +120,12 @@ def test_margins_are_made_anew_around_the_word():
 
 def test_margins_keep_within_the_batch_and_leave_silence_silent():
     audio, length = np.zeros((50, 400), np.int16), np.full(50, 330, np.int32)
-    audio[:25, 100:300] = 3000
+    audio[:25, 80:320] = 3000 + np.arange(240)
     made, new_length = make_augment(**{**QUIET, "max_margin_samples": 600})(jax.random.key(0), audio, length)
-    assert new_length.min() >= 200 and new_length.max() == 400
+    before = (np.asarray(made[:25]) > 0).argmax(axis=1)
+    assert before.min() < 40 and before.max() > 120 and 398 <= new_length.max() <= 400
+    for row, start in zip(np.asarray(made), before, strict=False):
+        np.testing.assert_array_equal(row[start : start + 240], audio[0, 80:320])  # the whole word
     assert not made[25:].any() and np.isfinite(made).all()
 
 

@@ -69,11 +69,12 @@ def test_another_source_is_learnt_as_well_and_not_scored(tiny_config, run_cli, t
     assert run.partition("validation")[2] == alone.partition("validation")[2]
     assert [runlog.read_rows(tmp_path / name)[-1]["step"] for name in ("run", "alone")] == [9, 7]
     for value, sentence in (
-        ("audiomnist", "config.data.also is 'audiomnist', as config.data.source is"),
+        (f"audiomnist --config.data.also_root={config.data.root}", "with the clips that config.data.source has"),
         ("fsdd", "config.data.also_root is empty; set --config.data.also_root=DIR to the folder of fsdd."),
         ("nope", "config.data.also is 'nope'; choose one of"),
     ):
-        code, _, err = run_cli("main", *tiny_args, f"--config.data.also={value}", "--workdir", tmp_path / "no")
+        flags = f"--config.data.also={value}".split()
+        code, _, err = run_cli("main", *tiny_args, *flags, "--workdir", tmp_path / "no")
         assert code == 1 and sentence in err and not (tmp_path / "no").exists()
 
 

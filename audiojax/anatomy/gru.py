@@ -21,7 +21,14 @@ def gru_seam(model: GRU) -> Seam:
         )
     if model.frontend != "logmel":
         raise InputError(f"config.model.frontend is {model.frontend!r}; explain needs logmel before a recurrence.")
-    seam = log_mel_seam(model, model.step_samples, lambda variables, length: gru_layers(model, variables, length))
+
+    def margin(num_samples: int) -> tuple[int, int]:
+        return model.window_samples - model.hop_samples, -num_samples % model.step_samples
+
+    def num_heard(length: jax.Array) -> jax.Array:
+        return -(-length // model.hop_samples)
+
+    seam = log_mel_seam(model, margin, num_heard, lambda variables, length: gru_layers(model, variables, length))
     return seam._replace(recurrent=True)
 
 

@@ -16,6 +16,8 @@ FLOOR = math.log(frontend.POWER_FLOOR)  # of log-mel
 BATCH_NORM_EPSILON = 1e-5  # flax's
 
 Layers = Callable[[dict, jax.Array], list[Layer]]
+Margin = Callable[[int], tuple[int, int]]  # of so many samples -> the zeros before and behind them
+NumHeard = Callable[[jax.Array], jax.Array]  # length i32[B] -> frames i32[B]
 
 
 class Bins(NamedTuple):
@@ -26,6 +28,11 @@ class Bins(NamedTuple):
     window_samples: int
     hop_samples: int
     before_samples: int
+
+    def of_clip(self, num_frames: int, length: jax.Array) -> jax.Array:
+        """bool[B, num_frames, 1]: whether a sample of the clip, `length` i32[B], lies in the window."""
+        begin = jnp.arange(num_frames, dtype=jnp.int32) * self.hop_samples - self.before_samples
+        return ((begin + self.window_samples > 0)[None, :] & (begin[None, :] < length[:, None]))[..., None]
 
 
 class Seam(NamedTuple):
@@ -47,22 +54,21 @@ def samples_seam(scale: str, layers: Layers) -> Seam:
     return Seam(features, residual.hears, layers, bins=None)
 
 
-def log_mel_seam(model: nn.Module, step_samples: int, layers: Layers, silence_samples: int = 0) -> Seam:
-    """Of a network with the fields of `frontend.LogMel`, which reads sound in whole steps of `step_samples`, and
-    `silence_samples` before and behind it."""
+def log_mel_seam(model: nn.Module, margin: Margin, num_heard: NumHeard, layers: Layers) -> Seam:
+    """Of a network with the fields of `frontend.LogMel`, the zeros that it puts around its sound, and how many frames
+    it hears."""
     names = ("window_samples", "hop_samples", "num_bands", "low_hz", "high_hz", "rate_hz")
     front_end = frontend.LogMel(**{name: getattr(model, name) for name in names})
-    before, hop = front_end.context_samples + silence_samples, front_end.hop_samples
 
     def features(audio: jax.Array, length: jax.Array) -> jax.Array:
         sound = frontend.to_unit_range(audio, jnp.dtype("float32"))
-        behind = silence_samples + -audio.shape[1] % step_samples
-        return front_end(jnp.pad(sound, ((0, 0), (before, behind)))) - FLOOR
+        return front_end(jnp.pad(sound, ((0, 0), margin(audio.shape[1])))) - FLOOR
 
     def heard(x: jax.Array, length: jax.Array) -> jax.Array:
-        return jnp.broadcast_to(residual.hears(x, -(-(length + 2 * silence_samples) // hop)), x.shape)
+        return jnp.broadcast_to(residual.hears(x, num_heard(length)), x.shape)
 
-    bins = Bins("bins of log-mel", front_end.matrices()[1], front_end.window_samples, hop, before)
+    window, hop = front_end.window_samples, front_end.hop_samples
+    bins = Bins("bins of log-mel", front_end.matrices()[1], window, hop, margin(0)[0])
     return Seam(features, heard, layers, bins)
 
 

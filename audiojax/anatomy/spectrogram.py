@@ -31,7 +31,7 @@ def melcnn_seam(model: MelCNN) -> Seam:
         return melcnn_layers(model, variables, length)
 
     if model.frontend == "logmel":
-        return log_mel_seam(model, model.hop_samples, layers, model.silence_samples)
+        return log_mel_seam(model, model.margin, model.num_heard, layers)
     if model.frontend == "filterbank":
         return samples_seam(
             "none", lambda variables, length: filterbank_layers(model, variables) + layers(variables, length)

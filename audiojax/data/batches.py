@@ -25,19 +25,21 @@ def gather(
     placement: str = "start",
     rows: slice = ALL_ROWS,
 ) -> Batch:
-    """The clips at `indices`, truncated or zero-padded; rows beyond them fill the batch with mask 0.
+    """The clips at `indices`, truncated or zero-padded; the same again fill the batch, with mask 0, so that what is
+    normalised over it hears words alone.
 
     Of the batch only `rows` are read and returned, a process's share of it.
 
     `placement` "start" puts every clip first; "random" puts silence before it, drawn once a clip: always the same.
     Its length counts that silence.
     """
-    batch_size, indices = len(range(batch_size)[rows]), indices[rows]
+    mask = (np.arange(batch_size) < len(indices))[rows].astype(np.float32)
+    indices, batch_size = np.resize(indices, batch_size)[rows], len(mask)
     batch = Batch(
         audio=np.zeros((batch_size, length_samples), np.int16),
         length=np.ones(batch_size, np.int32),  # never 0: a recurrent model would read frame -1
-        label=np.zeros(batch_size, np.int32),
-        mask=np.zeros(batch_size, np.float32),
+        label=clips.label[indices].astype(np.int32),
+        mask=mask,
     )
     for row, index in enumerate(indices):
         clip, start = clips[index], 0
@@ -45,8 +47,6 @@ def gather(
             rng = np.random.default_rng([_PLACEMENT_SEED, index])
             start = int(rng.integers(max(1, length_samples - len(clip) + 1)))
         batch["length"][row] = start + fit_length(clip, batch["audio"][row, start:])
-    batch["label"][: len(indices)] = clips.label[indices]
-    batch["mask"][: len(indices)] = 1.0
     return batch
 
 

@@ -37,7 +37,7 @@ class GRU(nn.Module):
     Attributes:
         num_labels: the number of logits.
         rate_hz: of the sound.
-        frontend: "logmel", "learned" or "raw", see `frontend`; the five fields after it are its own.
+        frontend: "logmel", "filterbank", "learned" or "raw", see `frontend`; the five fields after it are its own.
         normalise: "fixed" brings each band to the mean 0 and deviation 1 of the training frames; "running" then
             subtracts the band's own running mean, over about 50 frames, and with it microphone and room; "none".
         cell: "gru" or "min_gru", see `cells`.

@@ -13,6 +13,7 @@ from audiojax.models import frontend, residual
 from audiojax.models.frontend import FrontEnd
 from audiojax.types import InputError
 
+FRAMES = ("logmel", "filterbank", "learned")
 NORMALISATIONS = ("none", "fixed", "clip")
 WINDOW_SAMPLES, HOP_SAMPLES, LOWEST_DB = 455, 35, -80.0  # of `decibel_picture`
 
@@ -65,6 +66,8 @@ class MelCNN(nn.Module):
             raise InputError(
                 f"config.model.normalise is {self.normalise!r}; choose one of {', '.join(NORMALISATIONS)}."
             )
+        if self.frontend not in FRAMES:
+            raise InputError(f"config.model.frontend is {self.frontend!r}; choose one of {', '.join(FRAMES)}.")
         if self.silence_samples < 0 or self.silence_samples % self.hop_samples:
             raise InputError(
                 f"config.model.silence_samples is {self.silence_samples}; choose 0 or whole hops of {self.hop_samples}."
