@@ -43,7 +43,7 @@ def get_config(arg: str = ""):
         config.train.update(num_epochs=NUM_EPOCHS[choice.source], batch_size=BATCH_SIZE[choice.source])
         config.train.update(label_smoothing=0.1)
         config.augment.update(speed=0.1, max_offset_samples=800, noise_snr_db=(15.0, 40.0))
-    if choice.recipe == "residual":  # a network for any length, trained as configs/spectrogram.py has it
+    if choice.recipe == "residual":  # a network for any length, trained as configs/gru.py has it
         config.model = dict(
             name="resnet1d",
             scale="rms",

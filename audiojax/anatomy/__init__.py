@@ -1,7 +1,7 @@
 """Networks as the layers that `relevance.py` shares relevance out to: `seam`, by kind of network.
 
-The seam lies behind the front end: relevance is that of the samples of a network on the waveform, after their scale,
-and that of the bins of a network behind log-mel, in nats above its floor, or decibels. So 0 is silence in all of them.
+The seam lies behind the front end: relevance is that of the samples of a network on the waveform, after their scale, or
+whose filters are learnt, and that of the bins of a network behind log-mel, in nats above its floor, or decibels. So 0 is silence in all of them.
 All of it is float32.
 """
 
