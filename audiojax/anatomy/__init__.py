@@ -1,8 +1,8 @@
 """Networks as the layers that `relevance.py` shares relevance out to: `seam`, by kind of network.
 
 The seam lies behind the front end: relevance is that of the samples of a network on the waveform, after their scale, or
-whose filters are learnt, and that of the bins of a network behind log-mel, in nats above its floor, or decibels. So 0 is silence in all of them.
-All of it is float32.
+whose filters are learnt, and that of the bins of a network behind log-mel, in nats above its floor, or decibels. So 0
+is silence in all of them. All of it is float32.
 """
 
 from flax import linen as nn
