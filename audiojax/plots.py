@@ -183,20 +183,21 @@ def compared(runs: Mapping[str, Mapping[str, Sequence[float]]], title: str, path
 def by_level(panels: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]], title: str, path: Path) -> Path:
     """Accuracy against a level, a panel a kind of level: {axis label: {line: {level: accuracies of several runs}}}.
 
-    The line is their mean, the bar their lowest and highest.
+    The line is their mean, the bar their lowest and highest; the axis begins at a ten per cent below the lowest.
     """
+    lowest = min(min(of) for lines in panels.values() for levels in lines.values() for of in levels.values())
     figure, axes = _figure(1, len(panels), figsize=(1 + 4.2 * len(panels), 4.2), squeeze=False, sharey=True)
     for axis, (label, lines) in zip(axes[0], panels.items(), strict=True):
         for name, levels in lines.items():
             means = np.array([np.mean(levels[level]) for level in levels])
             ends = np.array([[min(of), max(of)] for of in levels.values()]).T
             axis.errorbar(list(levels), means, np.abs(ends - means), marker="o", markersize=4, capsize=2, label=name)
-        axis.set(xlabel=label, ylim=(0, 1.01))
+        axis.set(xlabel=label, ylim=(np.floor(10 * lowest) / 10, 1.005))
         axis.yaxis.set_major_formatter("{x:.0%}")
         axis.grid(alpha=0.25)
         axis.legend(frameon=False, fontsize=8)
     axes[0][0].set(ylabel="accuracy")
-    figure.suptitle(title)
+    figure.suptitle(title, fontsize=10)
     return _save(figure, path)
 
 

@@ -61,7 +61,7 @@ def test_a_run_ends_with_what_people_want_to_know(run):
 
 def test_it_learns_a_batch_by_heart(listen):
     config = listen(**{"optimizer.learning_rate": 0.02, "train.average_decay": 0.0})
-    epochs, _ = train._epochs(config, train.prepare.load_clips(config), *_split(config))
+    epochs = _epochs(config)
     batch, key = next(epochs(0, 1)), jax.random.key(0)
     assembled = train.assemble(config, num_labels=10, rate_hz=8000, num_steps=120)
     state, losses = assembled.state, []
@@ -89,7 +89,7 @@ def test_what_a_stream_remembers_is_kept_and_matters(listen, run):
     with Checkpoints(run) as checkpoints:
         state = checkpoints.restore("last", assembled.state)
     assert all(np.abs(x).max() > 0 for x in jax.tree.leaves(state.carry.hidden))
-    epochs, _ = train._epochs(config, train.prepare.load_clips(config), *_split(config))
+    epochs = _epochs(config)
     batch, key = next(epochs(6, 7)), jax.random.key(0)
     fresh = state.replace(carry=jax.tree.map(np.zeros_like, jax.device_get(state.carry)))
     losses = [
@@ -99,9 +99,9 @@ def test_what_a_stream_remembers_is_kept_and_matters(listen, run):
     assert losses[0] != losses[1]
 
 
-def _split(config):
-    clips = train.prepare.load_clips(config)
-    return train.splits.make(clips, **config.split, seed=0), train.configs.batch_shape(config) | {"rows": slice(None)}
+def _epochs(config):
+    clips, shape = train.prepare.load_clips(config), train.configs.batch_shape(config) | {"rows": slice(None)}
+    return train._epochs(config, clips, train.splits.make(clips, **config.split, seed=0).train, shape)[0]
 
 
 def test_one_device_and_two_agree(listen, run, tmp_path):
