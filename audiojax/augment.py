@@ -87,7 +87,7 @@ def _margins(key: jax.Array, audio: jax.Array, length: jax.Array, *, max_margin_
     margins = jnp.floor(margins * fits[None, :])
     before, behind = margins.astype(jnp.int32)
     begin, time = first - before, jnp.arange(num_samples, dtype=jnp.int32)[None, :]
-    new_length = jnp.minimum(end + behind - begin, num_samples)
+    new_length = end + behind - begin
     return jnp.where(time < new_length[:, None], _at(time + begin[:, None], audio, length), 0.0), new_length
 
 

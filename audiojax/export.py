@@ -33,14 +33,8 @@ TOLERANCE = 1e-4  # in the outputs; between runtimes sums have another order
 NUM_CLIPS = 64
 NUM_STREAMS = 4  # of these clips, heard step by step
 EXTRA = ("onnx", "onnxruntime", "flatbuffers")
-LOCAL = (
-    "data.root",
-    "data.also_root",
-    "data.cache",
-    "init_from",
-    "wandb",
-    "mesh",
-)  # of the config, what is nobody else's business
+# Of the config, what is nobody else's business.
+LOCAL = ("data.root", "data.also_root", "data.cache", "init_from", "wandb", "mesh")
 
 Parts = dict[str, np.ndarray]
 Classify = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of audio i16[B, T] and its length i32[B]

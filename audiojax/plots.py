@@ -183,7 +183,7 @@ def compared(runs: Mapping[str, Mapping[str, Sequence[float]]], title: str, path
 def by_level(panels: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]], title: str, path: Path) -> Path:
     """Accuracy against a level, a panel a kind of level: {axis label: {line: {level: accuracies of several runs}}}.
 
-    The line is their mean, the bar their lowest and highest; the axis begins at a ten per cent below the lowest.
+    The line is their mean, the bar their lowest and highest; the axis begins at the tenth below them all.
     """
     lowest = min(min(of) for lines in panels.values() for levels in lines.values() for of in levels.values())
     figure, axes = _figure(1, len(panels), figsize=(1 + 4.2 * len(panels), 4.2), squeeze=False, sharey=True)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from audiojax import config as configs
 from audiojax import models
 from audiojax.augment import make_augment
 from audiojax.mesh import check_divisible, make_mesh, replicate, shard_batch
@@ -22,15 +23,7 @@ OPTIMIZER = dict(
     weight_decay=0.0,
     clip_norm=0.0,
 )
-QUIET = dict(
-    max_margin_samples=0,
-    tempo=0.0,
-    speed=0.0,
-    max_offset_samples=0,
-    gain_db=0.0,
-    noise_snr_db=(0.0, 0.0),
-    filter_db=0.0,
-)
+QUIET = configs.base(configs.parse_arg("")).augment.to_dict()  # a config that augments nothing
 LOUD = dict(
     max_margin_samples=40,
     tempo=0.2,

@@ -127,6 +127,18 @@ def test_the_end_of_one_stream_loses_no_word_of_another(net):
     assert alike([event for _, event in many.advance()] + many.flush(second), whole(net, sounds[1]))
 
 
+def test_the_probabilities_are_those_of_the_last_step(net):
+    many, one, block = recognizers(net, 2), Recognizer(recognizers(net)), 160 * stream.STEPS
+    slot = many.connect()
+    for start in range(0, 30 * block, block):
+        audio = sound()[start : start + block]
+        many.push(slot, audio)
+        many.advance()
+        one.feed(audio)
+        np.testing.assert_allclose(many.probabilities[slot], one.probabilities, atol=2e-3)
+    assert many.seconds(slot) == one.seconds == 3
+
+
 def test_a_reset_forgets_all(net):
     one, audio = Recognizer(recognizers(net)), sound()
     first = one.feed(audio) + one.flush()

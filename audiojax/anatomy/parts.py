@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -55,10 +55,8 @@ def samples_seam(scale: str, layers: Layers) -> Seam:
 
 
 def log_mel_seam(model: nn.Module, margin: Margin, num_heard: NumHeard, layers: Layers) -> Seam:
-    """Of a network with the fields of `frontend.LogMel`, the zeros that it puts around its sound, and how many frames
-    it hears."""
-    names = ("window_samples", "hop_samples", "num_bands", "low_hz", "high_hz", "rate_hz")
-    front_end = frontend.LogMel(**{name: getattr(model, name) for name in names})
+    """Of a network behind `frontend.LogMel`, the zeros that it puts around its sound, and how many frames it hears."""
+    front_end = cast(frontend.LogMel, frontend.of(model))
 
     def features(audio: jax.Array, length: jax.Array) -> jax.Array:
         sound = frontend.to_unit_range(audio, jnp.dtype("float32"))

@@ -44,8 +44,7 @@ def melcnn_seam(model: MelCNN) -> Seam:
 def filterbank_layers(model: MelCNN, variables: dict) -> list[Layer]:
     """`frontend.Filterbank`, from samples f32[B, T] in [-1, 1] to bins above their floor; the power of a wave has its
     share in each band, and the logarithm passes all on."""
-    front_end = model.front_end()
-    waves, bands = front_end.bind({"params": variables["params"]["front_end"]}).weights()
+    waves, bands = frontend.of(model).bind({"params": variables["params"]["front_end"]}).weights()
     filters = {"kernel": waves[:, None], "bias": jnp.zeros(waves.shape[1])}
     return [
         Select(lambda x: jnp.pad(x, ((0, 0), model.margin(x.shape[1])))[..., None]),

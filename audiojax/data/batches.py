@@ -37,7 +37,7 @@ def gather(
     indices, batch_size = np.resize(indices, batch_size)[rows], len(mask)
     batch = Batch(
         audio=np.zeros((batch_size, length_samples), np.int16),
-        length=np.ones(batch_size, np.int32),  # never 0: a recurrent model would read frame -1
+        length=np.empty(batch_size, np.int32),
         label=clips.label[indices].astype(np.int32),
         mask=mask,
     )

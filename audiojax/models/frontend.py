@@ -152,6 +152,12 @@ def make(name: str, /, **fields) -> FrontEnd:
     return front_end
 
 
+def of(model: nn.Module, **more) -> FrontEnd:
+    """The front end that a network's fields tell, as `make` has them."""
+    fields = ("window_samples", "hop_samples", "num_bands", "low_hz", "high_hz", "rate_hz")
+    return make(model.frontend, **{name: getattr(model, name) for name in fields}, **more)
+
+
 def windows(audio: jax.Array, window_samples: int, hop_samples: int) -> jax.Array:
     """[B, N, window_samples] of `audio` [B, window_samples + (N - 1) * hop_samples], put together from whole hops."""
     num_frames = (audio.shape[1] - window_samples) // hop_samples + 1

@@ -87,8 +87,7 @@ class GRU(nn.Module):
                 raise InputError(f"config.model.{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}.")
         if self.listens and self.readout != "last":
             raise InputError(f"config.model.readout is {self.readout!r}; a network that listens reads the last output.")
-        fields = ("window_samples", "hop_samples", "num_bands", "low_hz", "high_hz", "rate_hz")
-        self.front_end = frontend.make(self.frontend, **{name: getattr(self, name) for name in fields})
+        self.front_end = frontend.of(self)
         self.norm = nn.BatchNorm(momentum=0.9, use_scale=False, use_bias=False)
         self.inputs = nn.Dense(self.dense) if self.dense else None
         self.layers = [CELLS[self.cell](self.features, self.memory_frames) for _ in range(self.num_layers)]

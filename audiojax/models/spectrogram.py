@@ -10,7 +10,6 @@ import numpy as np
 from flax import linen as nn
 
 from audiojax.models import frontend, residual
-from audiojax.models.frontend import FrontEnd
 from audiojax.types import InputError
 
 FRAMES = ("logmel", "filterbank", "learned")
@@ -72,7 +71,7 @@ class MelCNN(nn.Module):
             raise InputError(
                 f"config.model.silence_samples is {self.silence_samples}; choose 0 or whole hops of {self.hop_samples}."
             )
-        front_end = self.front_end(name="front_end")
+        front_end = frontend.of(self, name="front_end")
         sound = frontend.to_unit_range(audio, jnp.dtype("float32"))
         x = front_end(jnp.pad(sound, ((0, 0), self.margin(audio.shape[1]))))
         num_heard = self.num_heard(length)
@@ -89,11 +88,6 @@ class MelCNN(nn.Module):
         """The zeros before and behind `num_samples`, for whole hops."""
         before = self.window_samples - self.hop_samples + self.silence_samples
         return before, self.silence_samples + -num_samples % self.hop_samples
-
-    @nn.nowrap
-    def front_end(self, **more) -> FrontEnd:
-        fields = ("window_samples", "hop_samples", "num_bands", "low_hz", "high_hz", "rate_hz")
-        return frontend.make(self.frontend, **{name: getattr(self, name) for name in fields}, **more)
 
     def levelled(self, x: jax.Array, num_heard: jax.Array) -> jax.Array:
         """Frames f32[B, N, bands], less their mean over the clip if `normalise` says so; zero behind its end."""
