@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from audiojax.models import audionet, gru
 from audiojax.models.audionet import AudioNet
+from audiojax.models.convolution import WIDTH
 from audiojax.models.frontend import POWER_FLOOR, LogMel, Raw
 from audiojax.models.gru import GRU
 from audiojax.stablehlo import carry_shapes
@@ -161,7 +162,13 @@ def _step(graph: Graph, model: GRU, variables: dict, frames: str, carry: dict[st
             level = graph("Add", graph("Mul", level, gru.LEVEL_KEEP), graph("Mul", row, 1 - gru.LEVEL_KEEP))
             rows[i] = graph("Sub", row, level)
         after["level"] = level
-    x = graph("Concat", *rows, axis=-1)
+    if model.channels:
+        x = graph("Concat", *(graph("Unsqueeze", row, [1, 3]) for row in rows), axis=-1)
+        for i in range(len(model.channels)):
+            x, after[f"frames_{i}"] = _convolved(graph, params[f"convolutions_{i}"], carry[f"frames_{i}"], x)
+        x = graph("Flatten", x)
+    else:
+        x = graph("Concat", *rows, axis=-1)
     if model.dense:
         x = graph("Relu", _dense(graph, params["inputs"], x))
     for i in range(model.num_layers):
@@ -172,6 +179,15 @@ def _step(graph: Graph, model: GRU, variables: dict, frames: str, carry: dict[st
     after["total"] = graph("Add", graph("Mul", carry["total"], keep), graph("Unsqueeze", x, [1]))
     after["weight"] = graph("Add", graph("Mul", carry["weight"], keep), 1.0)
     return after, graph("Flatten", graph("Div", after["total"], after["weight"]))
+
+
+def _convolved(graph: Graph, params: dict, before: str, x: str) -> tuple[str, str]:
+    """`models.convolution.CausalConv` of a step, [B, 1, bands, channels] in and out, and the inputs it remembers."""
+    x = graph("Concat", before, x, axis=1)
+    kernel = params["kernel"].reshape(WIDTH, WIDTH, -1, params["bias"].size).transpose(3, 2, 0, 1)
+    channels_first = graph("Transpose", x, perm=[0, 3, 1, 2])
+    made = graph("Relu", graph("Conv", channels_first, kernel, params["bias"], strides=[1, 2], pads=[0, 1, 0, 1]))
+    return graph("Transpose", made, perm=[0, 2, 3, 1]), graph("Slice", x, [1], [WIDTH], [1])
 
 
 def _gru_cell(graph: Graph, params: dict, hidden: str, x: str) -> str:

@@ -34,8 +34,9 @@ def step_function(model: GRU, variables: dict) -> Callable[[Parts, jax.Array], t
 
     def step(parts: Parts, audio: jax.Array) -> tuple[Parts, jax.Array]:
         start = _silence(model, variables, audio.shape[0]) | parts
+        frames = tuple(start[f"frames_{i}"] for i in range(len(model.channels)))
         hidden = tuple(start[f"hidden_{i}"] for i in range(model.num_layers))
-        before = Carry(start["context"], start["level"], hidden, start["total"], start["weight"])
+        before = Carry(start["context"], start["level"], frames, hidden, start["total"], start["weight"])
         carry, said = _apply(model, variables, before, audio, method="step")
         return {name: x for name, x in _named(carry).items() if name in names}, said
 
@@ -101,8 +102,9 @@ def _silence(model: GRU, variables: dict, num_rows: int) -> Parts:
 
 
 def _named(carry: Carry) -> Parts:
-    hidden = {f"hidden_{i}": x for i, x in enumerate(carry.hidden)}
-    return {"context": carry.context, "level": carry.level, **hidden, "total": carry.total, "weight": carry.weight}
+    layers = {f"frames_{i}": x for i, x in enumerate(carry.frames)}
+    layers |= {f"hidden_{i}": x for i, x in enumerate(carry.hidden)}
+    return {"context": carry.context, "level": carry.level, **layers, "total": carry.total, "weight": carry.weight}
 
 
 def _serialised(function: Callable, arguments: tuple, derivatives: int) -> bytes:

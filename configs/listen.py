@@ -17,7 +17,9 @@ def get_config(arg: str = ""):
     choice = parse_arg(arg)
     config = base(choice)
     config.model = recurrent_model()
-    config.model.update(features=144, dense=144, dropout=0.1, readout="last", stack_frames=2, listens=True)
+    config.model.update(
+        features=144, dense=144, dropout=0.1, readout="last", stack_frames=2, channels=(16, 32, 48), listens=True
+    )
     config.train.update(
         num_epochs=NUM_EPOCHS[choice.source],
         batch_size=32,

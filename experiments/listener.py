@@ -1,4 +1,4 @@
-"""The listener under its protocol: errors a word, delays, false alarms, an hour without a reset, rooms, and speed.
+"""The listener under its protocol: errors a word, delays, false alarms, an hour without a reset, rooms, speed, memory.
 
   python -m experiments.listener lists --audiomnist DIR --fsdd DIR       draws the test strings (once, before training)
   python -m experiments.listener develop --workdir RUN --audiomnist DIR --fsdd DIR
@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from audiojax import command, hearing, listener_report, prepare
 from audiojax.data import corrupt, splits, streams
@@ -112,6 +113,24 @@ def speed(run: Trained, audio: np.ndarray) -> dict[str, float]:
     return {"one stream": 1000 * float(np.median(times)), "one of 500": 2 * float(np.median(rounds))}
 
 
+def memory(run: Trained, audio: np.ndarray) -> dict[str, float]:
+    """Megabytes that a process has grown by, from the sixth minute of an hour of sound to its last: as it comes, in
+    chunks of 100 ms, to one stream and to 16 at once."""
+    grown = {}
+    for name, num_streams in (("one stream", 1), ("16 streams", 16)):
+        ears, resident = Recognizers.from_run(run, num_streams), []
+        slots = [ears.connect() for _ in range(num_streams)]
+        chunks = np.split(audio[: len(audio) // 800 * 800], len(audio) // 800)
+        for number in range(36_000):
+            for slot in slots:
+                ears.push(slot, chunks[(number + 7 * slot) % len(chunks)])
+            ears.advance()
+            if number in (3_599, 35_999):
+                resident.append(psutil.Process().memory_info().rss)
+        grown[name] = (resident[1] - resident[0]) / 1e6
+    return grown
+
+
 def score(run: Trained, part: str, audiomnist: str, fsdd: str, hours: float) -> dict:
     """Everything; `part` is "validation" or "test"."""
     ear, result = Ear(run), {}
@@ -150,8 +169,11 @@ def score(run: Trained, part: str, audiomnist: str, fsdd: str, hours: float) -> 
         alarms = f"{of['events']:5d} false alarms in {hours:g} h"
         by_kind = ", ".join(f"{kind} {count}" for kind, count in of["by_kind"].items() if count)
         print(f"{name:<9}{alarms}: {of['per_hour']:.2f} an hour, at most {of['bound']:.2f} ({by_kind})", flush=True)
-    result["milliseconds for 20 ms"] = fast = speed(run, streams.render(plans[0], clips).audio)
-    print("20 ms of sound take " + ", ".join(f"{value:.3f} ms ({name})" for name, value in fast.items()))
+    sound = streams.render(plans[0], clips).audio
+    result["milliseconds for 20 ms"] = fast = speed(run, sound)
+    print("20 ms of sound take " + ", ".join(f"{value:.3f} ms ({name})" for name, value in fast.items()), flush=True)
+    result["megabytes an hour"] = grown = memory(run, sound)
+    print("memory grows in an hour by " + ", ".join(f"{value:.1f} MB ({name})" for name, value in grown.items()))
     return result
 
 

@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from audiojax.anatomy.parts import FLOOR, Seam, dense, log_mel_seam, row, standardised
 from audiojax.models.cells import GRUCell, MinGRUCell, linear_scan
+from audiojax.models.convolution import WIDTH, patches
 from audiojax.models.gru import GRU, LEVEL_KEEP, READOUTS
 from audiojax.relevance import Layer, Linear, Recurrent, Select, Through
 from audiojax.types import InputError
@@ -40,7 +41,12 @@ def gru_layers(model: GRU, variables: dict, length: jax.Array) -> list[Layer]:
     """
     params, stack = variables["params"], model.stack_frames
     layers: list[Layer] = [Through(lambda x: _normalised(model, variables, x))]
-    layers.append(Select(lambda x: x.reshape(x.shape[0], x.shape[1] // stack, stack * x.shape[2])))
+    layers.append(Select(lambda x: x.reshape(x.shape[0], x.shape[1] // stack, stack, x.shape[2])))
+    if model.channels:
+        layers.append(Select(lambda x: x.swapaxes(2, 3)))
+        for i in range(len(model.channels)):
+            layers += [_causal_conv(params[f"convolutions_{i}"]), Through(nn.relu)]
+    layers.append(Select(lambda x: x.reshape(*x.shape[:2], -1)))
     if model.dense:
         layers += [_dense_in_time(params["inputs"]), Through(nn.relu)]
     cells = {"gru": _gru, "min_gru": _min_gru}
@@ -58,6 +64,14 @@ def _normalised(model: GRU, variables: dict, x: jax.Array) -> jax.Array:
     x = x.swapaxes(0, 1)
     levels = linear_scan(jnp.zeros_like(x[0]), jnp.full_like(x, LEVEL_KEEP), (1 - LEVEL_KEEP) * x)
     return (x - levels).swapaxes(0, 1)
+
+
+def _causal_conv(params: dict) -> Linear:
+    def apply(kernel: jax.Array, x: jax.Array) -> jax.Array:
+        steps = jnp.pad(x.swapaxes(0, 1), ((WIDTH - 1, 0), (0, 0), (0, 0), (0, 0)))
+        return (patches(steps) @ kernel).swapaxes(0, 1)
+
+    return Linear(apply, params["kernel"], params["bias"].reshape(1, 1, 1, -1))
 
 
 def _dense_in_time(params: dict) -> Linear:

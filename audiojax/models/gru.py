@@ -12,6 +12,7 @@ from flax import linen as nn
 
 from audiojax.models import frontend
 from audiojax.models.cells import GRUCell, MinGRUCell, linear_scan
+from audiojax.models.convolution import WIDTH, CausalConv
 from audiojax.types import InputError
 
 CELLS = {"gru": GRUCell, "min_gru": MinGRUCell}
@@ -26,6 +27,7 @@ class Carry(NamedTuple):
 
     context: jax.Array  # f32[B, context_samples], the sound before the next hop
     level: jax.Array  # f32[B, bands], the running mean of the frames
+    frames: tuple[jax.Array, ...]  # f32[B, 2, bands, channels], the last two inputs of each convolution
     hidden: tuple[jax.Array, ...]  # f32[B, features] each layer
     total: jax.Array  # f32[B, averages, features], the weighted sums of the last layer's outputs
     weight: jax.Array  # f32[B, averages, 1], the sums of the weights
@@ -49,7 +51,8 @@ class GRU(nn.Module):
             "running" mean, over about 25 frames, or "last_and_mean", side by side.
         mask_padding: False takes padding for sound, as the seed project did.
         stack_frames: neighbouring frames that are one step of the recurrence.
-        dense: the size of a layer before the recurrence; 0 for none.
+        channels: of causal convolutions over steps and bands, see `convolution`; () for none.
+        dense: the size of a layer between these and the recurrence; 0 for none.
         listens: the network says of every step whether a word has just ended: one logit more, for no word, and then
             two times in seconds, how long ago the word began and how long ago it ended. Its readout is "last".
     """
@@ -73,6 +76,7 @@ class GRU(nn.Module):
     readout: str = "mean"
     mask_padding: bool = True
     stack_frames: int = 1
+    channels: tuple[int, ...] = ()
     dense: int = 0
     listens: bool = False
 
@@ -89,6 +93,7 @@ class GRU(nn.Module):
             raise InputError(f"config.model.readout is {self.readout!r}; a network that listens reads the last output.")
         self.front_end = frontend.of(self)
         self.norm = nn.BatchNorm(momentum=0.9, use_scale=False, use_bias=False)
+        self.convolutions = [CausalConv(features) for features in self.channels]
         self.inputs = nn.Dense(self.dense) if self.dense else None
         self.layers = [CELLS[self.cell](self.features, self.memory_frames) for _ in range(self.num_layers)]
         self.drop = nn.Dropout(self.dropout)
@@ -101,14 +106,19 @@ class GRU(nn.Module):
         sizes = (self.front_end.context_samples, bands, self.features)
         context, level, state = (jnp.zeros((batch_size, size)) for size in sizes)
         total, weight = (jnp.zeros((batch_size, len(READOUTS[self.readout]), size)) for size in (self.features, 1))
-        return Carry(context, level, (state,) * self.num_layers, total, weight)
+        frames = []
+        for channels in (self.stack_frames, *self.channels)[: len(self.channels)]:
+            frames.append(jnp.zeros((batch_size, WIDTH - 1, bands, channels)))
+            bands = -(-bands // 2)
+        return Carry(context, level, tuple(frames), (state,) * self.num_layers, total, weight)
 
     def step(self, carry: Carry, audio: jax.Array) -> tuple[Carry, jax.Array]:
         """Hears `audio` [B, step_samples] in 16-bit units; returns the logits f32[B, num_labels] after it, and what
         else a network that listens says."""
         sound = jnp.concatenate([carry.context, frontend.to_unit_range(audio, jnp.dtype("float32"))], axis=1)
         x, level = self._normalised(self.front_end(sound).swapaxes(0, 1), carry.level)
-        x, hidden = self._inputs(x)[0], []
+        x, frames = self._inputs(x, carry.frames)
+        x, hidden = x[0], []
         for layer, state in zip(self.layers, carry.hidden, strict=True):
             x = layer.advance(state, x)
             hidden.append(x)
@@ -116,15 +126,16 @@ class GRU(nn.Module):
         total, weight = keep * carry.total + x[:, None], keep * carry.weight + 1
         context = sound[:, self.step_samples :]
         averages = (total / weight).reshape(total.shape[0], -1)
-        return Carry(context, level, tuple(hidden), total, weight), self._read(averages)
+        return Carry(context, level, frames, tuple(hidden), total, weight), self._read(averages)
 
     def listen(self, carry: Carry, audio: jax.Array, *, train: bool = False) -> tuple[Carry, jax.Array]:
         """Hears `audio` [B, N * step_samples] in 16-bit units: what N steps say, f32[B, N, num_labels + 3]."""
         sound = jnp.concatenate([carry.context, frontend.to_unit_range(audio, jnp.dtype("float32"))], axis=1)
         x, level = self._normalised(self.front_end(sound).swapaxes(0, 1), carry.level, train=train)
-        x, hidden = self._run(self._inputs(x), carry.hidden, train)
+        x, frames = self._inputs(x, carry.frames)
+        x, hidden = self._run(x, carry.hidden, train)
         context = sound[:, sound.shape[1] - carry.context.shape[1] :]
-        carry = carry._replace(context=context, level=level, hidden=hidden)
+        carry = carry._replace(context=context, level=level, frames=frames, hidden=hidden)
         return carry, self._read(x, train=train).swapaxes(0, 1)
 
     def __call__(self, audio: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
@@ -137,19 +148,27 @@ class GRU(nn.Module):
         length = length if self.mask_padding else jnp.full_like(length, audio.shape[1])
         heard = jnp.arange(len(x), dtype=jnp.int32)[:, None] * self.hop_samples < length[None, :]
         x, _ = self._normalised(x, start.level, heard=heard[..., None], train=train)
-        x, _ = self._run(self._inputs(x), start.hidden, train)
+        x, _ = self._run(self._inputs(x, start.frames)[0], start.hidden, train)
         ahead = -(-length // self.step_samples)[None, :] - 1 - jnp.arange(len(x), dtype=jnp.int32)[:, None]
         keep = jnp.asarray(READOUTS[self.readout])[:, None, None] ** jnp.maximum(ahead, 0).astype(jnp.float32)[None]
         weight = jnp.where(ahead[None] >= 0, keep, 0.0)
         averages = jnp.einsum("nbf,rnb->brf", x, weight / weight.sum(axis=1, keepdims=True))
         return self._read(averages.reshape(averages.shape[0], -1), train=train)
 
-    def _inputs(self, frames: jax.Array) -> jax.Array:
-        """What the recurrence gets of `frames` [N * stack_frames, B, bands]: [N, B, inputs]."""
+    def _inputs(self, frames: jax.Array, before: tuple[jax.Array, ...]) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        """What the recurrence gets of `frames` [N * stack_frames, B, bands], [N, B, inputs], and each convolution's
+        last frames, where those `before` are known."""
         num_frames, num_rows, num_bands = frames.shape
-        stacked = frames.reshape(-1, self.stack_frames, num_rows, num_bands).swapaxes(1, 2)
-        x = stacked.reshape(num_frames // self.stack_frames, num_rows, self.stack_frames * num_bands)
-        return nn.relu(self.inputs(x)) if self.inputs else x
+        x, after = frames.reshape(-1, self.stack_frames, num_rows, num_bands), []
+        if self.convolutions:
+            x = x.transpose(0, 2, 3, 1)
+            for convolve, known in zip(self.convolutions, before, strict=True):
+                last, x = convolve(known, x)
+                after.append(last)
+        else:
+            x = x.swapaxes(1, 2)
+        x = x.reshape(num_frames // self.stack_frames, num_rows, -1)
+        return (nn.relu(self.inputs(x)) if self.inputs else x), tuple(after)
 
     def _run(self, x: jax.Array, states: tuple, train: bool) -> tuple[jax.Array, tuple]:
         """The last layer's outputs [N, B, features] at the inputs `x` [N, B, inputs], and each layer's last state."""
