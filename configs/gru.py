@@ -16,7 +16,7 @@ NUM_EPOCHS = {"synthetic": 20, "fsdd": 40, "audiomnist": 6, "folder": 40, "espea
 
 
 def get_config(arg: str = ""):
-    choice = parse_arg(arg, recipes=("seed",))
+    choice = parse_arg(arg, recipes=("seed", "crnn"))
     config = base(choice)
     config.model = recurrent_model()
     train_any_length(config, choice.source, NUM_EPOCHS[choice.source])
@@ -25,6 +25,9 @@ def get_config(arg: str = ""):
         config.model.update(features=128, num_layers=1, dropout=0.0, readout="last")
         config.train.update(batch_size=10, num_epochs=20, label_smoothing=0.0, average_decay=0.0)
         config.optimizer.update(schedule="constant", learning_rate=1e-4, warmup_steps=0, clip_norm=0.0)
-    if choice.recipe == "default":
+    else:
         config.augment.update(ANY_LENGTH_AUGMENT)
+    if choice.recipe == "crnn":
+        config.model.update(stack_frames=2, channels=(16, 32, 48))
+        config.augment.update(max_margin_samples=1600)
     return shrink(config) if choice.runlocal else config
