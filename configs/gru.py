@@ -5,7 +5,10 @@
   python -m audiojax.main --config configs/gru.py:fsdd,split=official --config.data.root=DIR
                        FSDD, takes 0 to 4: 99.00 ± 0.53 %, seeds 0 to 4, 2 minutes each
 
-Test accuracy of the checkpoint that validation chose, on 2 CPU cores that had another run to make; the recipe was found
+  python -m audiojax.main --config configs/gru.py:audiomnist,recipe=crnn --config.data.root=DIR
+                       behind causal convolutions: 99.33 % on fold 0, 99.36 ± 0.36 % over the five folds, 6 minutes each
+
+Test accuracy of the checkpoint that validation chose, on 2 CPU cores that had other runs to make; the recipe was found
 on the validation speakers of AudioMNIST's fold 0 (experiments/README.md). `recipe=seed` is the student project's: every
 sample a step of the recurrence, the last one read, padding and all.
 """

@@ -9,10 +9,13 @@
 Without --workdir it is the listener that comes with the package. The strings are those of experiments/strings.
 """
 
+import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 import psutil
 
@@ -29,6 +32,14 @@ from experiments.transfer import DEVELOPMENT
 STRINGS = Path(__file__).parent / "strings"
 NUM_STRINGS = 500
 ROOM_SECONDS = 6.0
+
+
+def opened(workdirs: Sequence[Path]) -> Trained:
+    """The last parameters of a run, or the mean of several runs', all of which went on from one (a model soup, Wortsman
+    et al. 2022, arXiv 2203.05482)."""
+    runs = [Trained.load(workdir, "last") for workdir in workdirs]
+    mean = jax.tree.map(lambda *parts: sum(parts) / len(parts), *(run.variables for run in runs))
+    return dataclasses.replace(runs[0], variables=mean)
 
 
 def load(source: str, root: str) -> tuple[Clips, splits.Split]:
@@ -180,7 +191,7 @@ def score(run: Trained, part: str, audiomnist: str, fsdd: str, hours: float) -> 
 def main(argv: list[str]) -> None:
     parser = command.parser("listener", __doc__ or "")
     parser.add_argument("what", choices=("lists", "develop", "test"))
-    parser.add_argument("--workdir", type=Path)
+    parser.add_argument("--workdir", type=Path, nargs="+", help="of several runs the mean of their parameters")
     parser.add_argument("--audiomnist", required=True)
     parser.add_argument("--fsdd", required=True)
     parser.add_argument("--hours", type=float, default=0.5)
@@ -194,7 +205,7 @@ def main(argv: list[str]) -> None:
                 plans = streams.draw(clips, getattr(split, part), number=NUM_STRINGS, seed=seed)
                 streams.write_plans(STRINGS / f"{source}-{part}.json", plans, clips)
         return
-    run = Trained.load(args.workdir, "last") if args.workdir else Trained.packaged()
+    run = opened(args.workdir) if args.workdir else Trained.packaged()
     part = "test" if args.what == "test" else "validation"
     result = score(run, part, args.audiomnist, args.fsdd, args.hours)
     if args.out:

@@ -1,6 +1,6 @@
 """Makes a run the listener that comes with the package: its last parameters, with the decoder of configs/listen.py.
 
-  python -m experiments.ship_listener --workdir RUN
+  python -m experiments.ship_listener --workdir RUN [RUN...]        of several runs the mean of their parameters
 
 audiojax/listener/MODEL_CARD.md says how RUN is made, and what it is worth.
 """
@@ -8,20 +8,21 @@ audiojax/listener/MODEL_CARD.md says how RUN is made, and what it is worth.
 from pathlib import Path
 
 from audiojax import command
-from audiojax.trained import PACKAGED, Trained
+from audiojax.trained import PACKAGED
 from configs.listen import get_config
+from experiments.listener import opened
 
 
 def main(argv: list[str]) -> None:
     parser = command.parser("ship_listener", __doc__ or "")
-    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--workdir", type=Path, nargs="+", required=True)
     args = parser.parse_args(argv)
-    run = Trained.load(args.workdir, "last")
+    run = opened(args.workdir)
     run.config.init_from, run.config.decoder = "", get_config().decoder
     run.config.data.update(root="", cache="~/.cache/audiojax")  # where it was trained is nobody else's business
     run.write_packaged(PACKAGED)
     size = sum(path.stat().st_size for path in PACKAGED.iterdir())
-    print(f"{PACKAGED} holds {args.workdir} at step {run.step}, {size / 1e6:.2f} MB")
+    print(f"{PACKAGED} holds {', '.join(map(str, args.workdir))} at step {run.step}, {size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":
