@@ -4,7 +4,6 @@
                        AudioMNIST, reconstructed: 98.53 % on fold 0, 98.95 ± 0.53 % over the five folds, 3 minutes each
   python -m audiojax.main --config configs/gru.py:fsdd,split=official --config.data.root=DIR
                        FSDD, takes 0 to 4: 99.00 ± 0.53 %, seeds 0 to 4, 2 minutes each
-
   python -m audiojax.main --config configs/gru.py:audiomnist,recipe=crnn --config.data.root=DIR
                        behind causal convolutions: 99.33 % on fold 0, 99.36 ± 0.36 % over the five folds, 6 minutes each
 

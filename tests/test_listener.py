@@ -21,6 +21,7 @@ from audiojax.decoder import Event
 from audiojax.interrupt import Stopped
 from audiojax.stream import Recognizer
 from audiojax.trained import PACKAGED, Trained
+from experiments.listener import opened
 
 NAMES = ("x", "y", "z")
 
@@ -190,9 +191,20 @@ def test_the_packaged_form_is_the_run(run, tmp_path, monkeypatch):
     trained = Trained.load(run)
     trained.write_packaged(tmp_path / "listener")
     monkeypatch.setattr("audiojax.trained.PACKAGED", tmp_path / "listener")
-    opened = Trained.packaged()
-    assert opened.label_names == trained.label_names and opened.step == trained.step
-    jax.tree.map(np.testing.assert_array_equal, opened.variables, trained.variables)
+    packaged = Trained.packaged()
+    assert packaged.label_names == trained.label_names and packaged.step == trained.step
+    jax.tree.map(np.testing.assert_array_equal, packaged.variables, trained.variables)
+
+
+def test_several_runs_are_one_by_the_mean_of_their_parameters(run, monkeypatch):
+    of = Trained.load(run, "last")
+
+    def times(factor: Path, which: str) -> Trained:
+        return dataclasses.replace(of, variables=jax.tree.map(lambda x: float(str(factor)) * x, of.variables))
+
+    monkeypatch.setattr(Trained, "load", times)
+    mean = opened([Path("1"), Path("3")])
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, 2 * y, rtol=1e-6), mean.variables, of.variables)
 
 
 def heard(labels: str) -> list[Event]:
