@@ -1,7 +1,7 @@
 """A listener: the recurrent network on endless streams, which says each word as it ends.
 
   python -m audiojax.main --config configs/listen.py
-                       synthetic: 2.9 % of the words wrong in clean strings of the test voices, 13 minutes beside other jobs
+                       synthetic: 2.9 % of the words wrong in clean strings, test voices, 13 minutes beside other jobs
   python -m audiojax.main --config configs/listen.py:audiomnist --config.data.root=DIR
                        AudioMNIST, reconstructed, fold 0: 1.1 % of the words wrong in clean strings of the validation
                        speakers, 56 minutes beside three other jobs; the packaged listener learnt on from there
