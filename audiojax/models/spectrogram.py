@@ -4,6 +4,8 @@
 - AlexNet on spectrograms, as Becker et al. 2018 (arXiv 1807.03418) have it, for 8,000 samples.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -130,6 +132,7 @@ class AlexNet(nn.Module):
                 strides=stride,
                 padding="VALID" if stride > 1 else "SAME",
                 feature_group_count=groups,
+                conv_general_dilated=_by_group,
                 kernel_init=normal(0.01),
                 bias_init=constant(bias),
                 name=f"conv_{i}",
@@ -141,6 +144,13 @@ class AlexNet(nn.Module):
             x = nn.relu(nn.Dense(1024, kernel_init=normal(0.005), bias_init=constant(0.1), name=f"dense_{i}")(x))
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.num_labels, kernel_init=normal(0.01), name="logits")(x)
+
+
+def _by_group(x: jax.Array, kernel: jax.Array, *args: Any, feature_group_count: int, **more: Any) -> jax.Array:
+    """`jax.lax.conv_general_dilated` group by group: XLA's own grouped one is seven times as slow on the CPU."""
+    parts = (jnp.split(array, feature_group_count, axis=-1) for array in (x, kernel))
+    of_groups = [jax.lax.conv_general_dilated(*part, *args, **more) for part in zip(*parts, strict=True)]
+    return jnp.concatenate(of_groups, axis=-1)
 
 
 # Features, size, stride, groups and first bias of each convolution, and whether a max-pool follows.
