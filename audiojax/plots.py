@@ -156,7 +156,7 @@ def misses_and_alarms(curve: dict, title: str, path: Path) -> Path:
 
 
 def compared(runs: Mapping[str, Mapping[str, Sequence[float]]], title: str, path: Path) -> Path:
-    """Loss and accuracy of several runs by epoch, a colour each: training dashed, test drawn through.
+    """Loss and accuracy of several runs by epoch, a colour each: training dashed with open points, test drawn through.
 
     `runs` is {name: {"train/loss": one value an epoch, ...}}.
     """
@@ -164,12 +164,13 @@ def compared(runs: Mapping[str, Mapping[str, Sequence[float]]], title: str, path
     for name, curves_of in runs.items():
         colour = axes[0].plot([], [])[0].get_color()
         for axis, measure in zip(axes, ("loss", "accuracy"), strict=True):
-            for part, style in (("train", "--"), ("test", "-")):
+            for part, style, inside in (("train", "o--", "white"), ("test", "o-", colour)):
                 values = curves_of[f"{part}/{measure}"]
                 label = name if part == "test" else None
-                axis.plot(range(1, len(values) + 1), values, style, color=colour, label=label, linewidth=1.2)
+                look = dict(color=colour, label=label, linewidth=1.2, markersize=4, markerfacecolor=inside)
+                axis.plot(range(1, len(values) + 1), values, style, **look)
     for axis, measure in zip(axes, ("loss", "accuracy"), strict=True):
-        axis.set(xlabel="epoch", title=f"{measure} (training dashed)")
+        axis.set(xlabel="epoch", title=f"{measure} (training dashed, open)")
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.25)
     axes[0].set(ylabel="cross-entropy, nats")
