@@ -28,7 +28,7 @@ from audiojax import config as configs
 from audiojax.data import batches, splits
 from audiojax.data.disk import write_text
 from audiojax.data.signal import loudest_part, wav_file
-from audiojax.data.sources import read_sound
+from audiojax.data.sound_files import read_sound
 from audiojax.trained import Trained
 from audiojax.types import Clips, InputError
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from audiojax import command, runlog
 from audiojax.data.phonemes import DIGITS, named
-from audiojax.data.sources import sound_blocks
+from audiojax.data.sound_files import sound_blocks
 from audiojax.decoder import Event
 from audiojax.stream import Recognizer
 from audiojax.types import InputError, one_line

@@ -16,7 +16,7 @@ from audiojax import command, hearing
 from audiojax.data.batches import prefetch
 from audiojax.data.phonemes import named
 from audiojax.data.signal import loudest_part
-from audiojax.data.sources import read_sound
+from audiojax.data.sound_files import read_sound
 from audiojax.decoder import FLUSH_SECONDS, Decoder
 from audiojax.trained import Trained
 from audiojax.types import Clips, InputError

@@ -25,7 +25,7 @@ import numpy as np
 from audiojax import command
 from audiojax.data.phonemes import DIGITS
 from audiojax.data.signal import prepare_clip
-from audiojax.data.sources import read_sound
+from audiojax.data.sound_files import read_sound
 from audiojax.data.synthetic import RATE_HZ, synthesise
 from audiojax.data.voices import make_voice
 from audiojax.types import InputError

@@ -13,7 +13,7 @@ from conftest import tone, without_progress
 
 from audiojax import prepare, train
 from audiojax.checkpoint import restore_variables
-from audiojax.data import cache, sources
+from audiojax.data import cache, sound_files, sources
 from audiojax.types import InputError
 from experiments import fuzz
 
@@ -63,13 +63,13 @@ def claims_hours(path: Path) -> Path:
 def test_a_bad_sound_is_one_sentence(tmp_path, make, words):
     path = make(tmp_path)
     with pytest.raises(InputError, match=words) as error:
-        sources.read_sound(path, 8000)
+        sound_files.read_sound(path, 8000)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("how", [{"subtype": "ULAW"}, {"subtype": "PCM_24"}, {"format": "W64"}, {"format": "RF64"}])
 def test_a_good_sound_is_a_clip_whatever_its_format(tmp_path, how):
-    clip = sources.read_sound(write(tmp_path / "a.wav", **how), 8000)
+    clip = sound_files.read_sound(write(tmp_path / "a.wav", **how), 8000)
     assert abs(len(clip) - len(SOUND) / 6) < 2 and np.abs(clip).max() > 5000
 
 
@@ -79,9 +79,9 @@ def test_a_file_written_as_a_stream_is_read(tmp_path):
     content = bytearray(path.read_bytes())
     at = content.index(b"data")
     content[at + 4 : at + 8] = content[4:8] = b"\xff" * 4
-    whole = sources.read_sound(path, 8000)
+    whole = sound_files.read_sound(path, 8000)
     path.write_bytes(content)
-    np.testing.assert_array_equal(sources.read_sound(path, 8000), whole)
+    np.testing.assert_array_equal(sound_files.read_sound(path, 8000), whole)
 
 
 def test_damaged_files_are_a_clip_or_a_sentence(tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiojax.data import cache, sources, splits
+from audiojax.data import cache, sound_files, sources, splits
 from audiojax.data.phonemes import DIGITS
 from audiojax.data.signal import fit_length, loudest_part, prepare_clip
 from audiojax.types import Clips, InputError, Speaker
@@ -29,7 +29,7 @@ def test_any_width_rate_and_channel_count_reads_as_the_same_sound(tmp_path, subt
     t = np.arange(rate_hz // 2) / rate_hz
     sound = 0.5 * np.sin(2 * np.pi * 440 * t)
     soundfile.write(tmp_path / "a.wav", np.stack([sound] * channels, axis=1), rate_hz, subtype=subtype)
-    clip = sources.read_sound(tmp_path / "a.wav", 8000)
+    clip = sound_files.read_sound(tmp_path / "a.wav", 8000)
     assert clip.dtype == np.int16 and abs(len(clip) - 4000) <= 1
     expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(len(clip)) / 8000) * 32768
     tolerance = 700 if subtype in ("PCM_U8", "ULAW") else 40
@@ -87,7 +87,7 @@ def test_the_cache_holds_every_clip_untruncated_and_grouped_by_label(tones, tmp_
     assert len(clips) == 200 and clips.rate_hz == 8000 and clips.label_names[4] == "four"
     assert (np.diff(clips.label) >= 0).all() and set(clips.label.tolist()) == set(range(10))
     for index in (0, 57, 199):
-        expected = sources.read_sound(tones / clips.path[index], 8000)
+        expected = sound_files.read_sound(tones / clips.path[index], 8000)
         np.testing.assert_array_equal(clips[index], expected)
         assert clips.path[index].endswith(f"{clips.label[index]}_{clips.speaker[index]}_{clips.take[index]}.wav")
 

@@ -13,7 +13,7 @@ import soundfile
 from conftest import ROOT, tone
 
 from audiojax import download
-from audiojax.data import sources
+from audiojax.data import sound_files
 from audiojax.types import InputError
 
 
@@ -99,7 +99,7 @@ def test_a_download_can_be_read_and_is_not_made_twice(server, tmp_path, run_cli)
     found = download.fetch("fsdd", tmp_path / "fsdd", server.url)
     assert len(found.files) == 60 and sorted(path.name for path in tmp_path.iterdir()) == ["fsdd"]
     assert sorted(path.name for path in (tmp_path / "fsdd").iterdir()) == ["recordings"]
-    assert len(sources.read_sound(tmp_path / "fsdd" / found.files[0].path, 8000)) > 500
+    assert len(sound_files.read_sound(tmp_path / "fsdd" / found.files[0].path, 8000)) > 500
     code, out, _ = run_cli("download", "fsdd", "--root", tmp_path / "fsdd", "--url", server.url)
     assert code == 0 and "60 clips of 1 speakers" in out and len(server.requests) == 1
 

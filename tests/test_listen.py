@@ -18,7 +18,7 @@ from conftest import ROOT, tone
 from toy_recognizer import Recognizer
 
 from audiojax import listen
-from audiojax.data import sources
+from audiojax.data import sound_files
 from audiojax.data.phonemes import DIGITS
 
 
@@ -126,8 +126,10 @@ def test_bad_files_are_a_sentence_each_and_the_others_are_heard(run_cli, tmp_pat
 @pytest.mark.parametrize("seconds", [0.001, 0.0123, 5])
 def test_blocks_are_the_file_in_pieces(tmp_path, seconds):
     path = write(tmp_path / "a.wav", [4], 11025, channels=2)
-    blocks = list(sources.sound_blocks(path, seconds))
-    np.testing.assert_array_equal(np.concatenate([block for block, _, _ in blocks]), sources.read_sound(path, 11025))
+    blocks = list(sound_files.sound_blocks(path, seconds))
+    np.testing.assert_array_equal(
+        np.concatenate([block for block, _, _ in blocks]), sound_files.read_sound(path, 11025)
+    )
     size = max(1, round(seconds * 11025))
     assert {len(block) for block, _, _ in blocks[:-1]} <= {size} and 0 < len(blocks[-1][0]) <= size
     assert {(rate_hz, total) for _, rate_hz, total in blocks} == {(11025, soundfile.info(path).duration)}

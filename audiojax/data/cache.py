@@ -16,7 +16,8 @@ import soxr
 
 from audiojax.data import workers
 from audiojax.data.disk import whole_folder
-from audiojax.data.sources import Recordings, read_sound
+from audiojax.data.sound_files import read_sound
+from audiojax.data.sources import Recordings
 from audiojax.types import Clips, InputError, Progress, Speaker
 
 FORMAT = 2  # raise it when the same files would give other clips
