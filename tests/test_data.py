@@ -163,6 +163,90 @@ def test_a_damaged_cache_is_made_again(tones, tmp_path):
     np.testing.assert_array_equal(again.samples, whole)
 
 
+def zero_samples(folder):
+    """Overwrites samples in the middle of the file, and gives it the time that it had."""
+    path = folder / "samples.int16"
+    stat = path.stat()
+    with open(path, "r+b") as file:
+        file.seek(stat.st_size // 2)
+        file.write(bytes(400))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def swap_blocks(folder):
+    path = folder / "samples.int16"
+    content = path.read_bytes()
+    path.write_bytes(content[2000:4000] + content[:2000] + content[4000:])
+
+
+def change_manifest(change):
+    def damage(folder):
+        path = folder / "manifest.json"
+        manifest = json.loads(path.read_text())
+        change(manifest)
+        path.write_text(json.dumps(manifest))
+
+    return damage
+
+
+def lengthen(manifest):
+    """Makes one clip's length negative and another longer, so that the sum stays."""
+    length = manifest["clips"]["length"]
+    length[:2] = -length[0], 2 * length[0] + length[1]
+
+
+DAMAGES = {
+    "zeroed": zero_samples,
+    "swapped": swap_blocks,
+    "labels shifted": change_manifest(lambda m: m["clips"]["label"].append(m["clips"]["label"].pop(0))),
+    "a label of 99": change_manifest(lambda m: m["clips"]["label"].__setitem__(7, 99)),
+    "a negative length": change_manifest(lengthen),
+    "a speaker": change_manifest(lambda m: m["clips"]["speaker"].__setitem__(7, "05")),
+    "a take": change_manifest(lambda m: m["clips"]["take"].__setitem__(7, 3000)),
+    "a path": change_manifest(lambda m: m["clips"]["path"].reverse()),
+    "names": change_manifest(lambda m: m["label_names"].reverse()),
+    "the table": change_manifest(lambda m: m["speakers"].__setitem__("01", ["female", "French", 20])),
+    "the rate": change_manifest(lambda m: m.__setitem__("rate_hz", 16000)),
+    "the key": change_manifest(lambda m: m.__setitem__("key", "0")),
+    "skipped": change_manifest(lambda m: m["skipped"].append("a.wav is bad.")),
+    "checksums": change_manifest(lambda m: m.__setitem__("checksums", [])),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damage_of_the_right_size_is_found_by_the_next_process(tones, tmp_path, damage, monkeypatch):
+    before = build(tones, tmp_path)
+    expected = dataclasses.replace(before, samples=np.array(before.samples))  # the other one is mapped
+    [folder] = tmp_path.iterdir()
+    damage(folder)
+    monkeypatch.setattr(cache, "_verified", set())  # as in a process that starts now
+    calls = []
+    after = build(tones, tmp_path, progress=lambda done, total: calls.append(done))
+    assert calls
+    for field in dataclasses.fields(Clips):
+        assert np.all(getattr(expected, field.name) == getattr(after, field.name)), field.name
+
+
+def test_samples_are_compared_once_for_each_file(tones, tmp_path, monkeypatch):
+    compared, checksums = [], cache._checksums
+    build(tones, tmp_path)
+    monkeypatch.setattr(cache, "_verified", set())
+    monkeypatch.setattr(cache, "_checksums", lambda samples: compared.append(len(samples)) or checksums(samples))
+    for _ in range(3):
+        build(tones, tmp_path)
+    assert len(compared) == 1
+    [path] = tmp_path.glob("*/samples.int16")
+    os.utime(path, ns=(1, 1))
+    build(tones, tmp_path)
+    assert len(compared) == 2
+    content = bytearray(path.read_bytes())
+    content[1000] ^= 1
+    path.write_bytes(content)  # in the same process: another time of change
+    calls = []
+    build(tones, tmp_path, progress=lambda done, total: calls.append(done))
+    assert calls and path.read_bytes() != content
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -1,11 +1,13 @@
 """A source's clips at one rate: one int16 file, memory-mapped, and a manifest that says what it was made from.
 
-A cache is built under a temporary name and renamed when whole, so that a killed run leaves none that is believed.
+A cache is built under a temporary name and renamed when whole, so that a killed run leaves none that is believed. What
+a disk or a person changed in it later is found by the checksums in its manifest, and then it is built anew.
 """
 
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -20,8 +22,10 @@ from audiojax.data.sound_files import read_sound
 from audiojax.data.sources import Recordings
 from audiojax.types import Clips, InputError, Progress, Speaker
 
-FORMAT = 2  # raise it when the same files would give other clips
+FORMAT = 3  # raise it when the same files would give other clips, or the manifest other fields
 _CLIPS_PER_TASK = 200
+_BLOCK_BYTES = 4 << 20  # of the samples, for each checksum
+_verified: set[tuple] = set()  # identities and checksums of the files of samples that this process has compared
 
 
 def load_or_build(
@@ -83,6 +87,7 @@ def _build(
                 raise InputError(f"{recordings.root} holds no sound that can be used: {about}.")
             out.flush()
             os.fsync(out.fileno())
+        samples = np.memmap(folder / "samples.int16", dtype=np.uint8, mode="r")
         columns = {
             "label": [file.label for file in files],
             "speaker": [file.speaker for file in files],
@@ -101,8 +106,10 @@ def _build(
             **names,
             "clips": {"path": [file.path for file in files], **columns},
             "skipped": skipped,
+            "checksums": _checksums(samples),
         }
-        (folder / "manifest.json").write_text(json.dumps(manifest))
+        (folder / "manifest.json").write_text(json.dumps(manifest | {"digest": _digest(json.dumps(manifest))}))
+        del samples  # Windows renames no folder with a file that is mapped
 
 
 def _read_all(recordings: Recordings, rate_hz: int) -> Iterator[np.ndarray | str]:
@@ -137,15 +144,32 @@ def _read_some(paths: list[str], rate_hz: int) -> list[np.ndarray | str]:
     return clips
 
 
+def _checksums(samples: np.ndarray) -> list[int]:
+    """Returns the CRC-32 of each block of the samples."""
+    content = memoryview(samples).cast("B")  # type: ignore[arg-type]  # numpy declares no buffer before Python 3.12
+    return [zlib.crc32(content[start : start + _BLOCK_BYTES]) for start in range(0, len(content), _BLOCK_BYTES)]
+
+
+def _is_verified(samples: np.ndarray, stat: os.stat_result, checksums: list[int]) -> bool:
+    """Returns whether the samples have these checksums; compares them once per process and identity of their file."""
+    identity = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, *checksums)
+    if identity not in _verified and _checksums(samples) == checksums:
+        _verified.add(identity)
+    return identity in _verified
+
+
 def _load(where: Path, fingerprint: str) -> tuple[Clips, tuple[str, ...]] | None:
     """None where there is no cache, or a stale or damaged one."""
     try:
         manifest = json.loads((where / "manifest.json").read_text())
-        if manifest["fingerprint"] != fingerprint:
+        if manifest["fingerprint"] != fingerprint or manifest.pop("digest") != _digest(json.dumps(manifest)):
             return None
         clips = manifest["clips"]
         offsets = np.concatenate([[0], np.cumsum(clips["length"], dtype=np.int64)])
-        samples = np.memmap(where / "samples.int16", dtype="<i2", mode="r")
+        with open(where / "samples.int16", "rb") as file:
+            samples = np.memmap(file, dtype="<i2", mode="r")
+            if not _is_verified(samples, os.fstat(file.fileno()), manifest["checksums"]):
+                return None
         loaded = Clips(
             source=manifest["source"],
             rate_hz=manifest["rate_hz"],
