@@ -29,6 +29,8 @@ from audiojax.state import StepReport, TrainState
 from audiojax.trained import Trained
 from audiojax.types import Clips, InputError
 
+_OUTPUTS = ("checkpoints", "metrics.jsonl", "summary.json", "report.html")  # what a run replaces in its workdir
+
 
 def run(
     config: ConfigDict, workdir: Path | str, *, num_devices: int | None = None, deadline: float = math.inf
@@ -170,6 +172,11 @@ def _claim(workdir: Path, config: ConfigDict, data: dict, num_devices: int) -> I
     with only_process(workdir):
         if (workdir / "config.json").exists():
             saved_config.check_resumable(workdir, config, data)
+        elif foreign := [name for name in _OUTPUTS if (workdir / name).exists()]:
+            raise InputError(
+                f"{workdir} holds {foreign[0]} but no config.json of a run, and training would overwrite it; "
+                "give another --workdir."
+            )
         saved_config.save(workdir, config, data, environment.describe(num_devices))
         yield
 

@@ -17,7 +17,7 @@ import soundfile
 import soxr
 
 from audiojax.data import workers
-from audiojax.data.disk import whole_folder
+from audiojax.data.disk import MARKER, whole_folder
 from audiojax.data.sound_files import read_sound
 from audiojax.data.sources import Recordings
 from audiojax.types import Clips, InputError, Progress, Speaker
@@ -67,7 +67,7 @@ def _digest(text: str) -> str:
 def _build(
     recordings: Recordings, rate_hz: int, on_bad_file: str, where: Path, fingerprint: str, progress: Progress
 ) -> None:
-    with whole_folder(where) as folder:
+    with whole_folder(where, known=("samples.int16", "manifest.json", MARKER)) as folder:
         content, files, lengths, skipped = hashlib.sha256(), [], [], list(recordings.skipped)
         with open(folder / "samples.int16", "wb") as out:
             for done, (file, clip) in enumerate(zip(recordings.files, _read_all(recordings, rate_hz), strict=True), 1):
