@@ -5,6 +5,8 @@ in one file below config.data.cache.
 """
 
 import dataclasses
+import hashlib
+import json
 import sys
 import time
 from pathlib import Path
@@ -14,6 +16,7 @@ from ml_collections import ConfigDict
 
 from audiojax import command, runlog
 from audiojax.data import cache, espeak, phrases, sources, synthetic, targets
+from audiojax.data.listing import without_suffix
 from audiojax.data.rehearsal import Pool
 from audiojax.types import Clips, InputError
 
@@ -25,27 +28,40 @@ MADE = {
 
 def load_clips(config: ConfigDict) -> Clips:
     """The clips of `config.data` with the labels of its target, from the cache or made now, with a progress bar."""
-    return _load(config, "source", "root")
+    return _chosen(config, _recordings(config, "source", "root"))
 
 
-def _load(config: ConfigDict, of: str, at: str) -> Clips:
-    """The clips of the source config.data.`of`, whose root is config.data.`at`."""
+def _recordings(config: ConfigDict, of: str, at: str) -> sources.Recordings:
+    """The files of the source config.data.`of`, whose root is config.data.`at`."""
     source, root = config.data[of], config.data[at]
     if source in MADE:
-        recordings = _made(config, source)
-    elif source in sources.SOURCES:
-        if not root:
-            raise InputError(f"config.data.{at} is empty; set --config.data.{at}=DIR to the folder of {source}.")
-        recordings = sources.SOURCES[source](root, config.data.on_bad_file)
-    else:
+        return _made(config, source)
+    if source not in sources.SOURCES:
         raise InputError(f"config.data.{of} is {source!r}; choose one of {', '.join([*MADE, *sources.SOURCES])}.")
+    if not root:
+        raise InputError(f"config.data.{at} is empty; set --config.data.{at}=DIR to the folder of {source}.")
+    return sources.SOURCES[source](root, config.data.on_bad_file)
+
+
+def _chosen(config: ConfigDict, recordings: sources.Recordings) -> Clips:
+    """The clips of `recordings` with the labels of config.data.target; says which of them are left out."""
     clips = _cached(config, recordings)
+    without = np.flatnonzero(np.bincount(clips.label, minlength=len(clips.label_names)) == 0)
+    words = sorted([*recordings.empty, *(clips.label_names[label] for label in without)])
+    if words:
+        print(f"{len(words):,} words of {clips.source} have no clip: {', '.join(words)}.", file=sys.stderr)
     chosen = targets.choose(clips, config.data.target)
     if left_out := len(clips) - len(chosen):
         print(
-            f"{left_out:,} of {len(clips):,} clips of {source} are left out: their {chosen.target} is not known.",
+            f"{left_out:,} of {len(clips):,} clips of {clips.source} are left out: their {chosen.target} is not known.",
             file=sys.stderr,
         )
+    if config.split.name == "official" and chosen.official:  # the lists decide what is learnt
+        listed = frozenset().union(*chosen.official.values())
+        if missing := len(listed - {without_suffix(path) for path in clips.path}):
+            print(f"{missing:,} of {len(listed):,} paths in its official lists name no clip.", file=sys.stderr)
+        lists = json.dumps({part: sorted(paths) for part, paths in chosen.official.items()}, sort_keys=True)
+        chosen = dataclasses.replace(chosen, key=hashlib.sha256(f"{chosen.key} {lists}".encode()).hexdigest())
     return chosen
 
 
@@ -56,7 +72,7 @@ def load_also(config: ConfigDict, clips: Clips) -> Clips | None:
     """
     if not config.data.also:
         return None
-    also = _load(config, "also", "also_root")
+    also = _chosen(config, _recordings(config, "also", "also_root"))
     if also.key == clips.key:
         raise InputError(
             f"config.data.also is {config.data.also!r} with the clips that config.data.source has, and all of them "
@@ -139,12 +155,15 @@ def _folder(config: ConfigDict) -> Path:
 def main(argv: list[str]) -> None:
     _, config = command.parse_with_config(command.parser("prepare", __doc__ or ""), argv)
     start = time.perf_counter()
-    clips = load_clips(config)
+    recordings = _recordings(config, "source", "root")
+    clips = _chosen(config, recordings)
     minutes = len(clips.samples) / clips.rate_hz / 60
     print(
         f"{clips.source}: {len(clips):,} clips of {len(clips.speakers)} speakers, {len(clips.label_names)} labels, "
         f"{minutes:.1f} minutes at {clips.rate_hz} Hz ({time.perf_counter() - start:.1f} s) in {config.data.cache}"
     )
+    for what, number in sorted(recordings.left_out.items()):
+        print(f"left out: {number:,} {what}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ A cache is built under a temporary name and renamed when whole, so that a killed
 a disk or a person changed in it later is found by the checksums in its manifest, and then it is built anew.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -47,7 +48,8 @@ def load_or_build(
             loaded = _load(where, wanted)
     if loaded is None:
         raise InputError(f"{where} is not what was written there; choose another folder with --config.data.cache.")
-    return loaded
+    clips, skipped = loaded
+    return dataclasses.replace(clips, official=recordings.official), skipped
 
 
 def _fingerprint(recordings: Recordings, rate_hz: int, on_bad_file: str) -> str:

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from audiojax.data.listing import without_suffix
+from audiojax.data.sources import OFFICIAL_LISTS
 from audiojax.types import Clips, InputError
 
 # Becker et al. 2018: the folds of preprocess_data.py in github.com/soerenab/AudioMNIST. For digits 12 speakers a block;
@@ -78,7 +80,12 @@ def random(clips: Clips, *, seed: int) -> Split:
 
 
 def official(clips: Clips) -> Split:
-    """FSDD's own: takes 0-4 are the test set. Takes 5-9 are for validation, the others for training."""
+    """FSDD's own: takes 0-4 are the test set. Takes 5-9 are for validation, the others for training.
+
+    That of a folder of words is in the lists that Speech Commands comes with.
+    """
+    if clips.source == "folder":
+        return _by_lists(clips)
     if clips.source != "fsdd":
         raise InputError(f"split=official belongs to fsdd, not to {clips.source}; choose folds, speaker or random.")
     return Split(
@@ -86,6 +93,25 @@ def official(clips: Clips) -> Split:
         np.flatnonzero((clips.take >= 5) & (clips.take < 10)),
         np.flatnonzero(clips.take < 5),
     )
+
+
+def _by_lists(clips: Clips) -> Split:
+    """Returns the split whose validation and test clips are those that `clips.official` names."""
+    if absent := [name for part, name in OFFICIAL_LISTS.items() if part not in clips.official]:
+        raise InputError(
+            f"split=official reads {' and '.join(OFFICIAL_LISTS.values())} in config.data.root, where "
+            f"{' and '.join(absent)} cannot be found; add what is missing, or choose folds, speaker or random."
+        )
+    validation, test = clips.official["validation"], clips.official["test"]
+    if both := sorted(validation & test):
+        raise InputError(
+            f"{both[0]} is named by {' and by '.join(OFFICIAL_LISTS.values())} in config.data.root, as "
+            f"{len(both) - 1:,} others are; remove it from one of them."
+        )
+    stems = [without_suffix(path) for path in clips.path]
+    in_validation = np.asarray([stem in validation for stem in stems])
+    in_test = np.asarray([stem in test for stem in stems])
+    return Split(*(np.flatnonzero(part) for part in (~in_validation & ~in_test, in_validation, in_test)))
 
 
 def folds(clips: Clips, *, fold: int) -> Split:
