@@ -32,8 +32,12 @@ def _interrupt(number: int, _) -> None:
     raise KeyboardInterrupt(number)
 
 
-def run(main: Callable[[list[str]], int | None]) -> None:
-    """Runs a command and leaves: an InputError or Ctrl-C becomes one sentence on stderr and a non-zero exit code."""
+def run(
+    main: Callable[[list[str]], int | None],
+    *,
+    interrupted: str = "interrupted; the same command starts again from what is whole.",
+) -> None:
+    """Runs a command and exits: an InputError or Ctrl-C becomes one sentence on stderr and a non-zero exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = main(sys.argv[1:])
@@ -44,7 +48,7 @@ def run(main: Callable[[list[str]], int | None]) -> None:
         code = 128 + stopped.signal_number
     except KeyboardInterrupt as error:
         number = error.args[0] if error.args else signal.SIGINT
-        print("\naudiojax: interrupted; the same command starts again from what is whole.", file=sys.stderr)
+        print(f"\naudiojax: {interrupted}", file=sys.stderr)
         code = 128 + number
     except BrokenPipeError:  # the reader, `head` for one, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import ROOT
-from served import Served, closed, get, pcm, say, spoken, told_until, words
+from served import Served, closed, get, pcm, raw_status, say, spoken, told_until, words
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -97,10 +97,99 @@ def test_another_sites_page_is_refused(served):
     host = served.url[len("http://") : -1]
     with served.socket(origin=f"http://{host}") as client:
         assert words(say(client, [1])) == ["one"]
-    for origin in ("http://evil.example", "http://127.0.0.1:1", "null", f"http://{host}.evil.example"):
+    other = f"http://{host.replace(':', '.evil.example:')}"
+    for origin in ("http://evil.example", "http://127.0.0.1:1", "null", other):
         with pytest.raises(InvalidStatus) as error:
             served.socket(origin=origin)
         assert error.value.response.status_code == 403
+
+
+UPGRADE = (
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+    "Sec-WebSocket-Version: 13",
+)
+
+
+@pytest.mark.parametrize("target", ["//[", "//evil.example/", "http://[", "http://127.0.0.1/", "*", "x", "?"])
+def test_a_target_that_is_no_path_is_a_bad_request(served, caplog, target):
+    assert raw_status(served.url, target, "Host: 127.0.0.1") == 400
+    assert raw_status(served.url, target, "Host: 127.0.0.1", *UPGRADE) == 400
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [
+        ["http://["],
+        ["http://127.0.0.1:x"],
+        ["http://127.0.0.1:8000.evil.example"],
+        ["http://127.0.0.1:99999"],
+        ["http://[::1"],
+        ["http://[1::2::3]"],
+        ["http://127.0.0.1/path"],
+        ["http://me@127.0.0.1"],
+        ["//127.0.0.1"],
+        ["127.0.0.1"],
+        [""],
+        ["null null"],
+        ["http://\xe4"],
+        ["http://127.0.0.1", "http://127.0.0.1"],
+    ],
+)
+def test_a_malformed_origin_is_a_bad_request(served, caplog, origins):
+    headers = [f"Origin: {origin}" for origin in origins]
+    for more in ((), UPGRADE):
+        assert raw_status(served.url, "/listen", "Host: 127.0.0.1", *headers, *more) == 400
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("hosts", [[], [""], ["["], ["127.0.0.1:x"], ["a b"], ["127.0.0.1", "127.0.0.1"]])
+def test_a_malformed_or_missing_host_is_a_bad_request(served, caplog, hosts):
+    for more in ((), UPGRADE):
+        assert raw_status(served.url, "/", *(f"Host: {host}" for host in hosts), *more) == 400
+    assert not caplog.records
+
+
+def test_a_header_given_twice_raises_nothing(served, caplog):
+    assert raw_status(served.url, "/", "Host: localhost", "Upgrade: h2c", "Upgrade: h2c") == 200
+    assert raw_status(served.url, "/listen", "Host: localhost", *UPGRADE, "Upgrade: websocket") in (101, 400, 426)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "0.0.0.0", "192.0.2.1", "[2001:db8::1]"]
+)
+def test_a_host_name_that_resolves_here_but_is_not_ours_is_refused(served, host):
+    """A page of evil.example whose name then resolves to this server (DNS rebinding): Origin and Host agree."""
+    number = served.url.split(":")[-1].strip("/")
+    for path, more in (("/", ()), ("/words.json", ()), ("/listen", UPGRADE)):
+        for name in (host, f"{host}:{number}"):
+            assert raw_status(served.url, path, f"Host: {name}", f"Origin: http://{name}", *more) == 403
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:9000", "LocalHost", "localhost.", "[::1]:80", "app.localhost"])
+def test_the_own_names_are_answered_for_at_any_port(served, host):
+    assert raw_status(served.url, "/", f"Host: {host}") == 200
+    assert raw_status(served.url, "/listen", f"Host: {host}", f"Origin: http://{host}", *UPGRADE) == 101
+
+
+def test_a_default_port_may_be_left_out(served):
+    for origin, host in (("http://localhost", "localhost:80"), ("https://localhost:443", "localhost")):
+        assert raw_status(served.url, "/listen", f"Host: {host}", f"Origin: {origin}", *UPGRADE) == 101
+    assert raw_status(served.url, "/listen", "Host: localhost:81", "Origin: http://localhost", *UPGRADE) == 403
+
+
+def test_names_can_be_allowed_and_a_bind_beyond_loopback_allows_addresses():
+    with Served(host="0.0.0.0", allowed_hosts=["audio.example"]) as it:
+        for host, status in (
+            ("audio.example", 200),
+            ("192.0.2.1:8000", 200),
+            (socket.gethostname(), 200),
+            ("evil.example", 403),
+        ):
+            assert raw_status(it.url, "/", f"Host: {host}") == status
 
 
 def test_who_comes_too_late_is_told_so_and_places_are_freed():
@@ -245,6 +334,8 @@ def test_a_certificate_that_cannot_be_used_is_one_sentence(certificate, tmp_path
         (["--max-clients", "0"], "--max-clients is 0; give 1 or more"),
         (["--keyfile", "key.pem"], "needs the certificate it belongs to"),
         (["--workdir", "nowhere"], "nowhere"),
+        (["--allow-host", "http://audio.example"], "--allow-host http://audio.example cannot be used"),
+        (["--allow-host", "audio.example:99999"], "--allow-host audio.example:99999 cannot be used"),
     ],
 )
 def test_a_wrong_option_is_one_sentence(args, sentence):
@@ -262,26 +353,25 @@ def test_a_port_in_use_and_a_missing_extra_are_one_sentence(served, monkeypatch)
 
 
 COMMAND = """
-import sys, types
+import runpy, sys, types
 sys.path.insert(0, "tests")
 from toy_listener import ToyListener
 from audiojax import command
-from audiojax.demo import __main__
 command.setup_jax = lambda: None
 sys.modules["audiojax.stream"] = types.SimpleNamespace(Recognizers=ToyListener)
-command.run(__main__.main)
+runpy.run_module("audiojax.demo", run_name="__main__")
 """
+
+
+def command_process(*args) -> subprocess.Popen:
+    """The command itself, with the toy listener, as a process."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", COMMAND, "--port=0", "--max-clients=3", *args], cwd=ROOT, **pipes)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_says_where_it_is_serves_and_ends_when_told(number):
-    with subprocess.Popen(
-        [sys.executable, "-c", COMMAND, "--port=0", "--max-clients=3"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with command_process() as process:
         url = process.stdout.readline().strip()
         assert get(url)[0] == 200
         with connect(url.replace("http", "ws") + "listen") as client:
@@ -289,4 +379,25 @@ def test_the_command_says_where_it_is_serves_and_ends_when_told(number):
             process.send_signal(number)
             assert closed(client)[1] == 1001
         out, err = process.communicate(timeout=20)
-    assert process.returncode == 128 + number and not out and "Traceback" not in err and "interrupted" in err
+    assert process.returncode == 128 + number and not out
+    assert err == "\naudiojax: interrupted; the server has stopped.\n"
+
+
+@pytest.mark.parametrize("host, reached", [("0.0.0.0", True), ("::", True), ("::1", False), ("127.0.0.1", False)])
+def test_a_bind_beyond_loopback_says_what_it_means(host, reached, certificate):
+    with contextlib.closing(server.open_port(host, 0)) as port:
+        plain, secure = (server.exposure(port, tls) for tls in (None, server.load_tls(*certificate)))
+    if reached:
+        assert "no password" in plain and "--certfile" in plain
+        assert "no password" in secure and "--certfile" not in secure
+    else:
+        assert plain is None and secure is None
+
+
+def test_the_command_prints_what_a_bind_beyond_loopback_means():
+    with command_process("--host=0.0.0.0", "--allow-host=audio.example") as process:
+        url = process.stdout.readline().strip()
+        assert raw_status(url, "/", "Host: audio.example") == 200
+        process.send_signal(signal.SIGINT)
+        err = process.communicate(timeout=20)[1]
+    assert "no password" in err.splitlines()[0] and "--host 127.0.0.1" in err
