@@ -20,7 +20,9 @@ from audiojax.demo import server
 class Served:
     """A server in a thread of its own, on a free port."""
 
-    def __init__(self, num_streams=4, tls=None, idle_seconds=60.0, listener=None, port=0, host="127.0.0.1", allowed_hosts=()):
+    def __init__(
+        self, num_streams=4, tls=None, idle_seconds=60.0, listener=None, port=0, host="127.0.0.1", allowed_hosts=()
+    ):
         self.listener = listener or ToyListener(num_streams)
         self._port = server.open_port(host, port)
         ready = threading.Event()
@@ -49,6 +51,10 @@ class Served:
         self._loop.call_soon_threadsafe(self._task.cancel)
         self._thread.join(20)
         assert not self._thread.is_alive()
+
+    @property
+    def places_taken(self) -> int:
+        return len(self.listener.slots)
 
     def socket(self, origin=None, **options):
         url = self.url.replace("http", "ws", 1) + "listen"

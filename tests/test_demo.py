@@ -49,7 +49,17 @@ def test_the_page_is_served_whole_and_guarded(served):
     assert "default-src 'none'" in policy and "unsafe" not in policy and "*" not in policy
     assert headers["X-Content-Type-Options"] == "nosniff" and headers["Referrer-Policy"] == "no-referrer"
     assert b"<style" not in page and b"onclick" not in page and b"//" not in page.replace(b"//www.w3.org", b"")
-    for name in ("page.css", "page.js", "show.js", "line.js", "sound.js", "view.js", "worklet.js", "icon.svg"):
+    for name in (
+        "page.css",
+        "page.js",
+        "show.js",
+        "line.js",
+        "messages.js",
+        "sound.js",
+        "view.js",
+        "worklet.js",
+        "icon.svg",
+    ):
         status, headers, content = get(served.url + name)
         assert status == 200 and len(content) > 100 and headers["X-Content-Type-Options"] == "nosniff"
 
@@ -159,7 +169,8 @@ def test_a_header_given_twice_raises_nothing(served, caplog):
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "0.0.0.0", "192.0.2.1", "[2001:db8::1]"]
+    "host",
+    ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "0.0.0.0", "192.0.2.1", "[2001:db8::1]"],
 )
 def test_a_host_name_that_resolves_here_but_is_not_ours_is_refused(served, host):
     """A page of evil.example whose name then resolves to this server (DNS rebinding): Origin and Host agree."""
@@ -169,7 +180,9 @@ def test_a_host_name_that_resolves_here_but_is_not_ours_is_refused(served, host)
             assert raw_status(served.url, path, f"Host: {name}", f"Origin: http://{name}", *more) == 403
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:9000", "LocalHost", "localhost.", "[::1]:80", "app.localhost"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.0.0.1:9000", "LocalHost", "localhost.", "[::1]:80", "app.localhost"]
+)
 def test_the_own_names_are_answered_for_at_any_port(served, host):
     assert raw_status(served.url, "/", f"Host: {host}") == 200
     assert raw_status(served.url, "/listen", f"Host: {host}", f"Origin: http://{host}", *UPGRADE) == 101

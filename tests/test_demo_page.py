@@ -1,6 +1,7 @@
 """The live page in a real browser: what is spoken into its microphone, said by a sample or dropped on it is shown."""
 
 import io
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 import soundfile
 from chromium import ELSEWHERE, PROGRAM, Chromium
 from served import Served, spoken
+from toy_listener import ToyListener
 
 from audiojax.data.phonemes import DIGITS
 from audiojax.demo import assets, hall
+from audiojax.types import InputError
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium here")
 RATE_HZ = 48_000
@@ -22,7 +25,7 @@ SHOWN = "[...document.querySelectorAll('#list b')].map((word) => word.textConten
 def spoken_to(tmp_path_factory):
     """A server, and a browser into whose microphone five words of the toy language are spoken."""
     folder = tmp_path_factory.mktemp("browser")
-    with Served() as served, speaking(folder, spoken([3, 1, 4, 1, 5], RATE_HZ)) as browser:
+    with Served(allowed_hosts=[ELSEWHERE]) as served, speaking(folder, spoken([3, 1, 4, 1, 5], RATE_HZ)) as browser:
         yield served, browser
 
 
@@ -146,3 +149,144 @@ def test_who_refuses_the_microphone_is_told_how_to_go_on(spoken_to, tmp_path):
         browser.press("#mic")
         browser.until(lambda: state(browser) == "refused" and "Allow it" in notice(browser))
         assert not browser.errors
+
+
+@pytest.mark.parametrize(
+    "name, shown, word",
+    [
+        ("NotAllowedError", "refused", "Allow it"),
+        ("SecurityError", "refused", "Allow it"),
+        ("NotReadableError", "busy", "another program"),
+        ("AbortError", "busy", "another program"),
+        ("NotSupportedError", "unsupported", "sample rate"),
+        ("OverconstrainedError", "unsupported", "sample rate"),
+        ("NotFoundError", "missing", "no microphone"),
+        ("UnknownError", "failed", "why it failed"),
+    ],
+)
+def test_each_reason_for_no_microphone_has_its_own_sentence(spoken_to, name, shown, word):
+    served, browser = spoken_to
+    browser.open(served.url)
+    browser.until(lambda: state(browser) == "ready")
+    browser.run(
+        "navigator.mediaDevices.getUserMedia = async () => "
+        f"{{ throw new DOMException('why it failed', '{name}'); }}; undefined"
+    )
+    browser.press("#mic")
+    browser.until(lambda: state(browser) == shown)
+    words = {"refused": "Allow it", "busy": "another program", "unsupported": "sample rate", "missing": "no microphone"}
+    assert word in notice(browser)
+    assert [key for key, other in words.items() if other in notice(browser)] == ([shown] if shown in words else [])
+    assert not browser.errors
+
+
+class LowRates(ToyListener):
+    """A listener that takes no rate above 16 kHz."""
+
+    def push(self, slot, samples, rate_hz=None):
+        if (rate_hz or 0) > 16_000:
+            raise InputError(f"the sample rate is {rate_hz} Hz; give one up to 16000.")
+        super().push(slot, samples, rate_hz)
+
+
+def test_a_rate_that_the_server_refuses_is_no_lost_connection(spoken_to):
+    _, browser = spoken_to
+    with Served(listener=LowRates(2)) as served:
+        browser.open(served.url)
+        browser.press("#mic")
+        browser.until(lambda: state(browser) == "unsupported")
+        rate = browser.run("import('./sound.js').then(({ audio }) => audio()).then(({ sampleRate }) => sampleRate)")
+        assert f"{rate} Hz" in notice(browser)
+        browser.until(lambda: not served.places_taken)
+        assert state(browser) == "unsupported"
+
+
+CONTEXT = "import('./sound.js').then(({ audio }) => audio())"
+
+
+def test_paused_sound_is_never_shown_as_listening_and_goes_on_after_a_gesture(spoken_to):
+    served, browser = spoken_to
+    browser.open(served.url)
+    browser.press("#mic")
+    browser.until(lambda: state(browser) == "listening")
+    for press in (lambda: browser.press("footer"), lambda: browser.press("#mic"), lambda: browser.key("x")):
+        browser.run(f"{CONTEXT}.then((context) => context.suspend())")
+        browser.until(lambda: state(browser) == "paused")
+        assert "Press" in notice(browser) and "Listening" not in browser.run("document.body.innerText")
+        press()
+        browser.until(lambda: state(browser) == "listening")
+        assert not notice(browser)
+    browser.press("#mic")
+    browser.until(lambda: state(browser) == "ready")
+    assert not browser.errors
+
+
+def test_sound_that_does_not_start_is_shown_as_paused(spoken_to):
+    """As browsers do that want another gesture after the permission was given."""
+    served, browser = spoken_to
+    browser.open(served.url)
+    browser.run(f"{CONTEXT}.then((context) => context.suspend())")
+    resume = "AudioContext.prototype.resume"
+    browser.run(f"globalThis.resumes = {resume}; {resume} = () => new Promise(() => {{}}); undefined")
+    browser.press("#mic")
+    browser.until(lambda: state(browser) == "paused")
+    browser.run(f"{resume} = globalThis.resumes; undefined")
+    browser.press("footer")
+    browser.until(lambda: state(browser) == "listening")
+    browser.press("#mic")
+    assert not browser.errors
+
+
+def test_a_muted_microphone_is_not_shown_as_listening(spoken_to):
+    served, browser = spoken_to
+    browser.open(served.url)
+    get = "MediaDevices.prototype.getUserMedia"
+    browser.run(
+        f"{{ const get = {get}; {get} = async function (...all) {{ "
+        "const stream = await get.apply(this, all); globalThis.track = stream.getAudioTracks()[0]; return stream; } }"
+    )
+    browser.press("#mic")
+    browser.until(lambda: state(browser) == "listening")
+    for muted, shown in ((True, "muted"), (False, "listening")):
+        browser.run(
+            f"Object.defineProperty(track, 'muted', {{ configurable: true, value: {str(muted).lower()} }});"
+            f"track.dispatchEvent(new Event('{'mute' if muted else 'unmute'}'))"
+        )
+        browser.until(lambda shown=shown: state(browser) == shown)
+    browser.press("#mic")
+    assert not browser.errors
+
+
+def test_a_server_that_stops_answering_is_a_lost_connection(spoken_to):
+    """The socket stays open, as when a cable is pulled."""
+    _, browser = spoken_to
+    stuck = threading.Event()
+    with Served() as served:
+        browser.open(served.url)
+        browser.press("#mic")
+        browser.until(lambda: state(browser) == "listening")
+        advance = served.listener.advance
+        served.listener.advance = lambda: (stuck.wait(60), advance())[1]
+        try:
+            browser.until(lambda: state(browser) == "lost")
+        finally:
+            stuck.set()
+        browser.until(lambda: state(browser) == "listening")
+        browser.press("#mic")
+        browser.until(lambda: state(browser) == "ready")
+
+
+def test_an_idle_line_that_breaks_is_shown_as_lost_and_one_that_the_server_closes_is_not(spoken_to, tmp_path):
+    _, browser = spoken_to
+    soundfile.write(tmp_path / "one.wav", spoken([1], 8000), 8000)
+    for idle_seconds, shown in ((60, "lost"), (1, "ready")):
+        with Served(idle_seconds=idle_seconds) as served:
+            browser.open(served.url)
+            browser.drop(tmp_path / "one.wav")
+            browser.until(lambda: browser.run(SHOWN) == "1" and state(browser) == "ready")
+            if shown == "ready":
+                browser.until(lambda served=served: not served.places_taken)
+                assert state(browser) == "ready"
+        if shown == "lost":
+            browser.until(lambda: state(browser) == "lost")
+    browser.errors.clear()

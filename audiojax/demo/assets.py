@@ -18,7 +18,7 @@ from audiojax.data.synthetic import RATE_HZ, synthesise
 from audiojax.data.voices import Voice, make_voice
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("page.js", "show.js", "line.js", "sound.js", "view.js", "worklet.js")
+SCRIPTS = ("page.js", "show.js", "line.js", "messages.js", "sound.js", "view.js", "worklet.js")
 FILES = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
