@@ -28,7 +28,7 @@ from audiojax import config as configs
 from audiojax.data import batches, splits
 from audiojax.data.disk import write_text
 from audiojax.data.signal import loudest_part, wav_file
-from audiojax.data.sound_files import read_sound
+from audiojax.data.sound_files import read_sound, shortened
 from audiojax.trained import Trained
 from audiojax.types import Clips, InputError
 
@@ -110,10 +110,10 @@ def draw(run: Trained, of: Explanation, title: str, path: Path) -> Path:
 def _explain_files(run: Trained, files: Sequence[str], method: str, label: str | None, out: Path) -> int:
     """Writes and prints; returns how many files could not be read."""
     print(f"word     probability  {'picture and sound':<40} file")
-    bad, rate_hz = 0, run.config.data.rate_hz
+    bad, rate_hz, shorter = 0, run.config.data.rate_hz, list[str]()
     for file, stem in zip(files, _stems(files), strict=True):
         try:
-            sound = read_sound(file, rate_hz)
+            sound = read_sound(file, rate_hz, warn=shorter.append)
         except InputError as error:
             print(f"audiojax: {error}", file=sys.stderr)
             bad += 1
@@ -127,6 +127,8 @@ def _explain_files(run: Trained, files: Sequence[str], method: str, label: str |
         picture.with_suffix(".wav").write_bytes(wav_file(heatmap(run, of), rate_hz))
         written = f"{picture.with_suffix('')}.png, .wav"
         print(f"{of.label:<8} {of.probability:>11.1%}  {written:<40} {file}", flush=True)
+    if shorter:
+        print(f"audiojax: {shortened(shorter, len(files))}", file=sys.stderr)
     return bad
 
 

@@ -1,4 +1,4 @@
-"""Says which word a sound file holds: wav, flac, ogg, any sample rate, any length.
+"""Says which word a sound file holds: wav, flac, ogg, mp3, any sample rate, any length.
 
 For a network trained on one length a longer clip is cut to its loudest part, and that is said. A listener, which is
 what comes with the package, answers with the first word that it hears, or with nothing. Bad files get a sentence on
@@ -16,7 +16,7 @@ from audiojax import command, hearing
 from audiojax.data.batches import prefetch
 from audiojax.data.phonemes import named
 from audiojax.data.signal import loudest_part
-from audiojax.data.sound_files import read_sound
+from audiojax.data.sound_files import Warn, read_sound, shortened
 from audiojax.decoder import FLUSH_SECONDS, Decoder
 from audiojax.trained import Trained
 from audiojax.types import Clips, InputError
@@ -24,11 +24,13 @@ from audiojax.types import Clips, InputError
 FILES_AT_ONCE = 500  # their answers come together
 
 
-def classify(run: Trained, paths: Sequence[str | Path]) -> Iterator[dict | InputError]:
+def classify(
+    run: Trained, paths: Sequence[str | Path], warn: Warn = lambda sentence: None
+) -> Iterator[dict | InputError]:
     """The answer for each file, in their order and ready for JSON; a sentence for one that cannot be read."""
     groups = (paths[i : i + FILES_AT_ONCE] for i in range(0, len(paths), FILES_AT_ONCE))
     rate_hz, train = run.config.data.rate_hz, run.config.train
-    for group in prefetch(([(path, _read(path, rate_hz)) for path in group] for group in groups), size=1):
+    for group in prefetch(([(path, _read(path, rate_hz, warn)) for path in group] for group in groups), size=1):
         sounds = [sound for _, sound in group if isinstance(sound, np.ndarray)]
         if run.listens:
             answers = iter(_first_words(run, sounds))
@@ -64,9 +66,9 @@ def _first_words(run: Trained, sounds: Sequence[np.ndarray]) -> Iterator[dict]:
             yield {"label": None, "probability": None} | about
 
 
-def _read(path: str | Path, rate_hz: int) -> np.ndarray | InputError:
+def _read(path: str | Path, rate_hz: int, warn: Warn) -> np.ndarray | InputError:
     try:
-        return read_sound(path, rate_hz)
+        return read_sound(path, rate_hz, warn=warn)
     except InputError as error:
         return error
 
@@ -108,8 +110,8 @@ def main(argv: list[str]) -> int:
     if not args.json:
         print(f"trained on {run.data['source']}, {args.checkpoint} checkpoint (step {run.step})")
         print(f"word     probability  {'from - to' if run.listens else 'second best':<20} file")
-    bad = 0
-    for answer in classify(run, args.files):
+    bad, shorter = 0, list[str]()
+    for answer in classify(run, args.files, shorter.append):
         if isinstance(answer, InputError):
             print(f"audiojax: {answer}", file=sys.stderr)
             bad += 1
@@ -121,6 +123,8 @@ def main(argv: list[str]) -> int:
             print(json.dumps(answer), flush=True)
             continue
         print(_line(answer, run.label_names), flush=True)
+    if shorter:
+        print(f"audiojax: {shortened(shorter, len(args.files))}", file=sys.stderr)
     return 1 if bad else 0
 
 

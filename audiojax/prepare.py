@@ -18,6 +18,7 @@ from audiojax import command, runlog
 from audiojax.data import cache, espeak, phrases, sources, synthetic, targets
 from audiojax.data.listing import without_suffix
 from audiojax.data.rehearsal import Pool
+from audiojax.data.sound_files import shortened
 from audiojax.types import Clips, InputError
 
 MADE = {
@@ -103,7 +104,7 @@ def load_pools(config: ConfigDict, clips: Clips, indices: np.ndarray) -> tuple[l
 def _cached(config: ConfigDict, recordings: sources.Recordings) -> Clips:
     source = recordings.source
     with runlog.progress(f"preparing {source}") as report:
-        clips, skipped = cache.load_or_build(
+        clips, skipped, shorter = cache.load_or_build(
             recordings,
             rate_hz=config.data.rate_hz,
             on_bad_file=config.data.on_bad_file,
@@ -113,6 +114,8 @@ def _cached(config: ConfigDict, recordings: sources.Recordings) -> Clips:
     if skipped:
         print(f"{len(skipped):,} of {len(clips) + len(skipped):,} files of {source} are left out:", file=sys.stderr)
         print(*(f"  {sentence}" for sentence in skipped), sep="\n", file=sys.stderr)
+    if shorter:
+        print(shortened(shorter, len(clips), source), file=sys.stderr)
     return clips
 
 

@@ -23,7 +23,7 @@ from audiojax.data.sound_files import read_sound
 from audiojax.data.sources import Recordings
 from audiojax.types import Clips, InputError, Progress, Speaker
 
-FORMAT = 3  # raise it when the same files would give other clips, or the manifest other fields
+FORMAT = 4  # raise it when the same files would give other clips, or the manifest other fields
 _CLIPS_PER_TASK = 200
 _BLOCK_BYTES = 4 << 20  # of the samples, for each checksum
 _verified: set[tuple] = set()  # identities and checksums of the files of samples that this process has compared
@@ -31,10 +31,11 @@ _verified: set[tuple] = set()  # identities and checksums of the files of sample
 
 def load_or_build(
     recordings: Recordings, *, rate_hz: int, on_bad_file: str, folder: Path, progress: Progress
-) -> tuple[Clips, tuple[str, ...]]:
+) -> tuple[Clips, tuple[str, ...], tuple[str, ...]]:
     """The clips of `recordings` at `rate_hz`, from their cache below `folder`; built where it is missing or stale.
 
-    The second part of the answer has a sentence for each file that was left out, which `on_bad_file` "skip" allows.
+    The second part of the answer has a sentence for each file that was left out, which `on_bad_file` "skip" allows, and
+    the third one for each file of which less was used than its header promises.
 
     Stale means that a file's name, size or time, the rate, or a library that decides the samples has changed.
     `progress` is called only while a cache is built.
@@ -48,8 +49,8 @@ def load_or_build(
             loaded = _load(where, wanted)
     if loaded is None:
         raise InputError(f"{where} is not what was written there; choose another folder with --config.data.cache.")
-    clips, skipped = loaded
-    return dataclasses.replace(clips, official=recordings.official), skipped
+    clips, skipped, shorter = loaded
+    return dataclasses.replace(clips, official=recordings.official), skipped, shorter
 
 
 def _fingerprint(recordings: Recordings, rate_hz: int, on_bad_file: str) -> str:
@@ -70,15 +71,17 @@ def _build(
     recordings: Recordings, rate_hz: int, on_bad_file: str, where: Path, fingerprint: str, progress: Progress
 ) -> None:
     with whole_folder(where, known=("samples.int16", "manifest.json", MARKER)) as folder:
-        content, files, lengths, skipped = hashlib.sha256(), [], [], list(recordings.skipped)
+        content, files, lengths, skipped, shorter = hashlib.sha256(), [], [], list(recordings.skipped), list[str]()
         with open(folder / "samples.int16", "wb") as out:
-            for done, (file, clip) in enumerate(zip(recordings.files, _read_all(recordings, rate_hz), strict=True), 1):
+            read = _read_all(recordings, rate_hz)
+            for done, (file, (clip, warnings)) in enumerate(zip(recordings.files, read, strict=True), 1):
                 progress(done, len(recordings.files))
                 if isinstance(clip, str):
                     if on_bad_file != "skip":
                         raise InputError(f"{clip.rstrip('.')}, or go on without it: --config.data.on_bad_file=skip.")
                     skipped.append(clip)
                     continue
+                shorter += warnings
                 sound = clip.astype("<i2").tobytes()
                 content.update(sound)
                 out.write(sound)
@@ -108,14 +111,15 @@ def _build(
             **names,
             "clips": {"path": [file.path for file in files], **columns},
             "skipped": skipped,
+            "shorter": shorter,
             "checksums": _checksums(samples),
         }
         (folder / "manifest.json").write_text(json.dumps(manifest | {"digest": _digest(json.dumps(manifest))}))
         del samples  # Windows renames no folder with a file that is mapped
 
 
-def _read_all(recordings: Recordings, rate_hz: int) -> Iterator[np.ndarray | str]:
-    """Yields i16[t] of every file in order, or a sentence that says why it cannot be read.
+def _read_all(recordings: Recordings, rate_hz: int) -> Iterator[tuple[np.ndarray | str, list[str]]]:
+    """Yields for every file in order i16[t], or a sentence that says why it cannot be used; and warnings.
 
     As many processes as there are cores read them where that pays.
     """
@@ -136,13 +140,14 @@ def _read_all(recordings: Recordings, rate_hz: int) -> Iterator[np.ndarray | str
             yield from clips
 
 
-def _read_some(paths: list[str], rate_hz: int) -> list[np.ndarray | str]:
-    clips: list[np.ndarray | str] = []
+def _read_some(paths: list[str], rate_hz: int) -> list[tuple[np.ndarray | str, list[str]]]:
+    clips: list[tuple[np.ndarray | str, list[str]]] = []
     for path in paths:
+        warnings: list[str] = []
         try:
-            clips.append(read_sound(path, rate_hz))
+            clips.append((read_sound(path, rate_hz, warn=warnings.append, refuse_silence=True), warnings))
         except InputError as error:
-            clips.append(str(error))
+            clips.append((str(error), []))
     return clips
 
 
@@ -160,7 +165,7 @@ def _is_verified(samples: np.ndarray, stat: os.stat_result, checksums: list[int]
     return identity in _verified
 
 
-def _load(where: Path, fingerprint: str) -> tuple[Clips, tuple[str, ...]] | None:
+def _load(where: Path, fingerprint: str) -> tuple[Clips, tuple[str, ...], tuple[str, ...]] | None:
     """None where there is no cache, or a stale or damaged one."""
     try:
         manifest = json.loads((where / "manifest.json").read_text())
@@ -186,6 +191,6 @@ def _load(where: Path, fingerprint: str) -> tuple[Clips, tuple[str, ...]] | None
             key=manifest["key"],
         )
         whole = len(samples) == offsets[-1] and {len(column) for column in clips.values()} == {len(loaded)}
-        return (loaded, tuple(manifest["skipped"])) if whole else None
+        return (loaded, tuple(manifest["skipped"]), tuple(manifest["shorter"])) if whole else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return None

@@ -9,6 +9,9 @@ import soxr
 
 from audiojax.types import InputError
 
+MIN_RATE_HZ, MAX_RATE_HZ = 1000, 768_000  # what sound cards have
+_LOUDEST = 8.0  # a larger sample is a fault of the scale: 1 is full scale
+
 
 def mono(audio: np.ndarray) -> np.ndarray:
     """f32[t] of `audio` f32[t] or f32[t, channels]: their average."""
@@ -20,22 +23,24 @@ def prepare_clip(audio: np.ndarray, source_rate_hz: int, rate_hz: int) -> np.nda
     """Mono, resampled with soxr HQ (alias -143 dB), rounded to 16 bit.
 
     Args:
-        audio: f32[t] or f32[t, channels] in [-1, 1] at `source_rate_hz`; what is louder is clipped.
+        audio: f32[t] or f32[t, channels] in [-1, 1] at `source_rate_hz`; what is somewhat louder is clipped.
         rate_hz: the rate of the result.
 
     Returns:
         i16[t * rate_hz / source_rate_hz], at least one sample.
 
     Raises:
-        InputError: no samples, or samples that are not finite.
+        InputError: no samples, or samples that are not finite or far beyond full scale.
     """
     audio = mono(audio)
     if not audio.size:
         raise InputError("holds no samples")
     if not np.isfinite(audio).all():
         raise InputError("holds samples that are not finite numbers")
+    if (peak := np.abs(audio).max()) > _LOUDEST:  # 1e38 overflows in soxr
+        raise InputError(f"holds samples up to {peak:.6g}, where 1 is full scale; scale them (int16: divide by 32768)")
     if source_rate_hz != rate_hz:
-        audio = soxr.resample(np.clip(audio, -8, 8), source_rate_hz, rate_hz, quality="HQ")  # 1e38 overflows in soxr
+        audio = soxr.resample(audio, source_rate_hz, rate_hz, quality="HQ")
     if not audio.size:
         raise InputError(f"is shorter than one sample at {rate_hz} Hz")
     return np.clip(np.rint(np.clip(audio, -1, 1) * 32768.0), -32768, 32767).astype(np.int16)
@@ -76,8 +81,8 @@ class Resampler:
 
     def __init__(self, source_rate_hz: int, rate_hz: int):
         """Raises InputError for a rate that no sound card has."""
-        if not 1000 <= source_rate_hz <= 768_000:
-            raise InputError(f"the sample rate is {source_rate_hz} Hz; give one from 1000 to 768000.")
+        if not MIN_RATE_HZ <= source_rate_hz <= MAX_RATE_HZ:
+            raise InputError(f"the sample rate is {source_rate_hz} Hz; give one from {MIN_RATE_HZ} to {MAX_RATE_HZ}.")
         divisor = math.gcd(source_rate_hz, rate_hz)
         self._up, self._down = rate_hz // divisor, source_rate_hz // divisor
         slower = min(1.0, rate_hz / source_rate_hz)
