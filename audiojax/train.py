@@ -21,7 +21,7 @@ from audiojax.assembly import assemble
 from audiojax.checkpoint import BEST_BY, Checkpoints, diverged, restore_variables
 from audiojax.data import batches, rehearsal, splits
 from audiojax.data.disk import only_process
-from audiojax.finish import finish, read_summary, sentence
+from audiojax.finish import finish, finished, sentence
 from audiojax.interrupt import Interrupt, Stopped
 from audiojax.mesh import absent, is_first, local_rows, preempted, replicate, shard_batch, together
 from audiojax.metrics import Metrics
@@ -80,8 +80,9 @@ def run(
         meshes.check_same(json.dumps(data), "config.data holds other clips")
         interrupt = held.enter_context(Interrupt(alone=jax.process_count() == 1, deadline=deadline))
         state = replicate(state, mesh)
-        done, summary = int(state.step), read_summary(workdir)
-        if done == num_steps and summary.get("epochs") == config.train.num_epochs:
+        done = int(state.step)
+        summary = finished(workdir, config.train.num_epochs, checkpoints, state) if done == num_steps else {}
+        if summary:
             say(f"{workdir} is finished. {sentence(summary)}\nRaise --config.train.num_epochs to train on.")
             return summary
 

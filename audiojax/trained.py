@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict
 from audiojax import analysis, checkpoint, models, saved_config
 from audiojax import config as configs
 from audiojax.data import batches
-from audiojax.data.disk import write_text
+from audiojax.data.disk import read_json, write_text
 from audiojax.state import listens
 from audiojax.types import Clips
 
@@ -96,10 +97,11 @@ def write_temperature(workdir: Path, step: int, temperature: float) -> None:
 
 def _read_temperatures(workdir: Path) -> dict[str, float]:
     try:
-        saved = json.loads((workdir / "calibration.json").read_text())["temperature_by_step"]
-        return {str(step): float(temperature) for step, temperature in saved.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        saved = read_json(workdir / "calibration.json")["temperature_by_step"]
+        temperatures = {str(step): float(temperature) for step, temperature in saved.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
         return {}
+    return {step: temperature for step, temperature in temperatures.items() if 0 < temperature < math.inf}
 
 
 @functools.partial(jax.jit, static_argnums=0)

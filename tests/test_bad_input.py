@@ -1,5 +1,8 @@
 """What people and disks do to a tool: one sentence that names the file or the key, and nothing lost."""
 
+import copy
+import functools
+import json
 import os
 import shutil
 import subprocess
@@ -11,9 +14,11 @@ import pytest
 import soundfile
 from conftest import tone, without_progress
 
-from audiojax import prepare, train
+from audiojax import prepare, runlog, saved_config, train
 from audiojax.checkpoint import restore_variables
 from audiojax.data import cache, sound_files, sources
+from audiojax.finish import read_summary
+from audiojax.trained import Trained
 from audiojax.types import InputError
 from experiments import fuzz
 
@@ -249,3 +254,123 @@ def test_a_disk_that_fills_up_while_a_checkpoint_is_saved(tiny_args, tiny_config
     assert ended.returncode == 1 and len(ended.stderr.splitlines()) == 1 and "make room" in ended.stderr, ended.stderr
     assert restore_variables(workdir, "last")[1] == 28
     assert train.run(tiny_config(), workdir)["epochs"] == 5
+
+
+NOT_A_SUMMARY = ("", "[1]", "null", "7", "{}", '{"epochs": 5}', "[" * 100_000)
+
+
+@pytest.mark.parametrize("content", NOT_A_SUMMARY, ids=lambda content: content[:20])
+def test_a_damaged_summary_is_no_summary(tmp_path, content):
+    (tmp_path / "summary.json").write_text(content)
+    assert read_summary(tmp_path) == {}
+
+
+def test_a_summary_of_other_types_is_no_summary_and_is_written_again(tiny_config, trained_run, tmp_path):
+    good = json.loads((trained_run / "summary.json").read_text())
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
+    for value in (None, "x", [1], {"a": 1}):
+        (workdir / "summary.json").write_text(json.dumps(good | {"test/accuracy": value}))
+        assert read_summary(workdir) == {}
+    train.run(tiny_config(), workdir)
+    assert json.loads((workdir / "summary.json").read_text()) == good
+
+
+TEMPERATURES = ("0", "-1", "NaN", "Infinity", "null", '"x"', "[1]", "1" + "0" * 400)
+
+
+@pytest.mark.parametrize("value", TEMPERATURES)
+def test_a_damaged_temperature_is_none(trained_run, tmp_path, value):
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
+    step = restore_variables(workdir, "best")[1]
+    (workdir / "calibration.json").write_text(f'{{"temperature_by_step": {{"{step}": {value}}}}}')
+    assert Trained.load(workdir).temperature == 1
+    (workdir / "calibration.json").write_text("[" * 100_000)
+    assert Trained.load(workdir).temperature == 1
+
+
+def test_damaged_rows_of_a_log_are_dropped(tmp_path):
+    lines = ['{"step": 1, "a": 0.5}', "", "{", "[1]", "7", '{"a": 1}', '{"step": "x"}', '{"step": null}', "[" * 100_000]
+    lines += ['{"step": 2, "a": "x"}', '{"step": 2, "a": NaN}', '{"step": [2]}', '{"step": 3}']
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    assert runlog.read_rows(tmp_path) == [{"step": 1, "a": 0.5}, {"step": 3}]
+
+
+def test_wrong_types_in_a_saved_config_are_one_sentence(run_cli, trained_run, tones, tmp_path):
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
+    good = json.loads((workdir / "config.json").read_text())
+    sections = [name for name, value in good["config"].items() if isinstance(value, dict)]
+    keys = [("config", section, key) for section in sections for key in good["config"][section]]
+    keys += [("config", "seed"), ("config", "init_from"), *(("data", key) for key in ("source", "key", "label_names"))]
+    keys += [("config", section) for section in sections]
+    for *sections, key in keys:
+        for value in (None, {"a": 1}, [[1]], True if key != "batch_norm" else "yes"):
+            if isinstance(value, dict) and not len(sections) > 1 and key not in ("seed", "key"):
+                continue  # a section of unknown keys
+            saved = copy.deepcopy(good)
+            of = functools.reduce(dict.__getitem__, sections, saved)
+            if isinstance(of[key], bool) and isinstance(value, bool):
+                continue
+            of[key] = value
+            (workdir / "config.json").write_text(json.dumps(saved))
+            with pytest.raises(InputError, match=r"config\.json is damaged"):
+                saved_config.load(workdir)
+    for content in ("[1]", "null", "", "{}", '{"config": 1, "data": 2}', "[" * 100_000):
+        (workdir / "config.json").write_text(content)
+        for command in (("evaluate",), ("predict", tones / "data/01/3_01_0.wav"), ("main", CNN)):
+            code, _, err = run_cli(command[0], *command[1:], f"--workdir={workdir}")
+            assert code == 1 and "config.json is damaged" in without_progress(err).splitlines()[-1]
+
+
+SYNTHESISE = """
+from pathlib import Path
+from audiojax import command
+from audiojax.data import espeak, phrases, synthetic
+digits, words = dict(num_voices=1, num_takes=1, seed=1), dict(part="train", num_voices=1, seed=1)
+folder, progress = Path({folder!r}), lambda done, total: None
+command.run(lambda argv: {call})
+"""
+SYNTHESISERS = {
+    "synthetic": "synthetic.write_synthetic(folder, **digits, progress=progress)",
+    "espeak": "espeak.write_espeak(folder, **digits, progress=progress)",
+    "synthetic phrases": 'phrases.write_phrases(folder, maker="synthetic", **words, progress=progress)',
+    "espeak phrases": 'phrases.write_phrases(folder, maker="espeak", **words, progress=progress)',
+}
+
+
+@pytest.mark.parametrize("name", SYNTHESISERS)
+def test_a_disk_that_fills_up_while_voices_are_synthesised(tmp_path, name):
+    if name.startswith("espeak"):
+        pytest.importorskip("espeakng_loader")
+    code = SYNTHESISE.format(folder=str(tmp_path / "voices"), call=SYNTHESISERS[name])
+    limited = ["bash", "-c", f'ulimit -f 8; exec "{sys.executable}" -c "$1"', "bash", code]
+    ended = subprocess.run(limited, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 1 and len(ended.stderr.splitlines()) == 1 and "make room" in ended.stderr, ended.stderr
+    assert ".wav" in ended.stderr and not list(tmp_path.iterdir())
+
+
+# Root, too, may then write only what permissions allow: CAP_DAC_OVERRIDE is dropped.
+BOUND_BY_PERMISSIONS = """
+import ctypes, os, sys
+if os.geteuid() == 0 and ctypes.CDLL(None).prctl(24, 1, 0, 0, 0):
+    sys.exit(77)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def test_evaluate_works_on_a_workdir_that_may_not_be_written(trained_run, tmp_path):
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
+    for name in ("report.html", "calibration.json"):
+        (workdir / name).unlink()
+    shutil.rmtree(workdir / "plots")
+    before = sorted(workdir.rglob("*"))
+    for path in (workdir, *workdir.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    command = [sys.executable, "-c", BOUND_BY_PERMISSIONS, "-m", "audiojax.evaluate", f"--workdir={workdir}", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    for path in (workdir, *workdir.rglob("*")):
+        path.chmod(0o755)
+    if done.returncode == 77:
+        pytest.skip("root cannot give up the right to write everywhere here")
+    assert done.returncode == 0 and len(done.stderr.splitlines()) == 1 and str(workdir) in done.stderr, done.stderr
+    assert sorted(workdir.rglob("*")) == before
+    assert json.loads(done.stdout)["clips"] == 40

@@ -1,5 +1,6 @@
 """What may happen to a run while it trains, and after: nothing is lost, and it ends with an unbroken run's numbers."""
 
+import json
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ import pytest
 from test_train import rows_without_time, same_numbers
 
 from audiojax import interrupt, runlog, train
-from audiojax.checkpoint import Checkpoints, restore_variables
+from audiojax.checkpoint import BEST_BY, Checkpoints, restore_variables
 from audiojax.data import workers
 from audiojax.data.disk import MARKER, only_process, whole_folder, write_text
 from audiojax.interrupt import Interrupt, Stopped
@@ -151,6 +152,22 @@ def test_a_damaged_newest_checkpoint_costs_an_epoch_and_nothing_else(tiny_config
     said = capsys.readouterr().out
     assert "Resuming at step 28 of 35" in said and ("35 in" in said and "is damaged" in said) == (harm != shutil.rmtree)
     assert same_run(workdir, trained_run)
+
+
+def test_a_finished_run_whose_best_checkpoint_is_damaged_is_not_finished(tiny_config, trained_run, tmp_path, capsys):
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
+    for name in ("metrics/metrics", "checksums/metadata"):  # the last becomes a worse one than the one before
+        path = workdir / "checkpoints" / "35" / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | {BEST_BY: 0.05}))
+    assert train.run(tiny_config(), workdir)["step"] == 28  # the summary of another checkpoint is not believed
+    capsys.readouterr()
+    assert train.run(tiny_config(), workdir)["step"] == 28 and "is finished" in capsys.readouterr().out
+    flip_a_byte(workdir / "checkpoints" / "28")
+    assert train.run(tiny_config(), workdir)["step"] == 35
+    said = capsys.readouterr().out
+    assert "is finished" not in said and "28 in" in said and "is damaged" in said
+    train.run(tiny_config(), workdir)
+    assert "is finished" in capsys.readouterr().out
 
 
 def test_all_checkpoints_damaged_starts_anew(tiny_config, trained_run, tmp_path, capsys):

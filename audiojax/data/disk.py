@@ -35,10 +35,18 @@ def write_text(path: Path, text: str) -> None:
     """Replaces `path`: whoever reads it finds the old text or the new."""
     partial = _partial(path)
     try:
-        partial.write_text(text)
+        write_bytes(partial, text.encode())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file; the OSError of a full disk names it."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def check_room(folder: Path, num_bytes: int) -> None:

@@ -47,7 +47,7 @@ def prepare_clip(audio: np.ndarray, source_rate_hz: int, rate_hz: int) -> np.nda
 
 
 def wav_file(clip: np.ndarray, rate_hz: int) -> bytes:
-    """A WAV file of `clip` i16[t]."""
+    """A WAV file, 16 bit, of `clip` i16[t] or f32[t] in [-1, 1]."""
     out = io.BytesIO()
     soundfile.write(out, clip, rate_hz, format="WAV", subtype="PCM_16")
     return out.getvalue()
