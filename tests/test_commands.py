@@ -9,8 +9,8 @@ import pytest
 import soundfile
 from conftest import tone
 
+from audiojax import command, predict, saved_config
 from audiojax import config as configs
-from audiojax import predict, saved_config
 from audiojax.types import InputError
 
 ROOT = Path(__file__).parent.parent
@@ -55,6 +55,20 @@ def test_a_mistake_is_one_line(run_cli, tmp_path, args, words):
     code, out, err = run_cli("main", *args, f"--workdir={tmp_path}/run")
     assert code == 1 and out == "" and words in err and len(err.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_the_configs_of_the_package_are_found_from_any_folder(tmp_path, monkeypatch):
+    def parse(*argv):
+        return command.parse_with_config(command.parser("test", ""), list(argv))[1]
+
+    monkeypatch.chdir(tmp_path)
+    config = parse("--config=configs/gru.py:runlocal", "--config.train.num_epochs=3")
+    assert (config.model.name, config.train.num_epochs) == ("gru", 3)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/gru.py").write_text((ROOT / "configs/cnn.py").read_text())
+    assert parse("--config=configs/gru.py").model.name == "audionet"  # a file that is there comes first
+    with pytest.raises(InputError, match=r"configs/nope.py is not a file.*configs/cnn.py, configs/gru.py"):
+        parse("--config=configs/nope.py")
 
 
 @pytest.mark.parametrize("name", ["main", "prepare", "evaluate", "predict"])
