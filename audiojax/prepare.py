@@ -6,20 +6,23 @@ in one file below config.data.cache.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from audiojax import command, runlog
-from audiojax.data import cache, espeak, phrases, sources, synthetic, targets
+from audiojax.data import cache, espeak, phrases, sources, splits, synthetic, targets
 from audiojax.data.listing import without_suffix
+from audiojax.data.phonemes import DIGITS
 from audiojax.data.rehearsal import Pool
 from audiojax.data.sound_files import shortened
-from audiojax.types import Clips, InputError
+from audiojax.types import Clips, InputError, Speaker
 
 MADE = {
     "synthetic": (synthetic.write_synthetic, synthetic.VERSION),
@@ -30,6 +33,57 @@ MADE = {
 def load_clips(config: ConfigDict) -> Clips:
     """The clips of `config.data` with the labels of its target, from the cache or made now, with a progress bar."""
     return _chosen(config, _recordings(config, "source", "root"))
+
+
+def load_split(config: ConfigDict) -> tuple[Clips, splits.Split]:
+    """The clips of `config.data` and their split by `config.split`, refused before a file of them is prepared.
+
+    Says how many clips are copies of others on another side of the split.
+    """
+    recordings = _source(config)
+    clips = _chosen(config, recordings)
+    chosen, split = _choose_split(config, clips), splits.make(clips, **config.split, seed=config.seed)
+    if splits.is_published(clips, config.split.name):
+        shared, done = int(splits.copies(clips, chosen.train, splits.held_out(chosen)).sum()), "stay there"
+    else:
+        shared, done = len(chosen.train) - len(split.train), "are left out of it"
+    if shared:
+        print(
+            f"{shared:,} training clips of {clips.source} are copies of validation or test clips, and {done}.",
+            file=sys.stderr,
+        )
+    if shared := int(splits.copies(clips, split.test, split.validation).sum()):
+        print(f"{shared:,} test clips of {clips.source} are copies of validation clips.", file=sys.stderr)
+    return clips, split
+
+
+def _source(config: ConfigDict, refuse_few: bool = True) -> sources.Recordings:
+    """The files of `config.data`; raises InputError where, as far as their names tell, they cannot be split by
+    `config.split`. Where it takes more of them, and not `refuse_few`, that is only printed."""
+    try:
+        if config.data.source in MADE and config.data.target == "digit":  # before any of them is synthesised
+            _choose_split(config, _planned(config).unread())
+        recordings = _recordings(config, "source", "root")
+        _choose_split(config, targets.choose(recordings.unread(), config.data.target))
+    except splits.Impossible as error:
+        if refuse_few or not error.too_few:
+            raise
+        print(f"Not enough to train on yet: {error}", file=sys.stderr)
+        recordings = _recordings(config, "source", "root")
+    return recordings
+
+
+def _planned(config: ConfigDict) -> sources.Recordings:
+    """The files that a synthesiser will write for `config.synthetic`."""
+    voices, takes = (range(config.synthetic[name]) for name in ("num_voices", "num_takes"))
+    names = [f"{number + 1:02d}" for number in voices]
+    files = [sources.Recording(*of, "", 0, 0) for of in itertools.product(range(len(DIGITS)), names, takes)]
+    speakers = dict.fromkeys(names, Speaker())
+    return sources.Recordings(config.data.source, Path(), tuple(files), DIGITS, speakers)
+
+
+def _choose_split(config: ConfigDict, clips: Clips) -> splits.Split:
+    return splits.choose(clips, **config.split, seed=config.seed)
 
 
 def _recordings(config: ConfigDict, of: str, at: str) -> sources.Recordings:
@@ -66,8 +120,10 @@ def _chosen(config: ConfigDict, recordings: sources.Recordings) -> Clips:
     return chosen
 
 
-def load_also(config: ConfigDict, clips: Clips) -> Clips | None:
+def load_also(config: ConfigDict, clips: Clips, held_out: Sequence[int] | np.ndarray = ()) -> Clips | None:
     """The clips of `config.data.also`, which are learnt beside `clips`; None where there are none.
+
+    Copies of the clips at `held_out`, which are for validation and test, are left out.
 
     Raises InputError where their labels are others, or the source is the same.
     """
@@ -84,7 +140,14 @@ def load_also(config: ConfigDict, clips: Clips) -> Clips | None:
             f"config.data.also is {config.data.also!r}, whose labels are not those of {clips.source}; choose a source "
             "of the same words."
         )
-    return also
+    shared = splits.copies(also, np.arange(len(also)), np.asarray(held_out, int), of=clips)
+    if not shared.any():
+        return also
+    print(
+        f"{shared.sum():,} clips of {also.source} are copies of validation or test clips, and left out.",
+        file=sys.stderr,
+    )
+    return targets.some(also, np.flatnonzero(~shared))
 
 
 def load_pools(config: ConfigDict, clips: Clips, indices: np.ndarray) -> tuple[list[Pool], list[Pool]]:
@@ -158,11 +221,14 @@ def _folder(config: ConfigDict) -> Path:
 def main(argv: list[str]) -> None:
     _, config = command.parse_with_config(command.parser("prepare", __doc__ or ""), argv)
     start = time.perf_counter()
-    recordings = _recordings(config, "source", "root")
+    recordings = _source(config, refuse_few=False)
     clips = _chosen(config, recordings)
+    speakers = f"{len(clips.speakers)} speakers"
+    if list(clips.speakers) == [sources.UNKNOWN_SPEAKER]:
+        speakers = "1 unknown speaker"
     minutes = len(clips.samples) / clips.rate_hz / 60
     print(
-        f"{clips.source}: {len(clips):,} clips of {len(clips.speakers)} speakers, {len(clips.label_names)} labels, "
+        f"{clips.source}: {len(clips):,} clips of {speakers}, {len(clips.label_names)} labels, "
         f"{minutes:.1f} minutes at {clips.rate_hz} Hz ({time.perf_counter() - start:.1f} s) in {config.data.cache}"
     )
     for what, number in sorted(recordings.left_out.items()):

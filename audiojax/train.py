@@ -55,9 +55,8 @@ def run(
     meshes.check_divisible(config.train.batch_size, mesh)
     with contextlib.ExitStack() as held:
         with together():
-            clips = prepare.load_clips(config)
-            split = splits.make(clips, **config.split, seed=config.seed)
-            also = prepare.load_also(config, clips)
+            clips, split = prepare.load_split(config)
+            also = prepare.load_also(config, clips, splits.held_out(split))
             data = {"source": clips.source, "key": clips.key, "label_names": list(clips.label_names)}
             data |= {"also_key": also.key} if also else {}
             shape = configs.batch_shape(config) | {"rows": local_rows(config.train.batch_size)}

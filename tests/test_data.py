@@ -311,11 +311,11 @@ def test_real_fsdd(real_fsdd, tmp_path):
 
 
 def clips_of(speakers, takes=10, source="audiomnist", labels=10) -> Clips:
-    """Clips of no sound, one sample each: all that a split looks at."""
+    """Clips of one sample each, no two the same: all that a split looks at."""
     rows = [(label, speaker, take) for label in range(labels) for speaker in speakers for take in range(takes)]
     label, speaker, take = (np.asarray(column) for column in zip(*rows, strict=True))
     return Clips(
-        source=source, rate_hz=8000, samples=np.zeros(len(rows), np.int16), offsets=np.arange(len(rows) + 1),
+        source=source, rate_hz=8000, samples=np.arange(len(rows)).astype(np.int16), offsets=np.arange(len(rows) + 1),
         label=label, speaker=speaker, take=take, path=("",) * len(rows), label_names=DIGITS,
         speakers={name: Speaker() for name in speakers}, key="",
     )  # fmt: skip

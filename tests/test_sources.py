@@ -1,5 +1,6 @@
 """What is listed of a data set: every sound, through links, and nothing that a system or tool left behind."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -229,3 +230,123 @@ def test_lists_that_give_no_split_are_one_sentence_where_they_are_used(listed, c
     with pytest.raises(InputError, match=words):
         splits.make(clips, name="official", fold=0, seed=0)
     assert len(splits.make(clips, name="random", fold=0, seed=0).test) == 2
+
+
+@pytest.mark.parametrize("command", ["prepare", "main"])
+@pytest.mark.parametrize(
+    "source, fold, number",
+    [("audiomnist", 9, 4), ("folder,split=speaker", 5, 4), ("folder,split=random", 1, 0), ("synthetic", 5, 4)],
+)
+def test_a_fold_that_does_not_exist_is_refused_before_a_file_is_prepared(
+    command, source, fold, number, tones, tmp_path, run_cli
+):
+    root = tones if source == "audiomnist" else tmp_path / "words"
+    if source.startswith("folder"):
+        for speaker in range(5):
+            for word in ("no", "yes"):
+                write(root / word / f"{speaker}_nohash_0.wav", speaker)
+    if source == "audiomnist":  # whose published folds need 60 speakers
+        source = "audiomnist,split=speaker"
+    args = [f"--config.data.root={root}", f"--config.data.cache={tmp_path / 'cache'}"]
+    workdir = [] if command == "prepare" else [f"--workdir={tmp_path / 'run'}"]
+    code, out, err = run_cli(command, f"{CNN}:{source},fold={fold}", *args, *workdir)
+    assert code == 1 and out == "" and len(err.splitlines()) == 1 and f"config.split.fold is {fold}" in err
+    assert not (tmp_path / "cache").exists() and not (tmp_path / "run").exists()
+    if number:
+        assert f"0 to {number}" in err
+
+
+def test_copies_leave_training_and_nothing_else(words, tmp_path):
+    """Of the random split: a copy in a label of its own too, and in another format."""
+    for word in ("no", "yes"):
+        for take in range(3, 10):
+            write(words / word / f"{take}.wav", len(word), take)
+        for take in range(10):
+            shutil.copy(words / word / f"{take}.wav", words / word / f"{take} copy.wav")
+            sound, rate_hz = soundfile.read(words / word / f"{take}.wav", dtype="int16")
+            soundfile.write(words / word / f"{take} again.flac", sound, rate_hz)
+    clips = build(sources.folder(words), tmp_path / "cache")
+    for seed in range(3):
+        whole = splits.choose(clips, name="random", fold=0, seed=seed)
+        split = splits.make(clips, name="random", fold=0, seed=seed)
+        assert np.array_equal(split.validation, whole.validation) and np.array_equal(split.test, whole.test)
+        held = {clips[index].tobytes() for index in splits.held_out(split)}
+        assert [index for index in whole.train if clips[index].tobytes() not in held] == split.train.tolist()
+        assert 0 < len(split.train) < len(whole.train)
+
+
+def test_copies_are_counted_and_stay_where_a_split_was_published(words, tmp_path, tiny_config, capsys):
+    from audiojax import prepare
+
+    root = tmp_path / "fsdd" / "recordings"
+    for digit in range(10):
+        for take in range(12):
+            write(root / f"{digit}_theo_{take}.wav", digit, take)
+    shutil.copy(root / "3_theo_2.wav", root / "3_theo_11.wav")  # of the test set, in training
+    shutil.copy(root / "4_theo_2.wav", root / "4_theo_6.wav")  # in validation
+    keys = {"data.source": "fsdd", "data.root": root.parent, "data.cache": tmp_path / "cache"}
+    _, split = prepare.load_split(tiny_config(**keys, **{"split.name": "official"}))
+    err = capsys.readouterr().err
+    assert [len(part) for part in split] == [20, 50, 50]
+    assert "1 training clips of fsdd are copies" in err and "1 test clips of fsdd are copies" in err
+    config = tiny_config(**keys)
+    clips, split = prepare.load_split(config)
+    removed = 120 - sum(map(len, split))
+    assert (f"{removed} training clips of fsdd are copies" in capsys.readouterr().err) == (removed > 0)
+    again = {"data.also": "fsdd", "data.also_root": tmp_path / "also"}
+    shutil.copytree(root.parent, tmp_path / "also")
+    write(tmp_path / "also" / "recordings" / "7_lucas_0.wav", 8)
+    also = prepare.load_also(tiny_config(**keys, **again), clips, splits.held_out(split))
+    held = {clips[index].tobytes() for index in splits.held_out(split)}
+    assert 0 < len(also) < 121 and not any(also[index].tobytes() in held for index in range(len(also)))
+
+
+def unread(root: Path, counts: dict[str, int], name: str = "{}") -> Clips:
+    for word, number in counts.items():
+        for take in range(number):
+            write(root / word / f"{name.format(take)}.wav", len(word), take)
+    return sources.folder(root).unread()
+
+
+ONE_EACH = "{}_nohash_0"
+
+
+@pytest.mark.parametrize(
+    "counts, name, split, said, advised",
+    [
+        ({"no": 2, "yes": 2}, "{}", "random", ["'no' has 2 clips", "'yes' has 2 clips", "needs 3"], []),
+        ({"no": 9, "rare": 1, "yes": 9}, "{}", "random", ["'rare' has 1 clip,", "needs 3"], []),
+        ({"no": 9, "rare": 1, "yes": 9}, ONE_EACH, "random", ["'rare' has 1 clip,", "needs 3"], ["folds"]),
+        ({"no": 9, "yes": 9}, "{}", "speaker", ["all 18 clips belong to one unknown", "needs 3"], ["random"]),
+        ({"no": 9, "yes": 9}, "{}", "folds", ["all 18 clips belong to one unknown", "needs 5"], ["random"]),
+        ({"no": 2, "yes": 2}, "{}", "folds", ["all 4 clips belong to one unknown", "needs 5"], []),
+        ({"no": 3, "yes": 3}, ONE_EACH, "folds", ["3 speakers", "needs 5"], ["random", "speaker"]),
+        ({"no": 9, "rare": 1, "yes": 9}, ONE_EACH, "speaker", ["'rare' has 1 clip,", "at least 1"], ["folds"]),
+    ],
+)
+def test_too_few_clips_name_the_word_and_advise_what_is_possible(tmp_path, counts, name, split, said, advised):
+    clips = unread(tmp_path, counts, name)
+    with pytest.raises(InputError) as error:
+        splits.make(clips, name=split, fold=0, seed=0)
+    for words in said:
+        assert words in str(error.value)
+    assert re.findall(r"(?:choose|or) split=(\w+)", str(error.value)) == advised
+    for other in advised:
+        assert len(splits.make(clips, name=other, fold=0, seed=0).test)
+
+
+@pytest.mark.parametrize("number", range(3, 12))
+def test_the_random_split_has_every_word_in_every_part(tmp_path, number):
+    clips = unread(tmp_path, {"no": number, "yes": number + 1})
+    for part in splits.make(clips, name="random", fold=0, seed=number):
+        assert set(clips.label[part].tolist()) == {0, 1}
+
+
+def test_prepare_reports_too_few_clips_and_main_refuses_them(tmp_path, run_cli):
+    unread(tmp_path / "words", {"no": 4, "rare": 1, "yes": 4})
+    args = (f"{CNN}:folder", f"--config.data.root={tmp_path / 'words'}", f"--config.data.cache={tmp_path / 'cache'}")
+    code, out, err = run_cli("prepare", *args)
+    assert code == 0 and "9 clips of 1 unknown speaker" in out and "'rare' has 1 clip" in err
+    code, out, err = run_cli("main", *args, f"--workdir={tmp_path / 'run'}")
+    assert code == 1 and out == "" and "'rare' has 1 clip" in err and not (tmp_path / "run").exists()
+    assert len(err.splitlines()) == 1

@@ -16,6 +16,8 @@ from audiojax.types import Clips, InputError, Speaker
 # Google's Speech Commands come with these lists of paths; all other clips are for training.
 OFFICIAL_LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 
+UNKNOWN_SPEAKER = "unknown"  # of files whose name does not tell it
+
 
 @dataclass(frozen=True, order=True)
 class Recording:
@@ -141,7 +143,7 @@ def folder(root: Path | str, on_bad_file: str = "stop") -> Recordings:
             continue
         take = int(match["take"]) if match["take"] else takes[match["word"]]
         takes[match["word"]] += not match["take"]
-        files.append(Recording(words.index(match["word"]), match["speaker"] or "unknown", take, path, *stat))
+        files.append(Recording(words.index(match["word"]), match["speaker"] or UNKNOWN_SPEAKER, take, path, *stat))
     return Recordings(
         "folder", root, tuple(sorted(files)), tuple(words), _speakers(files, {}), tuple(faults.sentences),
         tuple(empty), dict(listing.left_out), _read_official(root),
