@@ -230,7 +230,14 @@ def test_who_comes_too_late_is_told_so_and_places_are_freed():
         (["[1]"], hall.POLICY, "is not understood"),
         (['{"end": true}'], hall.POLICY, "is not understood"),
         (['{"rate_hz": -5}'], hall.POLICY, "is not understood"),
-        (['{"rate_hz": 12}', b"\0\0"], hall.POLICY, "the sample rate is 12 Hz"),
+        (['{"rate_hz": 12}'], hall.POLICY, "the sample rate is 12 Hz"),
+        (['{"rate_hz": 8000.5}'], hall.POLICY, "is not understood"),
+        (
+            [f'{{"rate_hz": {44_101 + 2 * (i % 2)}}}' for i in range(50)],
+            hall.POLICY,
+            "the sample rate changed 10 times",
+        ),
+        (['{"rate_hz": 8000}', b"\0\0", '{"rate_hz": 8001}', b"\0\0"] * 50, hall.POLICY, "the sample rate changed"),
         ([b"\0\0"], hall.POLICY, "sound came before its rate"),
         (['{"rate_hz": 8000}', b"\0\0\0"], hall.UNSUPPORTED_DATA, "a message of 3 bytes is not 16-bit sound"),
         (['{"rate_hz": 8000}', bytes(server.MAX_MESSAGE_BYTES + 2)], 1009, None),
@@ -244,6 +251,61 @@ def test_what_breaks_the_protocol_is_said_and_harms_nobody(served, bystander, ca
         told, closed_with = closed(client)
         assert closed_with == code and (sentence is None or sentence in told)
     assert not caplog.records
+
+
+def test_a_sound_may_begin_at_the_same_rate_as_often_as_one_likes(served):
+    with served.socket() as client:
+        for _ in range(3 * hall.MAX_RATE_CHANGES):
+            client.send('{"rate_hz": 16000.0}')
+        assert words(say(client, [4], 16_000)) == ["four"]
+
+
+def turns(client: hall.Client) -> list[list]:
+    found = []
+    while client.waits:
+        found.append(client.take())
+    return found
+
+
+@pytest.mark.parametrize("rate_hz", [1000, 8000, 44_101, 96_000, 767_999])
+def test_a_turn_of_one_client_is_bounded_whatever_it_sends(rate_hz):
+    client, begin = hall.Client(None, 0.0), f'{{"rate_hz": {rate_hz}}}'
+    share = round(hall.SOUND_PER_TURN_SECONDS * min(rate_hz, hall.FULL_COST_RATE_HZ))
+    for message in (begin, bytes(5 * 2 * share + 2)):
+        client.put(message, 0.0)
+    first, *more = turns(client)
+    sounds = [len(sound) // 2 for turn in more for sound in turn]
+    assert first == [rate_hz] and max(sounds) <= share and sum(sounds) == 5 * share + 1
+    for _ in range(90):  # samples one by one are one piece of sound
+        client.put(b"\0\0", 0.0)
+    pieces = turns(client)
+    assert all(len(turn) == 1 for turn in pieces) and sum(len(turn[0]) for turn in pieces) == 180
+    assert len(pieces) >= 90 * hall.MIN_ITEM_SECONDS / hall.SOUND_PER_TURN_SECONDS
+    for _ in range(20):
+        for message in (begin, b"\0\0", '{"end": true}'):
+            client.put(message, 0.0)
+    assert not client.room.is_set()
+    busy = turns(client)
+    assert max(sum(item is None for item in turn) for turn in busy) == 1
+    assert max(sum(isinstance(item, int) for item in turn) for turn in busy) <= 2
+    assert len(busy) >= 20 * (hall.BEGIN_SECONDS + hall.END_SECONDS) / hall.SOUND_PER_TURN_SECONDS - 3
+    assert client.room.is_set()
+
+
+def test_a_socket_is_read_in_small_parts(served, bystander, monkeypatch):
+    parts, read = [], server.ServerConnection.data_received
+    monkeypatch.setattr(
+        server.ServerConnection, "data_received", lambda self, data: (parts.append(len(data)), read(self, data))
+    )
+    with served.socket() as client:
+        assert json.loads(client.recv())["status"] == "ready"
+        parts.clear()
+        client.socket.sendall(frame(1, b'{"rate_hz": 8000}') + frame(2, b"\0\0") * 3000)
+        for _ in range(500):
+            if sum(parts) > hall.READ_BYTES:
+                break
+            time.sleep(0.01)
+    assert sum(parts) > hall.READ_BYTES >= max(parts)
 
 
 def test_text_that_is_no_text_and_bytes_that_are_no_protocol_harm_nobody(served, bystander, caplog):
