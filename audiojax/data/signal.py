@@ -12,6 +12,7 @@ import soxr
 from audiojax.types import InputError, one_line
 
 MIN_RATE_HZ, MAX_RATE_HZ = 1000, 768_000  # what sound cards have
+MAX_CHANNELS = 32  # a second axis that is longer is time
 _LOUDEST = 8.0  # a larger sample is a fault of the scale: 1 is full scale
 
 
@@ -70,9 +71,6 @@ def loudest_part(clip: np.ndarray, num_samples: int) -> np.ndarray:
     energy = np.concatenate([[0.0], np.cumsum(np.square(clip, dtype=np.float64))])
     start = int(np.argmax(energy[num_samples:] - energy[:-num_samples]))
     return clip[start : start + num_samples]
-
-
-MAX_CHANNELS = 32  # a second axis that is longer is time
 
 
 def check_rate(rate_hz: Any) -> int:
