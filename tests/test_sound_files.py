@@ -123,7 +123,7 @@ def test_what_is_there_is_used_where_a_header_promises_more(tmp_path, kind, subt
     np.testing.assert_array_equal(clip[:2000], whole[:2000])
 
 
-@pytest.mark.parametrize("how", [{"format": "FLAC"}, {"format": "MP3"}, {"format": "RF64"}])
+@pytest.mark.parametrize("how", [{"format": "FLAC"}, {"format": "MP3"}, {"format": "RF64"}, {"format": "NIST"}])
 def test_a_codec_is_decoded_as_far_as_it_goes(tmp_path, how):
     good = content(words(3, 8000), **how)
     whole, _ = read(tmp_path / "a", good)
@@ -176,6 +176,15 @@ def test_a_header_of_a_live_pipe_is_followed_by_samples_at_once(kind, subtype, e
         assert sum(len(next(blocks)[0]) for _ in range(2)) > 1000
         os.close(other)
         os.close(side)
+
+
+@pytest.mark.parametrize("kind, at, size", [("CAF", 12, b"\x7f" + bytes(7)), ("AU", 4, b"\xff\xff\xff\0")])
+def test_a_damaged_header_in_a_pipe_is_a_sentence(kind, at, size):
+    """The size of the first chunk, and the place of the samples."""
+    data = bytearray(content(format=kind))
+    data[at : at + len(size)] = size
+    with pytest.raises(InputError, match="stdin"):
+        through_a_pipe(bytes(data))
 
 
 def test_several_sounds_in_a_pipe_follow_one_another(tmp_path):

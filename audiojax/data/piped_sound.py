@@ -118,7 +118,7 @@ def _contained(pipe: _Pipe, file: IO[bytes], seconds: float, warn: Warn) -> Bloc
         except InputError as error:
             raise InputError(f"stdin {error}.") from None
         while (tag := pipe.peek(8)) and not is_sound(tag):  # a chunk behind the samples
-            left = 8 + int.from_bytes(tag[4:8], "big" if live.chunk.byteorder == "big" else "little")
+            left = 8 + int.from_bytes(tag[4:8], live.chunk.byteorder)
             while left and (skipped := pipe.take(min(left, HEAD_BYTES))):
                 left -= len(skipped)
 
@@ -199,6 +199,6 @@ def _find_chunk(pipe: _Pipe) -> DataChunk | None:
         head = pipe.peek(num_bytes)
         chunk = find_data(io.BytesIO(head))
         if chunk or len(head) < num_bytes or not head.startswith(CHUNKED):
-            return chunk
+            return chunk if chunk and chunk.start <= _MAX_HEADER_BYTES else None
         num_bytes *= 2
     return None

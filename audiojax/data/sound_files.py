@@ -10,8 +10,8 @@ import numpy as np
 import soundfile
 
 from audiojax.data.signal import MAX_RATE_HZ, MIN_RATE_HZ, mono, prepare_clip
-from audiojax.data.sound_headers import HEAD_BYTES, conversion, find_data, is_empty, is_sound, no_sound
-from audiojax.types import InputError
+from audiojax.data.sound_headers import HEAD_BYTES, conversion, find_data, is_empty, is_sound, nist_bytes, no_sound
+from audiojax.types import InputError, one_line
 
 MAX_SECONDS = 600
 _BLOCK_FRAMES = 16_384
@@ -152,8 +152,8 @@ def _opened(path: Path | str, name: str, warn: Warn) -> Iterator[soundfile.Sound
             check_rate(file.samplerate)
             _warn_of_header(file.extra_info, name, warn)
             yield file
-    except (soundfile.LibsndfileError, TypeError, ValueError) as error:
-        reason = " ".join(str(getattr(error, "error_string", error)).split()).strip(" .") or "damaged"
+    except (soundfile.LibsndfileError, OSError, TypeError, ValueError) as error:
+        reason = one_line(getattr(error, "error_string", None) or getattr(error, "strerror", None) or error)
         fix = conversion(name) if re.search("unsupported|unimplemented", reason) else "replace or remove the file"
         raise InputError(f"{name} cannot be read as sound ({reason}); {fix}.") from None
     except InputError as error:
@@ -171,8 +171,10 @@ def _target(path: str, name: str, warn: Warn, stack: contextlib.ExitStack) -> st
     if reason := no_sound(head, name):
         raise InputError("cannot be read as sound ({}); {}".format(*reason))
     if name.lower().endswith((".raw", ".pcm")) and not is_sound(head):
-        fix = conversion(name).replace("-i", "-f s16le -ar 16000 -i")
+        fix = conversion(name).replace("-i", "-f s16le -ar 16000 -i", 1)
         raise InputError(f"cannot be read as sound (its samples have no header); {fix}")
+    if (promised := nist_bytes(head)) and num_bytes < promised:
+        warn(f"{name} promises {promised:,} bytes and has {num_bytes:,}")
     if not chunk or not missing:
         return path
     if not chunk.streamed:

@@ -1,11 +1,13 @@
 """Recognises files by their first bytes, and finds the samples of those that have chunks; nothing is decoded here."""
 
 import io
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
+ByteOrder = Literal["little", "big"]
 HEAD_BYTES = 8192  # enough for three frames of MP3 or AAC
 STREAM_BYTES = 0x7FFF_0000  # a program that cannot go back in a pipe writes a size from here on, or 0
 
@@ -68,14 +70,15 @@ class DataChunk(NamedTuple):
 
     size_at: int
     size_width: int
-    byteorder: str  # "little" or "big"
+    byteorder: ByteOrder
     start: int
     num_bytes: int
 
     def size_field(self, num_bytes: int) -> bytes:
         """The bytes at `size_at` that promise samples of `num_bytes`."""
         inside = self.start - self.size_at - self.size_width if self.size_at > 8 else 0  # CAF and AIFF count a preface
-        return (num_bytes + inside).to_bytes(self.size_width, "big" if self.byteorder == "big" else "little")
+        largest = (1 << 8 * self.size_width) - 1
+        return min(num_bytes + inside, largest).to_bytes(self.size_width, self.byteorder)
 
     @property
     def streamed(self) -> bool:
@@ -87,9 +90,10 @@ def find_data(file: BinaryIO) -> DataChunk | None:
     """The samples of WAV, RF64, AIFF, AU and CAF; None for another format, or where they are not found."""
     file.seek(0)
     kind = file.read(4)
+    order: ByteOrder
     if kind in (b".snd", b"dns."):
         order = "big" if kind == b".snd" else "little"
-        start, size = (_number(file.read(4), order) for _ in range(2))
+        start, size = (int.from_bytes(file.read(4), order) for _ in range(2))
         return DataChunk(8, 4, order, start, size)
     order = "little" if kind in (b"RIFF", b"RF64") else "big"
     if kind not in CHUNKED:
@@ -101,19 +105,31 @@ def find_data(file: BinaryIO) -> DataChunk | None:
         tag, size_bytes = file.read(4), file.read(width)
         if len(size_bytes) < width:
             return None
-        size, start = _number(size_bytes, order), at + 4 + width
+        size, start = int.from_bytes(size_bytes, order), at + 4 + width
         if tag in (b"data", b"SSND"):
             return DataChunk(at + 4, width, order, start + preface, max(size - preface, 0))
         at = start + size + (size % 2 if width == 4 else 0)
+        if at >= 1 << 62:  # damaged: no file goes there
+            return None
 
 
 def is_empty(file: BinaryIO, chunk: DataChunk) -> bool:
     """Whether samples of size 0 are none indeed: nothing follows, or another chunk that has its place."""
     there = file.seek(0, io.SEEK_END) - chunk.start
     file.seek(chunk.start)
-    tag, size = file.read(4), _number(file.read(4), chunk.byteorder)
+    tag, size = file.read(4), int.from_bytes(file.read(4), chunk.byteorder)
     named = tag.isascii() and tag.decode().isprintable()
     return chunk.num_bytes == 0 and (there <= 0 or (named and 8 <= 8 + size <= there))
+
+
+def nist_bytes(head: bytes) -> int | None:
+    """The size that the header of a NIST SPHERE file promises for all of it; None for another file or coding."""
+    keys = (rb"sample_count", rb"channel_count", rb"sample_n_bytes")
+    found = [re.search(rb"^" + key + rb" -i (\d{1,12})\s*$", head, re.MULTILINE) for key in keys]
+    if not head.startswith(b"NIST_1A\n") or b"shorten" in head[:1024] or not all(found):
+        return None
+    counts = [int(match[1]) for match in found if match]
+    return int(head[8:16] or b"0") + counts[0] * counts[1] * counts[2] if head[8:16].strip().isdigit() else None
 
 
 def is_sound(head: bytes) -> bool:
@@ -146,10 +162,6 @@ def conversion(name: str) -> str:
     wav = Path(name).with_suffix(".wav")
     out = wav if str(wav) != name else wav.with_stem(f"{wav.stem}-converted")
     return f"convert it: ffmpeg -i {shlex.quote(name)} {shlex.quote(str(out))}"
-
-
-def _number(content: bytes, order: str) -> int:
-    return int.from_bytes(content, "big" if order == "big" else "little")
 
 
 def _frames_follow(head: bytes, frame_bytes: Callable[[bytes], int]) -> bool:
