@@ -149,6 +149,13 @@ def test_predict_answers_the_good_files_and_names_the_bad(run_cli, trained_run, 
         np.testing.assert_allclose(answer["probabilities"], other["probabilities"], atol=1e-5)
     code, out, _ = run_cli("predict", "--workdir", trained_run, files[0])
     assert code == 0 and "two" in out and "trained on audiomnist" in out
+    cut, silent = tmp_path / "cut.wav", tmp_path / "silent.wav"
+    soundfile.write(cut, tone(7, 1, 0), 8000)
+    cut.write_bytes(cut.read_bytes()[:-20])
+    soundfile.write(silent, np.zeros(1000), 8000)
+    code, out, err = run_cli("predict", "--workdir", trained_run, "--json", cut, cut, silent)
+    assert code == 0 and [json.loads(line)["digit"] for line in out.splitlines()][:2] == [7, 7]
+    assert len(out.splitlines()) == 3 and len(err.splitlines()) == 1 and "2 of 3 files" in err
 
 
 def test_the_recipes_are_what_they_say():
