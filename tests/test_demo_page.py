@@ -1,7 +1,11 @@
 """The live page in a real browser: what is spoken into its microphone, said by a sample or dropped on it is shown."""
 
 import io
+import json
+import os
+import re
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +15,7 @@ from chromium import ELSEWHERE, PROGRAM, Chromium
 from served import Served, spoken
 from toy_listener import ToyListener
 
+from audiojax import listen
 from audiojax.data.phonemes import DIGITS
 from audiojax.demo import assets, hall
 from audiojax.types import InputError
@@ -62,17 +67,115 @@ def test_what_is_spoken_into_the_microphone_is_shown(spoken_to):
     hear(*spoken_to, "31415")
 
 
-@pytest.mark.skipif(not LISTENER.is_file(), reason="no listener comes with the package")
-def test_the_packaged_listener_hears_the_embedded_voices(tmp_path):
+SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
+# Whether the end of an element's text is in view, and not covered.
+IN_VIEW = """(selector) => {
+    const element = document.querySelector(selector);
+    const range = document.createRange();
+    range.selectNodeContents(element);
+    const { left, right, top, bottom } = [...range.getClientRects()].at(-1);
+    const found = document.elementFromPoint((left + right) / 2, (top + bottom) / 2);
+    return bottom <= innerHeight && right <= innerWidth && element.contains(found);
+}"""
+BOXES = """JSON.stringify(['stage', 'hero', 'scene', 'mic', 'history', 'text', 'summary', 'list', 'samples', 'keys', 'drop']
+    .map((id) => [id, document.getElementById(id).getBoundingClientRect().toJSON()]))"""
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_recognised_digits_stay_in_view_and_a_notice_moves_nothing(spoken_to, tmp_path, size):
+    _, browser = spoken_to
+    labels = [7, 0, 2, 5] * 12
+    soundfile.write(tmp_path / "long.wav", spoken(labels, 8000), 8000)
+    browser.look(*SIZES[size], dark=False)
+    with Served() as served:
+        browser.open(served.url)
+        browser.until(lambda: browser.run("document.querySelectorAll('#keys button').length"))
+        empty = browser.run(BOXES)
+        assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+        browser.drop(tmp_path / "long.wav")
+        for number in (1, 9, 25, len(labels)):
+            browser.until(lambda number=number: len(browser.run(SHOWN)) >= number)
+            assert browser.run(f"({IN_VIEW})('#digit')")
+            assert browser.run(f"({IN_VIEW})('#text')") and browser.run(f"({IN_VIEW})('#list li:last-child')")
+        browser.until(lambda: state(browser) == "ready")
+        assert browser.run("scrollY") == 0
+        browser.press("#clear")
+        browser.run("scrollTo(0, 0)")
+        assert browser.run(BOXES) == empty
+        browser.press("[data-label=one]")
+        browser.until(lambda: state(browser) == "ready" and browser.run(SHOWN))
+        browser.run("scrollTo(0, 0)")
+        calm = browser.run(BOXES)
+        assert not notice(browser)
+    browser.until(lambda: state(browser) == "lost" and notice(browser))
+    assert browser.run(BOXES) == calm
+    browser.errors.clear()
+
+
+def test_words_can_be_selected_and_copied_and_numbers_have_labels(spoken_to, tmp_path):
+    served, browser = spoken_to
+    soundfile.write(tmp_path / "some.wav", spoken([4, 7, 1], 8000), 8000)
+    browser.open(served.url)
+    browser.until(lambda: state(browser) == "ready")
+    assert browser.run("document.getElementById('copy').disabled")
+    browser.drop(tmp_path / "some.wav")
+    browser.until(lambda: browser.run(SHOWN) == "471")
+    for tile in browser.run("[...document.querySelectorAll('#list li')].map((tile) => tile.innerText)"):
+        assert re.fullmatch(r"\d\n\d+ % sure\nat \d+:\d\d\.\d in the file", tile.strip())
+    browser.call("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
+    browser.press("#copy")
+    browser.until(lambda: browser.run("navigator.clipboard.readText()") == "4 7 1")
+    select = "getSelection().selectAllChildren(document.getElementById('{}')); getSelection().toString()"
+    assert browser.run(select.format("text")).strip() == "4 7 1"
+    assert browser.run(select.format("facts")).strip()
+    browser.until(lambda: state(browser) == "ready")
+    assert not browser.errors
+
+
+@pytest.fixture(scope="module")
+def packaged():
+    if not LISTENER.is_file():
+        pytest.skip("no listener comes with the package")
     from audiojax.stream import Recognizers
 
-    parts = [np.zeros(RATE_HZ // 2, np.float32)]
-    for digit in (3, 1, 4, 1, 5):
-        sound, rate_hz = soundfile.read(io.BytesIO(assets.sample(DIGITS[digit], 1)), dtype="float32")
-        parts += [np.repeat(sound, RATE_HZ // rate_hz), np.zeros(RATE_HZ // 5, np.float32)]
-    served = Served(listener=Recognizers.from_workdir(num_streams=2))
-    with served, speaking(tmp_path, np.concatenate(parts)) as browser:
+    return Recognizers.from_workdir(num_streams=2)
+
+
+def string_of(parts: list[tuple[np.ndarray, int]], around_seconds: float) -> np.ndarray:
+    """f32[t] at 48 kHz: words, with 0.2 s of silence between them."""
+    around, between = (np.zeros(int(seconds * RATE_HZ), np.float32) for seconds in (around_seconds, 0.2))
+    sounds = [np.repeat(sound, RATE_HZ // rate_hz) for sound, rate_hz in parts]
+    return np.concatenate([around, *(piece for sound in sounds for piece in (sound, between)), around])
+
+
+def sample_words(digits) -> list[tuple[np.ndarray, int]]:
+    return [soundfile.read(io.BytesIO(assets.sample(DIGITS[digit], 1)), dtype="float32") for digit in digits]
+
+
+def test_the_packaged_listener_hears_the_embedded_voices(tmp_path, packaged):
+    string = string_of(sample_words([3, 1, 4, 1, 5]), 0.5)
+    with Served(listener=packaged) as served, speaking(tmp_path, string) as browser:
         hear(served, browser, "31415")
+
+
+def test_the_page_shows_the_digits_that_the_command_prints_for_the_file(tmp_path, packaged, capsys):
+    """Real recordings, where there are some, played into the microphone once."""
+    digits, words = [2, 7, 4, 0, 9, 5, 1, 6], sample_words([2, 7, 4, 0, 9, 5, 1, 6])
+    if recordings := os.environ.get("AUDIOJAX_DATA"):
+        folder = Path(recordings) / "fsdd" / "recordings"
+        words = [soundfile.read(folder / f"{digit}_theo_7.wav", dtype="float32") for digit in digits]
+    path = tmp_path / "string.wav"
+    soundfile.write(path, string_of(words, 1.0), RATE_HZ)
+    listen.main(["--json", str(path)])
+    labels = [json.loads(line)["label"] for line in capsys.readouterr().out.splitlines()]
+    expected = "".join(str(DIGITS.index(label)) for label in labels)
+    assert len(expected) >= len(digits) - 1
+    with Served(listener=packaged) as served, Chromium(tmp_path, path, loop=False) as browser:
+        browser.open(served.url)
+        browser.press("#mic")
+        browser.until(lambda: len(browser.run(SHOWN)) >= len(expected))
+        time.sleep(1)  # for a word too many
+        assert browser.run(SHOWN) == expected and not browser.errors
 
 
 def test_a_sample_is_played_and_heard_by_mouse_and_by_key(spoken_to):

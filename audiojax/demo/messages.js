@@ -22,7 +22,7 @@ const BUSY = [
 const MISSING = ["missing", "No microphone", "This device has no microphone. Samples and files work."];
 export const UNSUPPORTED = [
   "unsupported",
-  "Sample rate not supported",
+  "Rate not supported",
   "The microphone's sample rate is not supported. Choose 44,100 or 48,000 Hz in the system's sound settings, or " +
     "another microphone, then load this page again.",
 ];

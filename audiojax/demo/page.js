@@ -8,6 +8,7 @@ import { Timeline } from "./view.js";
 
 const TRY_AGAIN_SECONDS = [1, 2, 4, 8];
 const SILENCE_SECONDS = 0.9; // after a sample, in which its word is said
+const EARLY_CHUNKS = 50; // of 40 ms, from before the server is connected
 const AHEAD_SECONDS = 2; // that a file is sent before the server has heard it
 const UNEXPECTED = [0, 1001, 1005, 1006, 1011, 1012, 4000]; // codes of a line that the server did not refuse
 
@@ -31,14 +32,14 @@ function display(name, text, options) {
 
 function rest(notice = "") {
   display("ready", "Ready", { notice: notice || (window.isSecureContext ? "" : INSECURE) });
-  show.hint(window.isSecureContext ? "Press the microphone and say a digit" : "Press a digit");
+  show.hint(window.isSecureContext ? `Press the microphone and say a ${show.noun()}` : `Press a ${show.noun()}`);
 }
 
 function listening() {
   activity = () => {
     if (microphone.track.muted) return show.state("muted", "Microphone muted", { busy: true, notice: MUTED });
     show.state("listening", "Listening", { busy: true });
-    show.hint("Say a digit, from zero to nine");
+    show.hint(show.noun() === "digit" ? "Say a digit, from zero to nine" : "Say a word");
   };
   update();
 }
@@ -134,13 +135,16 @@ async function stop() {
 
 async function listen() {
   const mine = ++turn;
+  const early = []; // what was said before the server was connected
   clearTimeout(retry);
   display("connecting", "Connecting", { busy: true });
   try {
     if (microphone) await audio(); // goes on, where it was paused
     else {
+      line.open().catch(() => {}); // meanwhile; `begin` sees whether it worked
       const opened = await openMicrophone((chunk) => {
         if (sound?.kind === "microphone" && !waiting) heard(chunk);
+        else if (turn === mine && !sound) early.push(chunk);
       });
       if (turn !== mine) return opened.close();
       microphone = opened;
@@ -148,6 +152,7 @@ async function listen() {
     }
     await begin("microphone", microphone.rate, -microphone.delay);
     if (turn !== mine) return;
+    early.slice(-EARLY_CHUNKS).forEach(heard);
     tries = 0;
     listening();
   } catch (error) {
@@ -244,6 +249,7 @@ $("clear").onclick = () => {
   if (sound) listening();
   else rest();
 };
+$("copy").onclick = show.copy;
 $("file").onchange = () => {
   if ($("file").files.length) open($("file").files[0]);
   $("file").value = "";
