@@ -77,8 +77,8 @@ IN_VIEW = """(selector) => {
     const found = document.elementFromPoint((left + right) / 2, (top + bottom) / 2);
     return bottom <= innerHeight && right <= innerWidth && element.contains(found);
 }"""
-BOXES = """JSON.stringify(['stage', 'hero', 'scene', 'mic', 'history', 'text', 'summary', 'list', 'samples', 'keys', 'drop']
-    .map((id) => [id, document.getElementById(id).getBoundingClientRect().toJSON()]))"""
+BOXES = """JSON.stringify(
+    ['stage', 'hero', 'scene', 'mic', 'history', 'text', 'summary', 'list', 'samples', 'keys', 'drop'].map((id) => [id, document.getElementById(id).getBoundingClientRect().toJSON()]))"""
 
 
 @pytest.mark.parametrize("size", SIZES)
