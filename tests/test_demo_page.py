@@ -78,7 +78,8 @@ IN_VIEW = """(selector) => {
     return bottom <= innerHeight && right <= innerWidth && element.contains(found);
 }"""
 BOXES = """JSON.stringify(
-    ['stage', 'hero', 'scene', 'mic', 'history', 'text', 'summary', 'list', 'samples', 'keys', 'drop'].map((id) => [id, document.getElementById(id).getBoundingClientRect().toJSON()]))"""
+    ['stage', 'hero', 'scene', 'mic', 'history', 'text', 'summary', 'list', 'samples', 'keys', 'drop']
+    .map((id) => [id, document.getElementById(id).getBoundingClientRect().toJSON()]))"""
 
 
 @pytest.mark.parametrize("size", SIZES)
