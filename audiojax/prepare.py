@@ -57,19 +57,13 @@ def load_split(config: ConfigDict) -> tuple[Clips, splits.Split]:
     return clips, split
 
 
-def _source(config: ConfigDict, refuse_few: bool = True) -> sources.Recordings:
-    """The files of `config.data`; raises InputError where, as far as their names tell, they cannot be split by
-    `config.split`. Where it takes more of them, and not `refuse_few`, that is only printed."""
-    try:
-        if config.data.source in MADE and config.data.target == "digit":  # before any of them is synthesised
-            _choose_split(config, _planned(config).unread())
-        recordings = _recordings(config, "source", "root")
-        _choose_split(config, targets.choose(recordings.unread(), config.data.target))
-    except splits.Impossible as error:
-        if refuse_few or not error.too_few:
-            raise
-        print(f"Not enough to train on yet: {error}", file=sys.stderr)
-        recordings = _recordings(config, "source", "root")
+def _source(config: ConfigDict) -> sources.Recordings:
+    """The files of `config.data`; raises `splits.Impossible` where, as far as their names tell, they cannot be split
+    by `config.split`."""
+    if config.data.source in MADE and config.data.target == "digit":  # before any of them is synthesised
+        _choose_split(config, _planned(config).unread())
+    recordings = _recordings(config, "source", "root")
+    _choose_split(config, targets.choose(recordings.unread(), config.data.target))
     return recordings
 
 
@@ -221,7 +215,13 @@ def _folder(config: ConfigDict) -> Path:
 def main(argv: list[str]) -> None:
     _, config = command.parse_with_config(command.parser("prepare", __doc__ or ""), argv)
     start = time.perf_counter()
-    recordings = _source(config, refuse_few=False)
+    note = ""
+    try:
+        recordings = _source(config)
+    except splits.Impossible as error:
+        if not error.too_few:
+            raise
+        recordings, note = _recordings(config, "source", "root"), f"not enough to train on yet: {error}"
     clips = _chosen(config, recordings)
     speakers = f"{len(clips.speakers)} speakers"
     if list(clips.speakers) == [sources.UNKNOWN_SPEAKER]:
@@ -233,6 +233,8 @@ def main(argv: list[str]) -> None:
     )
     for what, number in sorted(recordings.left_out.items()):
         print(f"left out: {number:,} {what}")
+    if note:
+        print(note, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -183,9 +183,9 @@ def test_a_build_by_another_rule_meanwhile_costs_time_and_nothing_else(tones, tm
 def test_a_folder_of_words_works_in_every_command(run_cli, tmp_path):
     root = tmp_path / "words"
     for number, word in enumerate(("no", "stop", "yes")):
-        for speaker in ("ann", "bob"):
+        for voice, speaker in enumerate(("ann", "bob"), start=1):
             for take in range(10):
-                write(root / word / f"{speaker}_nohash_{take}.wav", tone(3 * number, 1, take), 8000)
+                write(root / word / f"{speaker}_nohash_{take}.wav", tone(3 * number, voice, take), 8000)
     write(root / "_background_" / "noise.wav")
     write(root / "stop" / "other.flac", tone(3, 1, 77), 8000)
     args = [f"{CNN}:folder", f"--config.data.root={root}", f"--config.data.cache={tmp_path / 'cache'}"]
