@@ -1,8 +1,8 @@
 """Shows what a network listened to, as a picture and as sound: the relevance of every sample, or bin of a spectrogram.
 
 METHOD is one of
+  integrated       integrated gradients, from silence: the default, the most faithful one wherever it was measured
   gradient         gradient times input, of the logit of the answer
-  integrated       integrated gradients, from silence
   lrp-epsilon      layer-wise relevance propagation: each input has the share of its product in the sum
   lrp-z+           likewise, only of what pulls the way the sum went: nothing speaks against the answer
   lrp-alpha2beta1  likewise, twice that, less what pulls against; not for recurrent networks
@@ -32,7 +32,7 @@ from audiojax.data.sound_files import read_sound, shortened
 from audiojax.trained import Trained
 from audiojax.types import Clips, InputError
 
-DEFAULT = "lrp-epsilon"
+DEFAULT = "integrated"
 
 
 class Explanation(NamedTuple):
@@ -52,8 +52,9 @@ def explain(run: Trained, sound: np.ndarray, method: str = DEFAULT, label: str |
     if not (run.model.any_length and run.config.train.bucket_samples):
         sound = loudest_part(sound, run.config.train.length_samples)
     clips = Clips.unlabelled([sound], run.config.data.rate_hz)
-    [batch] = batches.evaluation(clips, np.arange(1), **(shape | {"placement": "start"}))
+    [batch] = batches.evaluation(clips, np.arange(1), **shape)
     audio, length = batch["audio"], batch["length"]
+    sound = audio[0, : length[0]]  # with the silence that random placement puts before it, as predict does
     probabilities = run.probabilities(run.logits(audio, length))[0]
     number = run.label_names.index(label) if label else int(probabilities.argmax())
     features, heard, shares = jax.device_get(

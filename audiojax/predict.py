@@ -1,8 +1,8 @@
 """Says which word a sound file holds: wav, flac, ogg, mp3, any sample rate, any length.
 
 For a network trained on one length a longer clip is cut to its loudest part, and that is said. A listener, which is
-what comes with the package, answers with the first word that it hears, or with nothing. Bad files get a sentence on
-stderr, and exit code 1 after the good ones were answered.
+what comes with the package, answers with every word that it hears, a line each, or with nothing; in JSON the first one,
+and all of them as "words". Bad files get a sentence on stderr, and exit code 1 after the good ones were answered.
 """
 
 import json
@@ -33,7 +33,7 @@ def classify(
     for group in prefetch(([(path, _read(path, rate_hz, warn)) for path in group] for group in groups), size=1):
         sounds = [sound for _, sound in group if isinstance(sound, np.ndarray)]
         if run.listens:
-            answers = iter(_first_words(run, sounds))
+            answers = iter(_words(run, sounds))
             yield from (
                 sound if isinstance(sound, InputError) else {"file": str(path)} | next(answers) for path, sound in group
             )
@@ -51,8 +51,8 @@ def classify(
                 yield _answer(run, path, next(probabilities)) | {"seconds": len(sound) / rate_hz, "cut": bool(cut)}
 
 
-def _first_words(run: Trained, sounds: Sequence[np.ndarray]) -> Iterator[dict]:
-    """What a listener answers to each sound i16[t]: the first event, or nothing."""
+def _words(run: Trained, sounds: Sequence[np.ndarray]) -> Iterator[dict]:
+    """What a listener answers to each sound i16[t]: its first event, or nothing, and all of them as "words"."""
     rate_hz, silence = run.config.data.rate_hz, np.zeros(round(FLUSH_SECONDS * run.config.data.rate_hz), np.int16)
     said = hearing.hear(run.model, run.variables, [np.concatenate([sound, silence]) for sound in sounds])
     step_seconds = run.model.step_samples / rate_hz
@@ -60,10 +60,8 @@ def _first_words(run: Trained, sounds: Sequence[np.ndarray]) -> Iterator[dict]:
         sounds, hearing.events(Decoder(**run.config.decoder), said, run.label_names, step_seconds), strict=True
     ):
         about = {"trained_on": run.data["source"], "seconds": len(sound) / rate_hz, "cut": False}
-        if events:
-            yield named(events[0].label) | events[0]._asdict() | about
-        else:
-            yield {"label": None, "probability": None} | about
+        words = [named(event.label) | event._asdict() for event in events]
+        yield (words[0] if words else {"label": None, "probability": None}) | about | {"words": words}
 
 
 def _read(path: str | Path, rate_hz: int, warn: Warn) -> np.ndarray | InputError:
@@ -84,15 +82,18 @@ def _answer(run: Trained, path: str | Path, probabilities: np.ndarray) -> dict:
     }
 
 
-def _line(answer: dict, label_names: Sequence[str]) -> str:
+def _lines(answer: dict, label_names: Sequence[str]) -> Iterator[str]:
+    """The rows of the table for one file: a row for each word of a listener, else one."""
     if answer["label"] is None:
-        return f"{'nothing':<8} {'':>11}  {'':<20} {answer['file']}"
-    if "probabilities" in answer:
-        order = np.argsort(answer["probabilities"])[::-1]
-        beside = f"{label_names[order[1]]} {answer['probabilities'][order[1]]:.1%}"
-    else:
-        beside = f"{answer['start_seconds']:.2f} - {answer['end_seconds']:.2f} s"
-    return f"{answer['label']:<8} {answer['probability']:>11.1%}  {beside:<20} {answer['file']}"
+        yield f"{'nothing':<8} {'':>11}  {'':<20} {answer['file']}"
+        return
+    for word in answer.get("words", [answer]):
+        if "probabilities" in word:
+            order = np.argsort(word["probabilities"])[::-1]
+            beside = f"{label_names[order[1]]} {word['probabilities'][order[1]]:.1%}"
+        else:
+            beside = f"{word['start_seconds']:.2f} - {word['end_seconds']:.2f} s"
+        yield f"{word['label']:<8} {word['probability']:>11.1%}  {beside:<20} {answer['file']}"
 
 
 def main(argv: list[str]) -> int:
@@ -122,7 +123,8 @@ def main(argv: list[str]) -> int:
         if args.json:
             print(json.dumps(answer), flush=True)
             continue
-        print(_line(answer, run.label_names), flush=True)
+        for line in _lines(answer, run.label_names):
+            print(line, flush=True)
     if shorter:
         print(f"audiojax: {shortened(shorter, len(args.files))}", file=sys.stderr)
     return 1 if bad else 0

@@ -80,9 +80,22 @@ class Trained:
         shape, order = configs.batch_shape(self.config), batches.by_length(clips, indices)
         if len(indices) == 1:  # a quick answer
             shape["batch_size"] = 1
-        parts = batches.prefetch(batches.evaluation(clips, indices[order], **shape))
-        logits = np.concatenate([self.logits(batch["audio"], batch["length"]) for batch in parts])
+        groups = self._groups(clips, indices[order])
+        parts = batches.prefetch(batch for group in groups for batch in batches.evaluation(clips, group, **shape))
+        logits = np.concatenate([self.logits(part["audio"], part["length"])[part["mask"] > 0] for part in parts])
         return logits[np.argsort(order)]
+
+    def _groups(self, clips: Clips, indices: np.ndarray) -> list[np.ndarray]:
+        """`indices`, sorted by length, in groups that may share batches without a change of any clip's logits.
+
+        They are one group, but for a network that takes padding for sound: there each clip has its own padded length.
+        """
+        shape = configs.batch_shape(self.config)
+        if not shape["bucket_samples"] or getattr(self.model, "mask_padding", True):
+            return [indices]
+        lengths = shape["length_samples"], shape["bucket_samples"]
+        padded = [batches.padded_samples(int(number), *lengths) for number in clips.length[indices]]
+        return np.split(indices, np.flatnonzero(np.diff(padded)) + 1)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """f64[..., labels] of `logits`, calibrated where the run has been."""

@@ -136,6 +136,26 @@ def test_without_a_run_predict_says_which_word_and_when_or_that_there_is_none(sp
     assert code == 0 and "seven" in out and "nothing" in out
 
 
+def test_predict_says_every_word_of_a_file(spoken, tmp_path, run_cli):
+    audio, rate_hz = soundfile.read(spoken)
+    soundfile.write(tmp_path / "thrice.wav", np.tile(audio, 3), rate_hz)
+    [answer] = map(json.loads, run_cli("predict", "--json", tmp_path / "thrice.wav")[1].splitlines())
+    assert [word["digit"] for word in answer["words"]] == [7, 7, 7] and answer["digit"] == 7
+    assert answer["words"][0].items() <= answer.items()
+    for number, word in enumerate(answer["words"]):
+        assert word["start_seconds"] == pytest.approx(1.3 + 3 * number, abs=0.2)
+    lines = run_cli("predict", tmp_path / "thrice.wav", spoken)[1].splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["seven"] * 4
+    assert [line.split()[-1] for line in lines[2:]] == [str(tmp_path / "thrice.wav")] * 3 + [str(spoken)]
+    code, out, _ = run_cli("predict", "--json", _silence(tmp_path))
+    assert code == 0 and json.loads(out)["words"] == [] and json.loads(out)["label"] is None
+
+
+def _silence(folder: Path) -> Path:
+    soundfile.write(folder / "silence.wav", np.zeros(24_000), 16_000)
+    return folder / "silence.wav"
+
+
 def test_a_recognizer_hears_what_predict_hears(spoken, run_cli):
     [answer] = map(json.loads, run_cli("predict", "--json", spoken)[1].splitlines())
     audio, rate_hz = soundfile.read(spoken, dtype="float32")
