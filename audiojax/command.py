@@ -67,9 +67,9 @@ def run(
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
-    """A parser for `python -m audiojax.NAME` that shows the module's docstring."""
+    """A parser for `python -m audiojax.NAME`, or `python -m NAME` for a name with a dot, that shows the docstring."""
     return argparse.ArgumentParser(
-        prog=f"python -m audiojax.{name}",
+        prog=f"python -m {name if '.' in name else f'audiojax.{name}'}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -67,7 +67,7 @@ def _finish_listener(
         "source": clips.source,
         "epochs": epochs[-1]["epoch"],
         "step": best.step,
-        **{f"last/{name}": epochs[-1][f"{name}/accuracy"] for name in plots.PARTS},
+        **{f"last/{name}": epochs[-1][f"{name}/accuracy"] for name in ("validation", "test")},
         **{f"test/digit_error_rate/{name}": of["digit_error_rate"] for name, of in strings.items()},
         "test/delay_median_seconds": strings["clean"]["delay_median_seconds"],
         "test/accuracy": result["isolated"]["accuracy"],

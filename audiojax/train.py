@@ -25,7 +25,7 @@ from audiojax.finish import finish, finished, sentence
 from audiojax.interrupt import Interrupt, Stopped
 from audiojax.mesh import absent, is_first, local_rows, preempted, replicate, shard_batch, together
 from audiojax.metrics import Metrics
-from audiojax.state import StepReport, TrainState
+from audiojax.state import StepReport, TrainState, listens
 from audiojax.trained import Trained
 from audiojax.types import Clips, InputError
 
@@ -65,6 +65,7 @@ def run(
             model, state, augment_step, train_step, schedule = assemble(
                 config, num_labels=len(clips.label_names), rate_hz=clips.rate_hz, num_steps=num_steps
             )
+            accuracy_name = "frame_accuracy" if listens(model) else "accuracy"  # of training; strings have words
             score, key = evaluate.make_score(config, model, clips, split, mesh, shape), jax.random.key(config.seed)
 
             new = not (workdir / "config.json").exists()
@@ -105,15 +106,15 @@ def run(
                             raise Stopped("asked to stop", signal.SIGTERM)
                         state, report = train_step(state, batch, key)
                         if previous is not None:  # read one step late, so that the device never waits for the host
-                            _log_step(log, done, previous, config.train.log_every_steps)
+                            _log_step(log, done, previous, config.train.log_every_steps, accuracy_name)
                         done, previous = done + 1, report
                     if previous is not None:
-                        _log_step(log, done, previous, config.train.log_every_steps)
+                        _log_step(log, done, previous, config.train.log_every_steps, accuracy_name)
                     seconds, previous = time.perf_counter() - start, None
 
                     sums = {"train": state.metrics}
                     sums |= {part: score(state.variables, part, interrupt.guard) for part in ("validation", "test")}
-                    row = _epoch_row(epoch + 1, sums) | {
+                    row = _epoch_row(epoch + 1, sums, accuracy_name) | {
                         "learning_rate": float(schedule(done - 1)),
                         "gradient_norm": float(state.gradient_norm),
                         "seconds": seconds,
@@ -132,7 +133,7 @@ def run(
                 return finish(workdir, log, clips, split, opened)
             except Stopped as stopped:
                 if previous is not None:
-                    _log_step(log, done, previous, config.train.log_every_steps)
+                    _log_step(log, done, previous, config.train.log_every_steps, accuracy_name)
                 if checkpoints.last_step != done:
                     checkpoints.save(state, None)
                 where = f"stopped at step {done} of {num_steps}, which is saved; the same command goes on from there."
@@ -192,21 +193,24 @@ def _start_from(source: str, state: TrainState) -> TrainState:
     return state.replace(**variables, average=jax.tree.map(np.copy, variables["params"]) if state.average else {})
 
 
-def _log_step(log: runlog.RunLog, done: int, report: StepReport, log_every_steps: int) -> None:
+def _log_step(
+    log: runlog.RunLog, done: int, report: StepReport, log_every_steps: int, accuracy_name: str = "accuracy"
+) -> None:
     """Logs the step that made `done` steps; stops training where its loss is not finite."""
-    values = report.metrics.summary()
+    values = report.metrics.summary(accuracy_name)
     gradient_norm = float(report.gradient_norm)
     _check_finite(values | {"gradient_norm": gradient_norm}, done)
-    log.advance(done, f"loss {values['loss']:.3f}  accuracy {values['accuracy']:.1%}")
+    log.advance(done, f"loss {values['loss']:.3f}  {accuracy_name.replace('_', ' ')} {values[accuracy_name]:.1%}")
     if done % log_every_steps == 0:
         row = {f"step/{name}": value for name, value in values.items()}
         log.row(done, row | {"learning_rate": float(report.learning_rate), "gradient_norm": gradient_norm})
 
 
-def _epoch_row(epoch: int, sums: dict[str, Metrics]) -> dict[str, float]:
+def _epoch_row(epoch: int, sums: dict[str, Metrics], train_accuracy_name: str) -> dict[str, float]:
     row: dict[str, float] = {"epoch": epoch}
     for part, total in sums.items():
-        row |= {f"{part}/{name}": value for name, value in total.summary().items()}
+        values = total.summary(train_accuracy_name if part == "train" else "accuracy")
+        row |= {f"{part}/{name}": value for name, value in values.items()}
     return row
 
 
@@ -234,5 +238,9 @@ def _opening(
 
 
 def _epoch_line(row: dict, num_epochs: int) -> str:
-    parts = "   ".join(f"{name} {row[name + '/loss']:.3f} {row[name + '/accuracy']:6.1%}" for name in plots.PARTS)
-    return f"epoch {row['epoch']:>3}/{num_epochs}   {parts}   {row['clips_per_second']:,.0f} clips/s"
+    parts = []
+    for name in plots.PARTS:
+        of_frames = f"{name}/frame_accuracy" in row
+        accuracy = row[f"{name}/frame_accuracy" if of_frames else f"{name}/accuracy"]
+        parts.append(f"{name} {row[name + '/loss']:.3f} {accuracy:6.1%}{' of frames' if of_frames else ''}")
+    return f"epoch {row['epoch']:>3}/{num_epochs}   {'   '.join(parts)}   {row['clips_per_second']:,.0f} clips/s"

@@ -210,7 +210,7 @@ def compare(args: argparse.Namespace) -> dict:
 
 
 def main(argv: list[str]) -> int:
-    parser = command.parser("load", __doc__ or "")
+    parser = command.parser("experiments.load", __doc__ or "")
     parser.prog = "python -m experiments.load"
     parser.add_argument("--url", default="ws://127.0.0.1:8000", help="default: ws://127.0.0.1:8000")
     parser.add_argument("--streams", type=int, default=500, help="default: 500")

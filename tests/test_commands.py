@@ -1,6 +1,8 @@
 """The commands as a person meets them: what they print, what they refuse, and their exit codes."""
 
+import importlib.util
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -79,6 +81,19 @@ def test_the_configs_of_the_package_are_found_from_any_folder(tmp_path, monkeypa
 def test_help_shows_what_the_command_is_for(run_cli, name):
     code, out, _ = run_cli(name, "--help")
     assert code == 0 and f"python -m audiojax.{name}" in out and len(out.splitlines()) > 8
+
+
+EXPERIMENTS = [path for path in (ROOT / "experiments").glob("*.py") if "command.parser(" in path.read_text()]
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_help_of_an_experiment_names_its_module(path, capsys):
+    with pytest.raises(SystemExit) as left:
+        importlib.import_module(f"experiments.{path.stem}").main(["--help"])
+    out = capsys.readouterr().out
+    assert left.value.code == 0 and out.startswith(f"usage: python -m experiments.{path.stem} ")
+    modules = set(re.findall(r"python -m ((?:audiojax|experiments)[\w.]*)", out))
+    assert [name for name in modules if importlib.util.find_spec(name.rstrip(".")) is None] == []
 
 
 def test_prepare_says_what_it_made(run_cli, tones, tmp_path):

@@ -12,7 +12,7 @@ import soxr
 from conftest import ROOT
 from test_crashes import same_run, stop_at
 
-from audiojax import command, hearing, train
+from audiojax import command, hearing, runlog, train
 from audiojax.checkpoint import Checkpoints
 from audiojax.data.streams import Word
 from audiojax.data.synthetic import synthesise
@@ -58,6 +58,15 @@ def test_a_run_ends_with_what_people_want_to_know(run):
     assert summary["test/digit_error_rate/10 dB"] >= 0 and summary["epochs"] == 2
     pictures = {path.stem for path in (run / "plots").iterdir()}
     assert pictures == {"curves", "confusion_test", "listening_test"}
+
+
+def test_the_accuracy_of_frames_and_that_of_words_have_different_names(run):
+    rows = runlog.read_rows(run)
+    epochs = [row for row in rows if "epoch" in row]
+    accuracies = {"train/frame_accuracy", "validation/accuracy", "test/accuracy"}
+    assert all({name for name in row if "accuracy" in name} == accuracies for row in epochs)
+    steps = [row for row in rows if "epoch" not in row]
+    assert all({name for name in row if "accuracy" in name} == {"step/frame_accuracy"} for row in steps)
 
 
 def test_it_learns_a_batch_by_heart(listen):
