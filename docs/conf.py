@@ -46,4 +46,9 @@ nb_merge_streams = True
 
 html_theme = "sphinx_book_theme"
 html_title = "audiojax"
-html_theme_options = {"show_toc_level": 2, "use_download_button": True, "home_page_in_toc": True}
+html_theme_options = {
+    "show_toc_level": 2,
+    "use_download_button": True,
+    "home_page_in_toc": True,
+    "navbar_persistent": [],
+}

@@ -23,7 +23,7 @@ from experiments.protocols import PROTOCOLS
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
-HEADER = "| command or paper | data, protocol | test accuracy | worst speaker | minutes a run |\n" + "|---" * 5 + "|\n"
+HEADER = "| command or paper | test accuracy | worst speaker | minutes per run |\n" + "|---" * 4 + "|\n"
 SHORT_HEADER = "| config | test accuracy | worst speaker | minutes per fold |\n" + "|---" * 4 + "|\n"
 Result = Mapping[str, Any]  # of a file
 Found = Mapping[str, Mapping[str, Result]]  # {protocol: {name of a file: it}}
@@ -71,25 +71,28 @@ def row(protocol: str, result: Result) -> str:
     runs = result["runs"]
     clips = sum(run["clips"] for run in runs)
     accuracy = f"{records.percent([run['accuracy'] for run in runs])} ({_parts(protocol, runs)}, {clips:,} clips)"
-    cells = [_command(protocol, result), PROTOCOLS[protocol].about, accuracy, _worst(runs), _minutes(result)]
+    cells = [_command(protocol, result), accuracy, _worst(runs), _minutes(result)]
     return f"| {' | '.join(cells)} |\n"
 
 
 def published_row(of: Mapping[str, Any]) -> str:
     """A line of the main table: somebody else's."""
     mean, sd = of["percent"]
-    cells = [f"*{of['what']}* ({of['source']})", f"AudioMNIST, on the originals: {of['protocol']}"]
-    return f"| {' | '.join([*cells, f'{mean:.2f} ± {sd:.2f} %', '', ''])} |\n"
+    what = f"*{of['what']}* ({of['source']}), on the originals: {of['protocol']}"
+    return f"| {what} | {mean:.2f} ± {sd:.2f} % | | |\n"
 
 
 def main_table(found: Found) -> str:
-    """Protocol by protocol: ours, then what is published of it."""
+    """Returns a table for each protocol: our results, then the published ones."""
     published = json.loads((Path(__file__).parent / "published.json").read_text())
-    lines = []
-    for protocol in PROTOCOLS:
-        lines += [row(protocol, result) for _, result in sorted(found.get(protocol, {}).items()) if result["runs"]]
-        lines += [published_row(of) for of in published if of["task"] == protocol]
-    return HEADER + "".join(lines)
+    text = ""
+    for protocol, of_protocol in PROTOCOLS.items():
+        ours = [row(protocol, result) for _, result in sorted(found.get(protocol, {}).items()) if result["runs"]]
+        theirs = [published_row(of) for of in published if of["task"] == protocol]
+        if ours or theirs:
+            heading = f"**{of_protocol.about}**\n\n" if ours else ""
+            text += f"{heading}{HEADER}{''.join(ours + theirs)}\n"
+    return text
 
 
 def short_table(found: Found) -> str:

@@ -115,10 +115,13 @@ def test_the_example_in_python_runs(place, tmp_path):
 
 def test_the_tree_is_the_tree():
     tree = next(block for block in BLOCKS if block.startswith("configs/"))
-    named = {match[1] for line in tree.splitlines() if (match := re.match(r"\s*(\S+\.py)\s", line))}
-    there = {path.name for path in (ROOT / "audiojax").rglob("*.py") if path.name != "__init__.py"}
-    there |= {f"configs/{path.name}" for path in (ROOT / "configs").glob("*.py")}
-    assert named == there
+    named = {line.split()[0] for line in tree.splitlines()}
+    assert named == {"configs/", "audiojax/", "experiments/", "docs/", "tests/"}
+    assert all((ROOT / folder).is_dir() for folder in named)
+    is_command = re.compile(r"^    \w+\.run\(main\)$", re.MULTILINE).search
+    files = [*(ROOT / "audiojax").glob("*.py"), *(ROOT / "audiojax").glob("*/__main__.py")]
+    there = {file.stem.replace("__main__", file.parent.name) for file in files if is_command(file.read_text())}
+    assert there == set(re.search(r"commands \((.*?)\)", tree)[1].split(", "))
 
 
 def test_every_link_and_picture_is_there():
