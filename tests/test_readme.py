@@ -119,8 +119,8 @@ def test_the_tree_is_the_tree():
     assert named == {"configs/", "audiojax/", "experiments/", "docs/", "tests/"}
     assert all((ROOT / folder).is_dir() for folder in named)
     is_command = re.compile(r"^    \w+\.run\(main\)$", re.MULTILINE).search
-    files = [*(ROOT / "audiojax").glob("*.py"), *(ROOT / "audiojax").glob("*/__main__.py")]
-    there = {file.stem.replace("__main__", file.parent.name) for file in files if is_command(file.read_text())}
+    there = {file.stem for file in (ROOT / "audiojax").glob("*.py") if is_command(file.read_text())}
+    there |= {file.parent.name for file in (ROOT / "audiojax").glob("*/__main__.py")}
     assert there == set(re.search(r"commands \((.*?)\)", tree)[1].split(", "))
 
 
