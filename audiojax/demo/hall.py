@@ -35,7 +35,6 @@ BEGIN_SECONDS = 0.1  # what the beginning of a sound costs: a reset, and perhaps
 END_SECONDS = 0.5  # what an end costs: as much silence is recognised
 MAX_RATE_CHANGES = 10  # of one client, one of which is forgotten each RATE_CHANGE_SECONDS
 RATE_CHANGE_SECONDS = 1.0
-READ_BYTES = 2**13  # of one socket at once, so that thousands of tiny messages make nobody else wait
 MAX_UNREAD_BYTES = 2**18
 UNSUPPORTED_DATA, INVALID_DATA, POLICY, TRY_AGAIN_LATER = 1003, 1007, 1008, 1013  # RFC 6455, 7.4, and its registry
 
@@ -44,11 +43,11 @@ Said = list[tuple["Client", dict]]
 
 
 class WrongMessage(Exception):
-    """A message that breaks the protocol: the code to close with, and a sentence."""
+    """A message that breaks the protocol: the code to close with, a sentence, and how long its sender waits for it."""
 
-    def __init__(self, code: int, sentence: str):
+    def __init__(self, code: int, sentence: str, wait_seconds: float = 0.0):
         super().__init__(sentence)
-        self.code = code
+        self.code, self.wait_seconds = code, wait_seconds
 
 
 class Client:
@@ -73,10 +72,7 @@ class Client:
         for item in self._sound(message) if isinstance(message, bytes) else [self._told(message, now)]:
             self._queue.append((self._cost_seconds(item), item))
             self._ahead_seconds += self._queue[-1][0]
-        if self._ahead_seconds > MAX_AHEAD_SECONDS:
-            self.room.clear()
-        else:
-            self.room.set()
+        (self.room.clear if self._ahead_seconds > MAX_AHEAD_SECONDS else self.room.set)()
 
     def take(self) -> list[Item]:
         """What the next turn hears of this client; short messages in a row are one piece of sound."""
@@ -147,7 +143,8 @@ class Client:
         self._rate_changes, self._changed_at = self._rate_changes + (self._rate_hz != self._last_rate_hz), now
         self._last_rate_hz = self._rate_hz
         if self._rate_changes > MAX_RATE_CHANGES:
-            raise WrongMessage(POLICY, f"the sample rate changed {MAX_RATE_CHANGES} times at once; keep one rate.")
+            sentence = f"the sample rate changed {MAX_RATE_CHANGES} times at once; keep one rate."
+            raise WrongMessage(POLICY, sentence, RATE_CHANGE_SECONDS)  # else it connects again and begins anew
 
 
 class Hall:
@@ -171,7 +168,8 @@ class Hall:
         client = Client(connection, asyncio.get_running_loop().time())
         self.clients.add(client)
         try:
-            wrong = await self._read(client)
+            if wrong := await self._read(client):
+                await asyncio.sleep(wrong.wait_seconds)
         finally:
             self.clients.discard(client)
             self._left.append(client)
@@ -182,7 +180,6 @@ class Hall:
 
     async def _read(self, client: Client) -> WrongMessage | None:
         loop = asyncio.get_running_loop()
-        client.connection.transport.max_size = READ_BYTES  # type: ignore[attr-defined]  # asyncio's own is 256 KiB
         client.tell({"status": "ready", "labels": list(self._recognizers.label_names)})
         try:
             async for message in client.connection:

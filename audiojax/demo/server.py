@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 SOCKET_PATH = "/listen"
 IDLE_SECONDS = 60.0
 MAX_MESSAGE_BYTES = 2**17  # 1.4 s at 48 kHz
+READ_BYTES = 2**12  # of one socket at once: asyncio's 256 KiB hold 30,000 messages, for which all others would wait
 MAX_MESSAGES = 4  # of one client that wait to be read; what is beyond stays in the network
+
+
+class Connection(ServerConnection):
+    """A socket that is read a little at a time, from its first byte."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.max_size = READ_BYTES  # type: ignore[attr-defined]  # of asyncio's socket transports
+        super().connection_made(transport)
 
 
 def open_port(host: str, port: int) -> socket.socket:
@@ -111,6 +120,7 @@ async def run(
         sock=port,
         ssl=tls,
         process_request=reply,
+        create_connection=Connection,
         server_header=None,
         compression=None,  # sound does not shrink, and five hundred clients would cost time and memory
         ping_interval=None,  # who has vanished is silent, which `Hall.watch` sees
