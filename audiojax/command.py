@@ -130,7 +130,10 @@ def _wrong_key(keys: list[str], overrides: list[str]) -> str | None:
         match = re.match(r"--(?:no)?config\.([^=]+)", override)
         if match and match[1] not in keys:
             nearest = difflib.get_close_matches(match[1], keys, 1, 0.6)
-            hint = f"did you mean --config.{nearest[0]}?" if nearest else f"the keys are {', '.join(keys)}."
+            section = match[1].partition(".")[0]
+            names = [key for key in keys if key.startswith(f"{section}.")]
+            listed = f"the keys{f' of config.{section}' if names else ''} are {', '.join(names or keys)}"
+            hint = f"did you mean --config.{nearest[0]}? {listed.capitalize()}." if nearest else f"{listed}."
             return f"there is no key config.{match[1]}; {hint}"
     return None
 

@@ -34,8 +34,8 @@ def main(argv: list[str]) -> None:
     command.setup_jax()
     from audiojax import mesh, train  # late: --help and a mistyped key need no jax
 
-    mesh.connect(**config.mesh)
-    train.run(config, args.workdir or _default_workdir(args.config))
+    with mesh.connected(**config.mesh):
+        train.run(config, args.workdir or _default_workdir(args.config))
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ class Recipe(NamedTuple):
     def flags(self, arg: str, seed: int, overrides: Mapping[str, object]) -> list[str]:
         """The command line of a run, without its data's root."""
         words = [arg, *([f"recipe={self.recipe}"] if self.recipe else []), *(["runlocal"] if self.trial else [])]
-        keys = {"seed": seed, **overrides}
+        keys = {"seed": seed, "split.seed": seed, **overrides}
         if self.trial:  # of a source that needs no root, in one length
             keys = {key: value for key, value in keys.items() if key not in ("data.also", "train.bucket_samples")}
         return [f"--config={self.config}:{','.join(words)}", *(f"--config.{k}={v}" for k, v in keys.items())]
@@ -127,7 +127,7 @@ def one(recipe: Recipe, run: Run) -> dict[str, Any]:
         told = transfer.heard(opened, prepare.load_clips(other))
     else:
         clips = prepare.load_clips(config)
-        told = records.scored(opened, clips, splits.make(clips, **config.split, seed=config.seed).test)
+        told = records.scored(opened, clips, splits.make(clips, **config.split).test)
     overrides = {key: list(x) if isinstance(x, tuple) else x for key, x in run.overrides.items()}
     about = {"name": run.name, "arg": run.arg, "seed": run.seed, "overrides": overrides, "start": run.start}
     return about | told | records.trained(folder) | {"digest": digest(recipe, run), "command": recipe.shown(run)}
