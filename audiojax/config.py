@@ -51,6 +51,11 @@ def parse_arg(arg: str, recipes: tuple[str, ...] = ()) -> Choice:
     return Choice(source, words["split"], int(words["fold"]), words["recipe"], bool(words["runlocal"]))
 
 
+def is_trial(arg: str) -> bool:
+    """Returns whether a config's argument asks for a trial run."""
+    return "runlocal" in arg.split(",")
+
+
 def base(choice: Choice) -> ConfigDict:
     """All keys, with the values that most runs share."""
     config = ConfigDict()
@@ -70,8 +75,9 @@ def base(choice: Choice) -> ConfigDict:
     config.split = dict(
         name=choice.split,
         fold=choice.fold,
-        seed=0,  # of the split "random", and of which speakers `num_speakers` takes
+        seed=0,  # of the split "random", and of what the two keys below take
         num_speakers=0,  # to learn from; 0 takes all
+        num_clips=0,  # of each part at most, all labels alike; 0 takes all
     )
     config.train = dict(
         batch_size=20,
@@ -139,6 +145,7 @@ def recurrent_model() -> dict[str, Any]:
     )
 
 
+TRIAL_VOICES, TRIAL_TAKES = 8, 3
 # How networks for sound of any length hear a clip in training, each time otherwise.
 ANY_LENGTH_AUGMENT = dict(tempo=0.5, speed=0.15, gain_db=10.0, noise_snr_db=(10.0, 40.0), filter_db=12.0)
 
@@ -152,7 +159,7 @@ def train_any_length(config: ConfigDict, source: str, num_epochs: int) -> None:
 
 def split_reads_seed(config: ConfigDict) -> bool:
     """Returns whether `split.seed` changes the split of `config`; folds and official splits are fixed."""
-    return config.split.name == "random" or config.split.num_speakers > 0
+    return config.split.name == "random" or config.split.num_speakers > 0 or config.split.num_clips > 0
 
 
 def batch_shape(config: ConfigDict) -> dict[str, Any]:
@@ -161,11 +168,12 @@ def batch_shape(config: ConfigDict) -> dict[str, Any]:
 
 
 def shrink(config: ConfigDict) -> ConfigDict:
-    """The same config for a trial run in under a minute: a hundred synthetic clips, two epochs."""
-    config.data.source = "synthetic"
-    config.split.update(name="folds", fold=0)
-    config.synthetic.update(num_voices=5, num_takes=2)
-    config.train.update(batch_size=20, num_epochs=2, log_every_steps=1)
+    """The same config for a trial run in about a minute: few epochs on few clips, of its own source."""
+    config.synthetic.update(num_voices=TRIAL_VOICES, num_takes=TRIAL_TAKES)
+    if config.data.source not in schema.MADE:
+        config.split.num_clips = 10 * TRIAL_VOICES * TRIAL_TAKES
+    num_epochs = 20 if config.train.bucket_samples else 8  # networks for any length take the shorter steps
+    config.train.update(batch_size=20, num_epochs=num_epochs, log_every_steps=1)
     config.train.bucket_samples = config.train.bucket_samples[-1:]  # each length is compiled
     return config
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,9 @@ from audiojax.trained import Trained
 from audiojax.types import Clips
 
 _OUTPUTS = ("checkpoints", "metrics.jsonl", "summary.json", "report.html")  # what a run replaces in its workdir
+
+
+RARE = 0.01  # the share of clips that may be cut without a warning
 
 
 def run(
@@ -92,6 +96,8 @@ def run(
             return summary
 
         say(_opening(clips, split, config, state.params, mesh.size, also))
+        if warning := _truncation(config, clips, also):
+            say(warning, file=sys.stderr)
         if done:
             say(f"Resuming at step {done} of {num_steps}.")
         # An epoch that was stopped in its middle, or before it was scored, has sums.
@@ -192,6 +198,20 @@ def _claim(workdir: Path, config: ConfigDict, data: dict, num_devices: int) -> I
             )
         saved_config.save(workdir, config, data, environment.describe(num_devices))
         yield
+
+
+def _truncation(config: ConfigDict, clips: Clips, also: Clips | None) -> str | None:
+    """Returns a warning where training cuts clips of a length that is not rare; None otherwise."""
+    limit, length = config.train.length_samples, np.concatenate([of.length for of in (clips, also) if of])
+    cut = length > limit
+    if config.streams.steps_per_epoch or cut.mean() < RARE:
+        return None
+    needed = -(-int(np.percentile(length, 100 * (1 - RARE))) // 100) * 100
+    return (
+        f"audiojax: warning: {cut.mean():.0%} of the clips are longer than config.train.length_samples, {limit:,} "
+        f"({limit / clips.rate_hz:.2f} s at {clips.rate_hz:,} Hz), and are cut; the median clip of those loses "
+        f"{np.median(1 - limit / length[cut]):.0%}. Set --config.train.length_samples={needed} to keep them whole."
+    )
 
 
 def _log_step(
