@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,7 @@ _FIXES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _SPACE),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _RIGHTS),
 }
+_at_once: list[bool] = []  # not empty where `run` does not wait
 
 
 def _interrupt(number: int, _) -> None:
@@ -38,6 +40,25 @@ def run(
     interrupted: str = "interrupted; the same command starts again from what is whole.",
 ) -> None:
     """Runs a command and exits: an InputError or Ctrl-C becomes one sentence on stderr and a non-zero exit code."""
+    try:
+        _run(main, interrupted)
+    except BaseException as error:
+        if not _at_once:
+            raise
+        code = error.code if isinstance(error, SystemExit) else "".join(traceback.format_exception(error))
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 1)
+
+
+def exit_at_once() -> None:
+    """Has `run` exit without waiting for threads and exit handlers, which may wait for another process in vain."""
+    _at_once.append(True)
+
+
+def _run(main: Callable[[list[str]], int | None], interrupted: str) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = main(sys.argv[1:])

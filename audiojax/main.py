@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
     command.setup_jax()
     from audiojax import mesh, train  # late: --help and a mistyped key need no jax
 
-    with mesh.connected(**config.mesh):
+    with mesh.connected(command.exit_at_once, **config.mesh):
         train.run(config, args.workdir or _default_workdir(args.config))
         if mesh.is_first() and configs.is_trial(args.config.partition(":")[2]):
             print("This was a trial run on a few clips, to see that everything works; train without runlocal for use.")

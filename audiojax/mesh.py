@@ -1,13 +1,12 @@
 """All of jax.sharding and jax.distributed: rows of a batch over all processes' devices, everything else on each."""
 
-import atexit
 import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -16,14 +15,12 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from audiojax.interrupt import Stopped
-from audiojax.types import Batch, InputError
+from audiojax.types import Batch, InputError, one_line
 
 T = TypeVar("T")
 HEARTBEAT_SECONDS = 15  # without a sign of life, after which a process counts as dead
-LOST = (
-    "another process of this run has ended or cannot be reached; start all of them again with the same commands, which "
-    "continue from the last checkpoint."
-)
+LOST = "another process of this run has ended or cannot be reached"
+_RESTART = "start all of them again with the same commands, which continue from the last checkpoint."
 # What jax and gloo say when that happens.
 _LOST_ERRORS = re.compile(r"gloo|peer|socket|connection|coordination|heartbeat|UNAVAILABLE|DEADLINE_EXCEEDED", re.I)
 # jax ends the process from C++ then, with a stack trace that no setting turns off. This passes on all of stderr but
@@ -52,28 +49,23 @@ _agreed: list[bool] = []  # not empty once all processes know that they leave
 
 
 @contextlib.contextmanager
-def connected(*, coordinator: str, num_processes: int, process_id: int) -> Iterator[None]:
+def connected(
+    failed_alone: Callable[[], None], /, *, coordinator: str, num_processes: int, process_id: int
+) -> Iterator[None]:
     """Joins the processes of a run, see `connect`, for the block. An error in one of them ends the others.
 
-    A process that fails alone leaves without waiting for the others, which jax would do; they end when they miss it.
+    Calls `failed_alone` where only this process fails: it should exit without jax's barrier, at which it would wait for
+    the others; they end when they miss it.
     """
     connect(coordinator=coordinator, num_processes=num_processes, process_id=process_id)
     try:
         yield
     except BaseException as error:
         if jax.process_count() > 1 and not _agreed and not isinstance(error, Stopped):
-            number = error.args[0] if isinstance(error, KeyboardInterrupt) and error.args else None
-            atexit.register(_leave, 128 + number if number else 1)
+            failed_alone()
             if isinstance(error, jax.errors.JaxRuntimeError) and _LOST_ERRORS.search(str(error)):
-                raise InputError(LOST) from None
+                raise InputError(f"{LOST} ({one_line(error, 120)}); {_RESTART}") from None
         raise
-
-
-def _leave(code: int) -> None:
-    """Ends the process at once, without jax's barrier for all processes."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def connect(*, coordinator: str, num_processes: int, process_id: int) -> None:
@@ -107,7 +99,7 @@ def connect(*, coordinator: str, num_processes: int, process_id: int) -> None:
 
 def shorten_fatal_errors() -> None:
     """Sends this process's stderr through a filter that says `LOST` in the place of jax's stack trace."""
-    command = [sys.executable, "-I", "-S", "-c", _FILTER, f"audiojax: {LOST}\n"]
+    command = [sys.executable, "-I", "-S", "-c", _FILTER, f"audiojax: {LOST}; {_RESTART}\n"]
     sys.stderr.flush()
     read, write = os.pipe()
     subprocess.Popen(command, stdin=read, stdout=subprocess.DEVNULL)

@@ -83,10 +83,11 @@ def check_unseen(config: ConfigDict, clips: Clips, split: splits.Split, say: Cal
             told = " and ".join(
                 f"{n:,} of the {len(getattr(split, part)):,} {part} clips" for part, n in counts.items()
             )
-            same = " ".join(f"--config.split.{key}={value}" for key, value in sorted(saved.split.items()))
+            same = [f"--config.split.{k}={v}" for k, v in sorted(saved.split.items()) if v != config.split[k]]
+            fix = f"give this run the same split ({' '.join(same)}), or " if same else ""
             raise InputError(
-                f"config.init_from leads to {workdir}, which was trained on {told} of this run's split; give this run "
-                f"the same split ({same}), or start from another run."
+                f"config.init_from leads to {workdir}, which was trained on {told} of this run's split; "
+                f"{fix}start from another run."
             )
 
 

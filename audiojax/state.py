@@ -66,8 +66,8 @@ def make_optimizer(
         schedule: what follows the linear warm-up to `learning_rate`: "constant", "cosine" down to 0, or "halving" after
             each quarter of the steps.
         warmup_steps: at most half of `total_steps` are taken.
-        weight_decay: times each parameter but biases and BatchNorm's scales, added to its gradient (an L2 penalty, which
-            Adam then rescales); with "adamw" times the learning rate, subtracted from the parameter.
+        weight_decay: times each parameter but biases and BatchNorm's scales, added to its gradient (an L2 penalty,
+            which Adam then rescales); with "adamw" times the learning rate, subtracted from the parameter.
         clip_norm: bounds the gradient's global norm; 0 does not.
         total_steps: where the cosine ends.
     """

@@ -30,7 +30,7 @@ from audiojax.metrics import Metrics
 from audiojax.start import check_unseen, start_from
 from audiojax.state import StepReport, listens
 from audiojax.trained import Trained
-from audiojax.types import Clips
+from audiojax.types import Clips, InputError
 
 _OUTPUTS = ("checkpoints", "metrics.jsonl", "summary.json", "report.html")  # what a run replaces in its workdir
 

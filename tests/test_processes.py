@@ -51,7 +51,7 @@ def last_parameters(workdir) -> np.ndarray:
 def test_two_processes_stop_together_and_end_where_one_does(gru_args, tmp_path):
     two, one = tmp_path / "two", tmp_path / "one"
     both = two_processes(gru_args, two)
-    wait_for(lambda: len(runlog.read_rows(two)) >= 3)
+    wait_for(lambda: len(runlog.read_rows(two)) >= 3, seconds=300)
     both[1].send_signal(signal.SIGTERM)  # the one that does not save
     said = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [143, 143], said
@@ -103,21 +103,20 @@ def test_other_clips_in_one_process_end_both(tiny_args, tones, tmp_path):
 
 @pytest.mark.parametrize("killed", [True, False])
 def test_a_process_that_misses_another_says_so_in_one_sentence_and_ends(gru_args, tmp_path, killed):
-    """The second is killed; or the first fails alone, since it can save nothing."""
+    """The second is killed; or the first is interrupted, alone."""
     workdir = tmp_path / "run"
     both = two_processes([*gru_args, "--config.train.num_epochs=1000"], workdir)
-    wait_for(lambda: runlog.read_rows(workdir))
+    wait_for(lambda: runlog.read_rows(workdir), seconds=300)
     if killed:
         both[1].kill()
     else:
-        shutil.rmtree(workdir / "checkpoints")
-        (workdir / "checkpoints").write_text("")
+        both[0].send_signal(signal.SIGINT)
     said = [process.communicate(timeout=300)[1] for process in both]
     lines = [[line for line in err.splitlines() if not line.startswith("preparing ")] for err in said]
     left = 0 if killed else 1
-    assert len(lines[left]) == 1 and lines[left][0] == f"audiojax: {LOST}" and both[left].returncode
+    assert len(lines[left]) == 1 and lines[left][0].startswith(f"audiojax: {LOST}") and both[left].returncode
     if not killed:
-        assert both[0].returncode == 1 and len(lines[0]) == 1 and "checkpoint" in lines[0][0]
+        assert both[0].returncode == 130 and lines[0][-1].startswith("audiojax: interrupted")
 
 
 def test_processes_that_do_not_meet_say_so(tiny_args, tmp_path):

@@ -68,11 +68,9 @@ def make(clips: Clips, *, name: str, fold: int, seed: int, num_speakers: int = 0
 
 
 def choose(clips: Clips, *, name: str, fold: int, seed: int, num_speakers: int = 0, num_clips: int = 0) -> Split:
-    """The split `name` of `clips`, whose sound is not looked at. `fold` is read by `folds` and `speaker`, `seed` by
-    `random`.
-
-    With `num_speakers` only that many of the training speakers, drawn by `seed`, are learnt from: see `fewer_speakers`.
-    With `num_clips` each part has at most that many clips, see `fewer_clips`.
+    """The split `name` of `clips`; their sound is not read. `folds` and `speaker` read `fold`, `random` reads `seed`.
+    With `num_speakers` only that many of the training speakers, drawn by `seed`, are learnt from: see `fewer_speakers`;
+    with `num_clips` each part has at most that many clips.
 
     Raises InputError for a name or fold that does not exist, and where a part, or a label in training, would be empty.
     """
@@ -278,12 +276,11 @@ def fewer_speakers(clips: Clips, train: np.ndarray, *, num_speakers: int, seed: 
 
 
 def fewer_clips(clips: Clips, indices: np.ndarray, *, num_clips: int, seed: int) -> np.ndarray:
-    """Returns at most `num_clips` of `indices` in their order: the labels in turn, each label's clips drawn by `seed`."""
-    order = np.random.default_rng([seed, 37]).permutation(len(indices))
-    label, rank = clips.label[indices[order]], np.empty(len(indices), np.int64)
-    for name in np.unique(label):
-        rank[label == name] = np.arange(np.sum(label == name))
-    return indices[np.sort(order[np.lexsort((label, rank))[:num_clips]])]
+    """Returns at most `num_clips` of `indices` in their order; drawn by `seed`, the labels take turns."""
+    drawn = np.random.default_rng([seed, 37]).permutation(indices)
+    lines = [drawn[clips.label[drawn] == label] for label in np.unique(clips.label[drawn])]
+    order = [index for turn in itertools.zip_longest(*lines) for index in turn if index is not None]
+    return indices[np.isin(indices, order[:num_clips])]
 
 
 def _check_speakers(clips: Clips, name: str, number: int) -> None:
