@@ -29,6 +29,8 @@ class Range(NamedTuple):
         return above and (value < self.high if self.open_high else value <= self.high)
 
     def __str__(self) -> str:
+        if self.high < math.inf and not (self.open_low or self.open_high):
+            return f"{_number(self.low)} to {_number(self.high)}"
         low = f"{'above' if self.open_low else 'at least'} {_number(self.low)}"
         high = f"{'below' if self.open_high else 'at most'} {_number(self.high)}"
         return low if self.high == math.inf else f"{low} and {high}"

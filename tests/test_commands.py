@@ -14,9 +14,9 @@ from conftest import tone
 
 from audiojax import command, explain, models, predict, prepare, saved_config
 from audiojax import config as configs
+from audiojax.data import splits
 from audiojax.data.phonemes import DIGITS
 from audiojax.data.sound_files import read_sound
-from audiojax.data import splits
 from audiojax.trained import Trained
 from audiojax.types import Clips, InputError
 
