@@ -43,6 +43,13 @@ RANGES: dict[str, tuple[float, float]] = {
     "streams.steps_per_epoch": (0, 1_000_000),
     "streams.num_strings": (0, 100_000),
     "streams.alarm_hours": (0, 1000),
+    "streams.synthetic_words": (0, 1),
+    "streams.real_words": (0, 1),
+    "streams.real_speech": (0, 1),
+    "streams.real_noise": (0, 1),
+    "streams.fresh_share": (0, 1),
+    "streams.repeat_share": (0, 1),
+    "streams.overlap_seconds": (0, 0.2),
     "decoder.threshold": (0, 1),
     "decoder.keep": (0, _ALMOST_ONE),
     "decoder.apart_steps": (1, 1000),
@@ -109,7 +116,7 @@ def base(choice: Choice) -> ConfigDict:
     """All keys, with the values that most runs share."""
     config = ConfigDict()
     config.seed = 0  # of the parameters, the order of clips, the augmentation and the random split
-    config.init_from = ""  # a workdir whose best parameters to start from
+    config.init_from = ""  # a workdir whose best parameters to start from, or "packaged"
     config.data = dict(
         source=choice.source,
         root="",  # the data set's folder; the synthetic one makes its own
@@ -160,6 +167,16 @@ def base(choice: Choice) -> ConfigDict:
         voices=(),  # made sources whose words are learnt beside those of config.data.source
         phrases=(),  # made voices that say what is no word: "synthetic", "espeak"
         num_strings=0,  # of words, on which an epoch is scored
+        real="",  # a folder of real recordings with an index.csv, see `data.real`, that are learnt beside; "" for none
+        shares=(0.5525, 0.2975, 0.0525, 0.0975),  # digits, digits and other speech, that alone, no speech
+        synthetic_words=0.4,  # the share of scenes with words whose words are of streams.voices
+        real_words=0.35,  # ... of streams.real
+        real_speech=0.75,  # the share of other speech that is of streams.real
+        real_noise=0.65,  # the share of scenes with noise of streams.real
+        snr_db=(0.0, 30.0),  # of words against noise
+        fresh_share=0.0,  # the share of segments that start from the initial state
+        repeat_share=0.0,  # the share of words that are the last one once more
+        overlap_seconds=0.0,  # by which words without a pause overlap, at most
         alarm_hours=0.0,  # of silence, noise and other speech, each, by which a finished run is judged
     )
     config.decoder = dict(threshold=0.4, keep=0.6, apart_steps=7)  # see `decoder.Decoder`

@@ -13,8 +13,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from audiojax import command, runlog
-from audiojax.data import cache, espeak, phrases, sources, synthetic, targets
-from audiojax.data.rehearsal import Pool
+from audiojax.data import cache, espeak, phrases, real, sources, synthetic, targets
+from audiojax.data.rehearsal import Pool, Real
 from audiojax.types import Clips, InputError
 
 MADE = {
@@ -82,6 +82,13 @@ def load_pools(config: ConfigDict, clips: Clips, indices: np.ndarray) -> tuple[l
             )
     pools = [Pool.of(clips, indices), *(Pool.of(made, np.arange(len(made))) for made in voices)]
     return pools, [Pool.of(other, np.arange(len(other))) for other in others]
+
+
+def load_real(config: ConfigDict) -> Real | None:
+    """Returns the real recordings of `config.streams.real` for training; None where there are none."""
+    if not config.streams.real:
+        return None
+    return Real(real.load(config.streams.real, "train", lambda recordings: _cached(config, recordings)))
 
 
 def _cached(config: ConfigDict, recordings: sources.Recordings) -> Clips:

@@ -160,6 +160,8 @@ def _epochs(config: ConfigDict, clips: Clips, indices: np.ndarray, shape: dict) 
         num_steps=config.streams.steps_per_epoch,
         rows=shape["rows"],
         seed=config.seed,
+        mixture=rehearsal.Mixture(**{name: config.streams[name] for name in rehearsal.Mixture._fields}),
+        real=prepare.load_real(config),
     )
     return endless, config.train.batch_size
 
@@ -179,7 +181,10 @@ def _start_from(source: str, state: TrainState) -> TrainState:
     if not source:
         return state
     workdir = Path(source).expanduser()
-    variables, _ = restore_variables(workdir, "best")
+    if source == "packaged":
+        variables = jax.device_get(Trained.packaged().variables)
+    else:
+        variables, _ = restore_variables(workdir, "best")
     if jax.tree.map(np.shape, variables) != jax.tree.map(np.shape, state.variables):
         raise InputError(f"config.init_from is {workdir}, whose network has other shapes; give it the same model keys.")
     return state.replace(**variables, average=jax.tree.map(np.copy, variables["params"]) if state.average else {})
