@@ -21,7 +21,7 @@ KINDS = ("digit", "speech", "noise")
 PARTS = ("train", "validation")
 COLUMNS = ("file", "use", "kind", "label", "speaker", "gain", "source")
 _HELD_OUT = 5  # one part in so many is for validation
-_UNSURE = Path(__file__).with_name("real_unsure.json")
+UNSURE = Path(__file__).with_name("real_unsure.json")
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def split(clips: Clips) -> tuple[np.ndarray, np.ndarray]:
 
 def read_unsure() -> dict[str, list[tuple[float, float]]]:
     """Returns the stretches of untranscribed reading in which a digit may be spoken, seconds by file name."""
-    saved = json.loads(_UNSURE.read_text()) if _UNSURE.exists() else {}
+    saved = json.loads(UNSURE.read_text()) if UNSURE.exists() else {}
     return {name: [(float(start), float(end)) for start, end in stretches] for name, stretches in saved.items()}
 
 
