@@ -123,10 +123,11 @@ def _made(config: ConfigDict, source: str) -> sources.Recordings:
 
 def _phrases(config: ConfigDict, maker: str, part: str) -> sources.Recordings:
     """What made voices say that is no digit, as a folder of words."""
-    if maker not in MADE:
-        raise InputError(f"config.streams.phrases has {maker!r}; choose from {', '.join(MADE)}.")
+    versions = {name: version for name, (_, version) in MADE.items()} | {"letters": espeak.VERSION}
+    if maker not in versions:
+        raise InputError(f"config.streams.phrases has {maker!r}; choose from {', '.join(versions)}.")
     voices, seed = config.synthetic.num_voices, config.synthetic.seed
-    version = f"{phrases.VERSION}.{MADE[maker][1]}"
+    version = f"{phrases.VERSION}.{versions[maker]}"
     root = _folder(config) / f"phrases-{maker}-{part}-v{version}-seed{seed}-voices{voices}"
     if not root.exists():
         with runlog.progress(f"speaking {maker} phrases") as report:

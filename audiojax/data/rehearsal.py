@@ -26,21 +26,29 @@ class Pool:
     clips: Clips
     by_speaker: list[np.ndarray]
     spans: dict[int, tuple[int, int]] = field(default_factory=dict)
+    in_rooms: bool = False  # clips are recordings with a room around the word
 
     @classmethod
-    def of(cls, clips: Clips, indices: np.ndarray) -> "Pool":
+    def of(cls, clips: Clips, indices: np.ndarray, *, in_rooms: bool = False) -> "Pool":
         """The clips at `indices`."""
-        return cls(clips, streams.by_speaker(clips, indices))
+        return cls(clips, streams.by_speaker(clips, indices), in_rooms=in_rooms)
 
     def span(self, index: int) -> tuple[int, int]:
         """Where the word in a clip begins and ends, in samples."""
         if index not in self.spans:
-            self.spans[index] = streams.span(self.clips[index], self.clips.rate_hz, FLOOR_DB)
+            clip, rate_hz = self.clips[index], self.clips.rate_hz
+            in_rooms = self.in_rooms
+            self.spans[index] = (
+                streams.spoken_span(clip, rate_hz) if in_rooms else streams.span(clip, rate_hz, FLOOR_DB)
+            )
         return self.spans[index]
 
     def draw(self, rng: np.random.Generator, number: int) -> np.ndarray:
-        """Clips of one speaker."""
-        return rng.choice(self.by_speaker[rng.integers(len(self.by_speaker))], number)
+        """Clips of one speaker; of recordings in rooms, those of a speaker with more of them are sampled more often."""
+        if not self.in_rooms:
+            return rng.choice(self.by_speaker[rng.integers(len(self.by_speaker))], number)
+        shares = np.sqrt([len(indices) for indices in self.by_speaker])
+        return rng.choice(self.by_speaker[int(rng.choice(len(shares), p=shares / shares.sum()))], number)
 
 
 class Mixture(NamedTuple):
@@ -67,7 +75,7 @@ class Real:
     """Real recordings to sample from: words by speaker, other speech and noise by corpus."""
 
     def __init__(self, sound: RealSound):
-        self.words = Pool.of(sound.digits, sound.digit_indices)
+        self.words = Pool.of(sound.digits, sound.digit_indices, in_rooms=True)
         self._sound = sound
         self._speech = _by_corpus(sound.speech, sound.speech_indices, SPEECH_WEIGHTS)
         self._noise = _by_corpus(sound.noise, sound.noise_indices, NOISE_WEIGHTS)
