@@ -46,8 +46,8 @@ def recordings(root: Path | str, kind: str, use: str = "train") -> Recordings:
 
     Raises InputError where the list or a file is missing, or a row cannot be understood.
     """
-    root, rows = Path(root).expanduser(), _rows(Path(root).expanduser() / "index.csv")
-    mine = [row for row in rows if row["use"] == use and row["kind"] == kind]
+    root = Path(root).expanduser()
+    mine = [row for row in rows(root) if row["use"] == use and row["kind"] == kind]
     names = DIGITS if kind == "digit" else tuple(sorted({row["source"] for row in mine}))
     files = []
     for take, row in enumerate(mine):
@@ -67,22 +67,24 @@ def recordings(root: Path | str, kind: str, use: str = "train") -> Recordings:
     return Recordings(f"real-{use}-{kind}", root, tuple(sorted(files)), names, dict(sorted(speakers.items())))
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def rows(root: Path | str) -> list[dict[str, str]]:
+    """Returns the rows of `root`/index.csv; raises InputError where it is missing or lacks a column."""
+    path = Path(root).expanduser() / "index.csv"
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            found = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read ({error}); see --config.streams.real.") from None
-    if not rows or not set(COLUMNS) <= rows[0].keys():
+    if not found or not set(COLUMNS) <= found[0].keys():
         raise InputError(f"{path} has not the columns {', '.join(COLUMNS)}; restore it.")
-    return rows
+    return found
 
 
 def load(root: Path | str, part: str, cached: Callable[[Recordings], Clips]) -> RealSound:
     """Returns the clips of "train" or "validation"; `cached` turns recordings into clips."""
     sounds = {kind: cached(recordings(root, kind)) for kind in KINDS}
     chosen = {kind: split(clips)[PARTS.index(part)] for kind, clips in sounds.items()}
-    gain = {row["file"]: float(row["gain"] or 1) for row in _rows(Path(root).expanduser() / "index.csv")}
+    gain = {row["file"]: float(row["gain"] or 1) for row in rows(root)}
     return RealSound(
         sounds["digit"], chosen["digit"], sounds["speech"], chosen["speech"], sounds["noise"], chosen["noise"],
         gain, read_unsure(),
@@ -92,8 +94,8 @@ def load(root: Path | str, part: str, cached: Callable[[Recordings], Clips]) -> 
 def split(clips: Clips) -> tuple[np.ndarray, np.ndarray]:
     """Returns the indices for training and for validation, a fifth.
 
-    A corpus with several speakers is split by speaker: a speaker's name alone decides the side, so that one who is in two
-    corpora is on the same side in both. Another one holds out the last fifth of its files, of each label if it has
+    A corpus with several speakers is split by speaker: a speaker's name alone decides the side, so that one who is in
+    two corpora is on the same side in both. Another one holds out the last fifth of its files, of each label if it has
     digits.
     """
     held_out = np.zeros(len(clips), bool)
