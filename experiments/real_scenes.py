@@ -17,12 +17,15 @@ from audiojax.types import Clips, InputError
 
 RATE_HZ = 8000
 SCENE_SECONDS, FADE_SECONDS = 4.0, 0.05
+WEAK_SECONDS = (0.12, 0.15)  # of a word, before and after its loud part
 SNRS_DB = (20, 10, 5)
 NUM_SCENES, NUM_STRINGS = 200, 100
 NAMES = {"speech_commands_words": "words", "librispeech": "reading"}  # of a corpus in the table
+MANNERS = ("fast", "gapless", "spaced", "grouped")  # of speaking a string
 _REPEATS = {"double": 2, "triple": 3}
 
-Words = list[tuple[Clips, np.ndarray]]  # clips, and the indices of those that may be used
+Words = tuple[Clips, np.ndarray]  # clips, and the indices of those that may be used
+Named = list[tuple[str, np.ndarray]]  # sounds i16[t] and their names
 
 
 class Row(NamedTuple):
@@ -36,11 +39,10 @@ class Row(NamedTuple):
     kind: str
     sounds: list[np.ndarray]  # i16[t]
     digits: list[tuple[int, ...]]
-    num_clips: int
-    seconds: float  # of the clips
+    clips: list[tuple[str, float]]  # name and seconds of each that the sounds consist of, in order
 
 
-def validation(sound: RealSound, audiomnist: tuple[Clips, np.ndarray] | None = None) -> list[Row]:
+def validation(sound: RealSound, audiomnist: Words | None = None) -> list[Row]:
     """Returns the rows of the validation part; `audiomnist` has more held-out words for scenes and strings."""
     digits = _by_corpus(sound.digits, sound.digit_indices)
     noise = _by_corpus(sound.noise, sound.noise_indices)
@@ -52,11 +54,10 @@ def validation(sound: RealSound, audiomnist: tuple[Clips, np.ndarray] | None = N
     rooms = [sound.noise[index] for index in noise["rooms"]]
     rows = [_alone(name, sound.digits, indices) for name, indices in digits.items()]
     rows += scenes([*words, *([audiomnist] if audiomnist else [])], rooms)
-    rows += _without_digits("rooms", [real.recorded_level(sound, sound.noise, index) for index in noise.pop("rooms")])
+    rows += _without_digits("rooms", _recorded(sound, sound.noise, noise.pop("rooms")))
     for name, indices in _by_corpus(sound.speech, sound.speech_indices).items():
-        clips = [real.recorded_level(sound, sound.speech, index) for index in indices]
-        rows += _without_digits(NAMES.get(name, name), clips)
-    others = [real.recorded_level(sound, sound.noise, index) for indices in noise.values() for index in indices]
+        rows += _without_digits(NAMES.get(name, name), _recorded(sound, sound.speech, indices))
+    others = [clip for indices in noise.values() for clip in _recorded(sound, sound.noise, indices)]
     rows += _without_digits("noise", others) if others else []
     return rows + [telephone(name, of, rooms) for name, of in strings.items()]
 
@@ -67,10 +68,8 @@ def judge(root: Path, clips_of: dict[str, Clips]) -> list[Row]:
     rows = [_alone(name, clips_of["digit"], of) for name, of in _by_corpus(clips_of["digit"]).items()]
     strings = clips_of["string"]
     digits = [digits_of(texts[path], path) for path in strings.path]
-    clips = [strings[index] for index in range(len(strings))]
-    rows.append(Row("telephone numbers", "errors", [*map(_flushed, clips)], digits, len(clips), _seconds(clips)))
-    speech = clips_of["speech"]
-    return rows + _without_digits("spelled names", [speech[index] for index in range(len(speech))])
+    rows.append(_row("telephone numbers", "errors", _named(strings), digits))
+    return rows + _without_digits("spelled names", _named(clips_of["speech"]))
 
 
 def digits_of(text: str, path: str = "a string") -> tuple[int, ...]:
@@ -92,15 +91,15 @@ def digits_of(text: str, path: str = "a string") -> tuple[int, ...]:
     return tuple(found)
 
 
-def scenes(words: Words, rooms: Sequence[np.ndarray], number: int = NUM_SCENES) -> list[Row]:
+def scenes(words: Sequence[Words], rooms: Sequence[np.ndarray]) -> list[Row]:
     """Returns a row for each noise level: one word in `SCENE_SECONDS` of two rooms; only the level differs."""
     sounds, digits = {snr_db: list[np.ndarray]() for snr_db in SNRS_DB}, []
-    for count in range(number):
+    for count in range(NUM_SCENES):
         rng = np.random.default_rng([0, count])
         clips, indices = words[count % len(words)]
         index = int(rng.choice(indices))
         clip, num_samples = _faded(clips[index]), round(SCENE_SECONDS * RATE_HZ)
-        start, end = streams.span(clips[index], RATE_HZ, FLOOR_DB)
+        start, end = span(clips[index])
         first, last = RATE_HZ // 2 - start, num_samples - RATE_HZ // 2 - end  # half a second around the word
         at = int(rng.integers(max(0, first), max(0, first, last) + 1))
         spoken = [Word(int(clips.label[index]), at + start, at + end)]
@@ -111,25 +110,22 @@ def scenes(words: Words, rooms: Sequence[np.ndarray], number: int = NUM_SCENES) 
             wet = corrupt.mixed(dry, noise, streams.speech_power(dry, spoken), snr_db)
             sounds[snr_db].append(streams.quantised(wet, np.random.default_rng([1, count])))
         digits.append((spoken[0].label,))
-    return [
-        Row(f"scenes {snr_db} dB", "exact", of, digits, number, number * SCENE_SECONDS) for snr_db, of in sounds.items()
-    ]
+    lengths = [(f"scene {count}", SCENE_SECONDS) for count in range(NUM_SCENES)]
+    return [Row(f"scenes {snr_db} dB", "exact", of, digits, lengths) for snr_db, of in sounds.items()]
 
 
-def telephone(
-    name: str, words: tuple[Clips, np.ndarray], rooms: Sequence[np.ndarray], number: int = NUM_STRINGS
-) -> Row:
+def telephone(name: str, words: Words, rooms: Sequence[np.ndarray]) -> Row:
     """Returns a row of strings of 7 to 10 words of one speaker, spoken in four ways, in one room at 20 dB."""
     clips, indices = words
     speakers, sounds, digits = streams.by_speaker(clips, indices), [], []
-    for count in range(number):
+    for count in range(NUM_STRINGS):
         rng = np.random.default_rng([2, count])
         mine = rng.choice(speakers[rng.integers(len(speakers))], int(rng.integers(7, 11)))
         parts, spoken, at = [], [], round(rng.uniform(0.1, 1.0) * RATE_HZ)
         tempo = rng.uniform(*((1.15, 1.4), (1.0, 1.2), (1.0, 1.1), (1.0, 1.2))[count % 4])
         for place, index in enumerate(mine):
             clip = clips[index].astype(np.float32)
-            start, end = streams.span(clips[index], RATE_HZ, FLOOR_DB)
+            start, end = span(clips[index])
             clip = clip[max(0, start - RATE_HZ // 100) : end + RATE_HZ // 100]
             sound, _ = played(_faded(clip, 0.005), 1.0, tempo * np.exp(rng.normal(0, 0.05)), (0, len(clip)))
             sound *= np.float32(10 ** (rng.normal(0, 2) / 20) / np.sqrt(corrupt.power(sound)))
@@ -143,7 +139,17 @@ def telephone(
         wet = corrupt.mixed(dry, noise, streams.speech_power(dry, spoken), 20)
         sounds.append(streams.quantised(wet, rng))
         digits.append(tuple(word.label for word in spoken))
-    return Row(f"strings {name}", "errors", sounds, digits, number, sum(map(len, sounds)) / RATE_HZ)
+    lengths = [(f"{MANNERS[count % 4]} {count}", len(sound) / RATE_HZ) for count, sound in enumerate(sounds)]
+    return Row(f"strings {name}", "errors", sounds, digits, lengths)
+
+
+def span(clip: np.ndarray) -> tuple[int, int]:
+    """Returns where the word in a clip i16[t] begins and ends, in samples: its loudest stretch, and what may be weak
+    consonants before and after it, but not the room around."""
+    first, last = streams.span(clip, RATE_HZ, FLOOR_DB)
+    start, end = streams.spoken_span(clip, RATE_HZ)
+    before, after = (round(seconds * RATE_HZ) for seconds in WEAK_SECONDS)
+    return max(first, start - before), min(last, end + after)
 
 
 def _pause(rng: np.random.Generator, manner: int, place: int, number: int) -> float:
@@ -185,24 +191,31 @@ def _by_corpus(clips: Clips, indices: np.ndarray | None = None) -> dict[str, np.
     return {str(name): indices[names == name] for name in sorted(set(names.tolist()))}
 
 
+def _named(clips: Clips, indices: Sequence[int] | np.ndarray | None = None) -> Named:
+    return [(clips.path[index], clips[index]) for index in (range(len(clips)) if indices is None else indices)]
+
+
+def _recorded(sound: RealSound, clips: Clips, indices: np.ndarray) -> Named:
+    return [(clips.path[index], real.recorded_level(sound, clips, index)) for index in indices]
+
+
 def _alone(name: str, clips: Clips, indices: np.ndarray) -> Row:
-    sounds = [clips[index] for index in indices]
     digits = [(int(clips.label[index]),) for index in indices]
-    return Row(f"digits {name}", "first", [*map(_flushed, sounds)], digits, len(sounds), _seconds(sounds))
+    return _row(f"digits {name}", "first", _named(clips, indices), digits)
 
 
-def _without_digits(name: str, clips: list[np.ndarray]) -> list[Row]:
+def _without_digits(name: str, clips: Named) -> list[Row]:
     """Returns the row of one stream and the row of a fresh start for each clip."""
-    stream = [_flushed(np.concatenate(clips))]
-    return [
-        Row(f"{name}, stream", "events", stream, [()], len(clips), _seconds(clips)),
-        Row(f"{name}, fresh", "events", [*map(_flushed, clips)], [()] * len(clips), len(clips), _seconds(clips)),
-    ]
+    fresh = _row(f"{name}, fresh", "events", clips, [()] * len(clips))
+    stream = _flushed(np.concatenate([clip for _, clip in clips]))
+    return [fresh._replace(name=f"{name}, stream", sounds=[stream], digits=[()]), fresh]
+
+
+def _row(name: str, kind: str, clips: Named, digits: list[tuple[int, ...]]) -> Row:
+    """Returns a row of clips, each alone with silence behind it."""
+    lengths = [(path, len(clip) / RATE_HZ) for path, clip in clips]
+    return Row(name, kind, [_flushed(clip) for _, clip in clips], digits, lengths)
 
 
 def _flushed(sound: np.ndarray) -> np.ndarray:
     return np.concatenate([sound, np.zeros(round(FLUSH_SECONDS * RATE_HZ), np.int16)])
-
-
-def _seconds(clips: Sequence[np.ndarray]) -> float:
-    return sum(map(len, clips)) / RATE_HZ

@@ -65,28 +65,23 @@ def score(
 
 
 def _counted(row: Row, events: Sequence[Sequence[Event]]) -> dict[str, Any]:
-    result: dict[str, Any] = {"clips": row.num_clips, "minutes": row.seconds / 60}
+    seconds = sum(length for _, length in row.clips)
+    result: dict[str, Any] = {"clips": len(row.clips), "minutes": seconds / 60}
     labels = [[event.label for event in found] for found in events]
     answers = [[DIGITS[digit] for digit in digits] for digits in row.digits]
     if row.kind == "events":
-        count, hours = sum(map(len, labels)), row.seconds / 3600
+        count, hours = sum(map(len, labels)), seconds / 3600
         low, high = scipy.stats.chi2.ppf((0.025, 0.975), (2 * count, 2 * count + 2)) / 2 / hours
-        by_label = {name: sum(found.count(name) for found in labels) for name in DIGITS}
-        times = [
-            [place, event.end_seconds, event.label, event.probability]
-            for place, found in enumerate(events)
-            for event in found
-        ]
-        return result | {
-            "count": count, "rate": count / hours, "low": float(np.nan_to_num(low)), "high": float(high),
-            "by_label": by_label, "events": times,
-        }  # fmt: skip
+        bounds = {"low": float(np.nan_to_num(low)), "high": float(high)}
+        return result | {"count": count, "rate": count / hours} | bounds | {"events": _listed(row, events)}
     if row.kind == "errors":
-        words = [[Word(digit, 0, 0) for digit in digits] for digits in row.digits]
-        matches = [
-            match for said, found in zip(words, events, strict=True) for match in hearing.match(said, found, DIGITS)
-        ]
-        errors = hearing.errors_of(hearing.confusion_of(matches, DIGITS))
+        scenes = [[Word(digit, 0, 0) for digit in digits] for digits in row.digits]
+        pairs = zip(scenes, events, strict=True)
+        errors = hearing.errors_of(
+            hearing.confusion_of(
+                [match for words, found in pairs for match in hearing.match(words, found, DIGITS)], DIGITS
+            )
+        )
         count = errors.substitutions + errors.deletions + errors.insertions
         exact = sum(mine == right for mine, right in zip(labels, answers, strict=True))
         return result | _share(count, errors.words) | errors._asdict() | {"exact": exact}
@@ -94,6 +89,19 @@ def _counted(row: Row, events: Sequence[Sequence[Event]]) -> dict[str, Any]:
         labels = [found[:1] for found in labels]
     right = sum(mine == answer for mine, answer in zip(labels, answers, strict=True))
     return result | _share(right, len(answers)) | {"none": labels.count([])}
+
+
+def _listed(row: Row, events: Sequence[Sequence[Event]]) -> list[tuple[str, float, str, float]]:
+    """Returns the clip of each event, the seconds in it at which the word ends, the label and its probability."""
+    starts, listed = np.cumsum([0.0, *(seconds for _, seconds in row.clips[:-1])]), []
+    for place, found in enumerate(events):
+        for event in found:
+            clip = place
+            if len(row.sounds) < len(row.clips):  # one stream of all of them
+                clip = int(np.searchsorted(starts, event.end_seconds, "right")) - 1
+            since = event.end_seconds - (starts[clip] if len(row.sounds) < len(row.clips) else 0.0)
+            listed.append((row.clips[clip][0], round(float(since), 3), event.label, round(event.probability, 3)))
+    return listed
 
 
 def _share(count: int, number: int) -> dict[str, Any]:
@@ -106,7 +114,7 @@ def show(result: dict[str, dict[str, Any]]) -> str:
     """Returns the table as Markdown."""
     lines = ["| | clips | minutes | counts | rate | 95 % |", "|---|---|---|---|---|---|"]
     for name, of in result.items():
-        if "by_label" in of:
+        if "events" in of:
             counts, rates = f"{of['count']:,} events", [f"{of[key]:,.0f}" for key in ("rate", "low", "high")]
             rates[0] += " an hour"
         else:

@@ -68,7 +68,7 @@ def recordings(root: Path | str, kind: str, use: str = "train") -> Recordings:
 
 
 def rows(root: Path | str) -> list[dict[str, str]]:
-    """Returns the rows of `root`/index.csv; raises InputError where it is missing or lacks a column."""
+    """Returns the rows of `root`/index.csv; raises InputError where it is missing or damaged."""
     path = Path(root).expanduser() / "index.csv"
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -77,6 +77,15 @@ def rows(root: Path | str) -> list[dict[str, str]]:
         raise InputError(f"{path} cannot be read ({error}); see --config.streams.real.") from None
     if not found or not set(COLUMNS) <= found[0].keys():
         raise InputError(f"{path} has not the columns {', '.join(COLUMNS)}; restore it.")
+    for row in found:
+        if None in row.values():
+            raise InputError(f"{path} has too few columns for {row['file']!r}; restore it.")
+        try:
+            understood = 0 < float(row["gain"] or 1) < float("inf")
+        except ValueError:
+            understood = False
+        if not understood:
+            raise InputError(f"{path} gives {row['file']} the gain {row['gain']!r}; give a number above 0, or nothing.")
     return found
 
 
