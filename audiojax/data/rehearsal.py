@@ -219,14 +219,18 @@ def rehearse(
         sound /= max(float(np.abs(sound).max()), 1e-5)
     loudness = corrupt.power(np.concatenate([part for _, part in parts])) if parts else 0.02
     real_noise = real is not None and rng.random() < mixture.real_noise
-    for name in ["real"] if real_noise and rng.random() < 0.6 else [*["real"] * real_noise, *_noises(rng)]:
+    names = ["real"] if real_noise and rng.random() < 0.6 else [*["real"] * real_noise, *_noises(rng)]
+    low_db, high_db = mixture.snr_db
+    if pool.in_rooms:  # the room around a recorded word must not end with it
+        names, high_db = names or ["pink"], max(low_db, min(high_db, 25.0))
+    for name in names:
         if name == "real":
             assert real
             noise, easy_db = real.noise(rng, num_samples), 0.0
         else:
             noise = streams.noise_of(name, rng, num_samples, pool.clips, pool.draw(rng, int(rng.integers(1, 7))))
             easy_db = 10.0 if name in ("hum", "rumble", "clicks", "beeps") else 0.0  # they leave most of a word alone
-        snr_db = rng.uniform(*mixture.snr_db) - rng.uniform(0, easy_db)
+        snr_db = rng.uniform(low_db, high_db) - rng.uniform(0, easy_db)
         sound += noise * np.float32(np.sqrt(loudness * 10 ** (-snr_db / 10)))
     if real and rng.random() < 0.5:  # no corpus is to be told by its bandwidth
         sound = corrupt.filtered(sound, None, [corrupt.low_pass(rng.uniform(2800, 3900))], rate_hz)
@@ -269,7 +273,11 @@ def spoken(
         return parts, words
     rate_hz, clips = pool.clips.rate_hz, pool.clips
     busy, mine, same_voice = rng.uniform(0.1, 1.2), pool.draw(rng, 40), rng.random() < 0.8
-    speed, tempo, trims = rng.uniform(-0.15, 0.15), rng.uniform(-0.25, 0.6), rng.random() < 0.65
+    speed, tempo, trims = (
+        rng.uniform(-0.15, 0.15),
+        rng.uniform(-0.25, 0.6),
+        rng.random() < (0.85 if pool.in_rooms else 0.65),
+    )
     paced = rng.random() < 0.6
     at, index = round(rng.exponential(busy) * rate_hz), -1
     while True:
@@ -286,7 +294,7 @@ def spoken(
         sound, places = played(clip.astype(np.float32) / 32768, *faster, (start, end))
         if real:  # no corpus is to be told by its level
             sound *= np.float32(np.sqrt(WORD_POWER / corrupt.power(sound[places[0] : places[1]])))
-        sound = _faded(sound) * np.float32(10 ** (rng.normal(0, 3 if real else 2) / 20))
+        sound = _faded(sound, 240 if pool.in_rooms else 40) * np.float32(10 ** (rng.normal(0, 3 if real else 2) / 20))
         if at + len(sound) > num_samples - rate_hz // 3:
             return parts, words
         parts.append((at, sound))
@@ -320,8 +328,8 @@ def _no_word(
     return np.concatenate([pieces[i][::-1] if rng.random() < 0.5 else pieces[i] for i in order])
 
 
-def _faded(sound: np.ndarray) -> np.ndarray:
-    ramp = np.linspace(0, 1, min(40, len(sound) // 2 + 1), dtype=np.float32)
+def _faded(sound: np.ndarray, num_samples: int = 40) -> np.ndarray:
+    ramp = np.linspace(0, 1, min(num_samples, len(sound) // 2 + 1), dtype=np.float32)
     sound = sound.copy()
     sound[: len(ramp)] *= ramp
     sound[len(sound) - len(ramp) :] *= ramp[::-1]
