@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from audiojax import command, runlog
 from audiojax.data import cache, espeak, phrases, real, sources, synthetic, targets
-from audiojax.data.rehearsal import Pool, Real
+from audiojax.data.pools import Pool, Real
 from audiojax.types import Clips, InputError
 
 MADE = {
