@@ -45,7 +45,7 @@ class Pool:
 
 
 # How often each corpus of other speech is sampled, and each of noise.
-SPEECH_WEIGHTS = {"speech_commands_words": 4.0, "librispeech": 3.0, "wake_words": 2.0, "coffee": 2.0, "mycroft": 1.5}
+SPEECH_WEIGHTS = {"speech_commands_words": 4.0, "librispeech": 3.0, "wake_words": 2.0, "coffee": 2.0, "mycroft": 2.5}
 NOISE_WEIGHTS = {"rooms": 4.0, "esc10": 1.5, "speech_commands_background": 1.5, "speech_commands_silence": 1.5}
 
 
