@@ -5,7 +5,6 @@ damage sets one aside; whatever else keeps it from being read is said, and leave
 """
 
 import contextlib
-import json
 import logging
 import shutil
 import time
@@ -18,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from audiojax.data.disk import check_room, identity, in_use
+from audiojax.data.disk import check_room, identity, in_use, read_json
 from audiojax.integrity import checksum, checksum_of_shapes, proves_damage, reason, verify
 from audiojax.state import TrainState
 from audiojax.types import InputError
@@ -52,7 +51,8 @@ class Checkpoints:
         self._settle()
         for step in _steps(self._folder):
             with self._or_set_aside(step):  # orbax, which reads these files of every one, would refuse all others too
-                json.loads((self._folder / str(step) / "_CHECKPOINT_METADATA").read_text())
+                read_json(self._folder / str(step) / "_CHECKPOINT_METADATA")
+                _ = ocp.path.step.standard_name_format().find_step(self._folder, step).commit_timestamp
                 _accuracy(self._folder / str(step))
         self._manager = _manager(self._folder)
 
@@ -252,14 +252,14 @@ def _identities(folder: Path) -> dict[int, tuple[int, int] | None]:
 def _accuracy(checkpoint: Path) -> float | None:
     """The validation accuracy of a checkpoint, None before it is scored; ValueError where its copies differ."""
     metrics = checkpoint / "metrics" / "metrics"
-    accuracy = float(json.loads(metrics.read_text())[BEST_BY]) if metrics.exists() else None
-    if _read_checksums(checkpoint).get(BEST_BY, accuracy) != accuracy:  # older ones hold no copy
+    accuracy = float(read_json(metrics)[BEST_BY]) if metrics.exists() else None
+    if _read_checksums(checkpoint).get(BEST_BY, accuracy) != accuracy:  # older ones hold no copy; nan equals nothing
         raise ValueError("its accuracy is not the one that was saved")
     return accuracy
 
 
 def _read_checksums(checkpoint: Path) -> dict[str, Any]:
-    return json.loads((checkpoint / "checksums" / "metadata").read_text())
+    return read_json(checkpoint / "checksums" / "metadata")
 
 
 def _unreadable(checkpoint: Path, error: Exception) -> InputError:

@@ -32,8 +32,12 @@ def _interrupt(number: int, _) -> None:
     raise KeyboardInterrupt(number)
 
 
-def run(main: Callable[[list[str]], int | None]) -> None:
-    """Runs a command and leaves: an InputError or Ctrl-C becomes one sentence on stderr and a non-zero exit code."""
+def run(
+    main: Callable[[list[str]], int | None],
+    *,
+    interrupted: str = "interrupted; the same command starts again from what is whole.",
+) -> None:
+    """Runs a command and exits: an InputError or Ctrl-C becomes one sentence on stderr and a non-zero exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = main(sys.argv[1:])
@@ -44,7 +48,7 @@ def run(main: Callable[[list[str]], int | None]) -> None:
         code = 128 + stopped.signal_number
     except KeyboardInterrupt as error:
         number = error.args[0] if error.args else signal.SIGINT
-        print("\naudiojax: interrupted; the same command starts again from what is whole.", file=sys.stderr)
+        print(f"\naudiojax: {interrupted}", file=sys.stderr)
         code = 128 + number
     except BrokenPipeError:  # the reader, `head` for one, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -63,9 +67,9 @@ def run(main: Callable[[list[str]], int | None]) -> None:
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
-    """A parser for `python -m audiojax.NAME` that shows the module's docstring."""
+    """A parser for `python -m audiojax.NAME`, or `python -m NAME` for a name with a dot, that shows the docstring."""
     return argparse.ArgumentParser(
-        prog=f"python -m audiojax.{name}",
+        prog=f"python -m {name if '.' in name else f'audiojax.{name}'}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -79,22 +83,33 @@ def parse_with_config(command: argparse.ArgumentParser, argv: list[str]) -> tupl
     )
     command.epilog = (command.epilog or "") + "\nAny key can be set behind it: --config.train.num_epochs=5"
     args, overrides = command.parse_known_args(argv)
-    path = args.config.partition(":")[0]
-    if not Path(path).is_file():
-        raise InputError(f"--config {path} is not a file; run from the repository's root, as in configs/cnn.py.")
+    path, colon, arg = args.config.partition(":")
+    file = f"{_config_file(Path(path))}{colon}{arg}"
     try:
-        config, rest = _read([f"--config={args.config}", *overrides])
+        config, rest = _read([f"--config={file}", *overrides])
     except flags.UnrecognizedFlagError as error:
         raise InputError(f"unknown option --{error.flagname}; see --help (keys are set as --config.KEY).") from None
     except flags.Error as error:
         raise InputError(f"{' '.join(str(error).split()).rstrip('.: ')}.") from error
     except (AttributeError, KeyError) as error:
-        keys = list(configs.flatten(_read([f"--config={args.config}"])[0].to_dict()))
+        keys = list(configs.flatten(_read([f"--config={file}"])[0].to_dict()))
         raise InputError(_wrong_key(keys, overrides) or f"{args.config}: {_first_line(error)}.") from error
     if rest:
         raise InputError(f"{rest[0]!r} is not understood; keys are set as --config.KEY=VALUE.")
     configs.check(config)
     return args, config
+
+
+def _config_file(path: Path) -> Path:
+    """Returns `path`, or the config of that name that comes with audiojax; raises InputError where there is neither."""
+    package = Path(__file__).parent
+    folders = (package / "configs", package.parent / "configs")  # where a wheel has it, and a checkout
+    packaged = {f"configs/{file.name}": file for folder in folders for file in sorted(folder.glob("[!_]*.py"))}
+    file = path if path.is_file() else packaged.get(path.as_posix())
+    if file is None:
+        names = ", ".join(packaged)
+        raise InputError(f"--config {path} is not a file; give the path of one, or one of audiojax's own: {names}.")
+    return file
 
 
 def _read(argv: list[str]) -> tuple[ConfigDict, list[str]]:

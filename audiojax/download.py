@@ -7,6 +7,7 @@ A transfer that breaks goes on where it stopped, where the server allows it. Not
 the table of speakers, under names made here, and the folder appears only when it is complete.
 """
 
+import contextlib
 import re
 import shutil
 import tarfile
@@ -81,8 +82,17 @@ def fetch(name: str, root: Path, url: str | None = None) -> sources.Recordings:
                     _transfer(archive, url or archive.url, packed, report)
                 with runlog.progress(f"unpacking {name}") as report, whole_folder(root) as partial:
                     _unpack(archive, packed, partial, report)
-            shutil.rmtree(transfer, ignore_errors=True)  # with the lock: who still waits for it finds the folder whole
+            _clear(transfer)  # with the lock: who still waits for it finds the folder whole
     return _check(archive, root)
+
+
+def _clear(transfer: Path) -> None:
+    """Deletes what a transfer leaves, and its folder where nothing else is in it."""
+    for name in ("archive.tar.gz", "archive.tar.part", "archive.tar.etag", "lock"):
+        with contextlib.suppress(OSError):
+            (transfer / name).unlink()
+    with contextlib.suppress(OSError):
+        transfer.rmdir()
 
 
 def _is_there(root: Path) -> bool:

@@ -2,14 +2,16 @@
 
 Everything comes from the workdir; the checkpoint is the best by validation accuracy unless --checkpoint=last.
 The temperature is fitted on the validation clips and kept in the workdir, where predict finds it; report.html there
-holds all of it with pictures and sounds, in one file.
+holds all of it with pictures and sounds, in one file. Where the workdir cannot be written, the scores are printed and
+nothing is kept.
 """
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -23,8 +25,9 @@ from audiojax.mesh import Mesh, shard_batch
 from audiojax.metrics import Metrics
 from audiojax.state import EvalStep, listens, make_eval_step
 from audiojax.trained import Trained
-from audiojax.types import Batch, Clips, InputError
+from audiojax.types import Batch, Clips, InputError, one_line
 
+T = TypeVar("T")
 NUM_WORST = 8
 _sums = jax.jit(Metrics.of)
 
@@ -67,10 +70,9 @@ def make_score(
     return score_strings
 
 
-def calibrate(run: Trained, clips: Clips, validation: np.ndarray, workdir: Path) -> Trained:
-    """The same run with the temperature that fits its validation clips, which is kept in `workdir`."""
+def calibrate(run: Trained, clips: Clips, validation: np.ndarray) -> Trained:
+    """The same run with the temperature that fits its validation clips."""
     temperature = analysis.fit_temperature(run.logits_of(clips, validation), clips.label[validation])
-    trained.write_temperature(workdir, run.step, temperature)
     return dataclasses.replace(run, temperature=temperature)
 
 
@@ -116,12 +118,27 @@ def report(run: Trained, clips: Clips, indices: np.ndarray) -> dict:
     }
 
 
-def tell(run: Trained, clips: Clips, split: splits.Split, part: str, workdir: Path) -> tuple[dict, Path]:
-    """Calibrates, scores `part` of the split and writes the page: what `report` says, and the page's path."""
-    run = calibrate(run, clips, split.validation, workdir)
+def tell(run: Trained, clips: Clips, split: splits.Split, part: str, workdir: Path) -> dict:
+    """Calibrates and scores `part` of the split; returns what `report` says, and what that is of."""
+    run = calibrate(run, clips, split.validation)
     about = {"workdir": str(workdir), "source": clips.source, "split": part, "step": run.step}
-    result = about | report(run, clips, getattr(split, part))
-    return result, page.write(workdir, clips, result)
+    return about | report(run, clips, getattr(split, part))
+
+
+def keep(workdir: Path, clips: Clips, result: dict) -> Path:
+    """Writes what `tell` returned into `workdir`: the temperature, the pictures and the page, whose path it returns."""
+    trained.write_temperature(workdir, result["step"], result["calibration"]["temperature"])
+    return page.write(workdir, clips, result)
+
+
+def _try(write: Callable[..., T], workdir: Path, *args: Any) -> T | None:
+    """What `write` returns; where `workdir` cannot be written, a sentence on stderr and None."""
+    try:
+        return write(workdir, *args)
+    except OSError as error:
+        what = one_line(error.strerror or error)
+        print(f"audiojax: {error.filename or workdir}: {what}; what is to be kept there is left out.", file=sys.stderr)
+        return None
 
 
 def _by_group(group: np.ndarray, right: np.ndarray) -> dict[str, dict]:
@@ -184,19 +201,22 @@ def main(argv: list[str]) -> None:
             result = listener_report.tell(
                 run, clips, split, args.split, args.workdir, **amount, progress=report_progress
             )
+        _try(listener_report.keep, args.workdir, result)
         if args.json:
             print(json.dumps(result))
             return
         print(f"{args.workdir}, {args.checkpoint} checkpoint (step {run.step}), {clips.source}'s {args.split} clips")
         print(listener_report.show(result))
         return
-    result, written = tell(run, clips, split, args.split, args.workdir)
+    result = tell(run, clips, split, args.split, args.workdir)
+    written = _try(keep, args.workdir, clips, result)
     if args.json:
         print(json.dumps(result))
         return
     print(f"{args.workdir}, {args.checkpoint} checkpoint (step {run.step}), on {clips.source}'s {args.split} clips")
     _print(result, run.label_names)
-    print(f"\nWith pictures and sounds: {written}")
+    if written:
+        print(f"\nWith pictures and sounds: {written}")
 
 
 if __name__ == "__main__":

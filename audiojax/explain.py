@@ -1,8 +1,8 @@
 """Shows what a network listened to, as a picture and as sound: the relevance of every sample, or bin of a spectrogram.
 
 METHOD is one of
+  integrated       integrated gradients, from silence: the default, the most faithful one wherever it was measured
   gradient         gradient times input, of the logit of the answer
-  integrated       integrated gradients, from silence
   lrp-epsilon      layer-wise relevance propagation: each input has the share of its product in the sum
   lrp-z+           likewise, only of what pulls the way the sum went: nothing speaks against the answer
   lrp-alpha2beta1  likewise, twice that, less what pulls against; not for recurrent networks
@@ -28,11 +28,11 @@ from audiojax import config as configs
 from audiojax.data import batches, splits
 from audiojax.data.disk import write_text
 from audiojax.data.signal import loudest_part, wav_file
-from audiojax.data.sources import read_sound
+from audiojax.data.sound_files import read_sound, shortened
 from audiojax.trained import Trained
 from audiojax.types import Clips, InputError
 
-DEFAULT = "lrp-epsilon"
+DEFAULT = "integrated"
 
 
 class Explanation(NamedTuple):
@@ -52,8 +52,9 @@ def explain(run: Trained, sound: np.ndarray, method: str = DEFAULT, label: str |
     if not (run.model.any_length and run.config.train.bucket_samples):
         sound = loudest_part(sound, run.config.train.length_samples)
     clips = Clips.unlabelled([sound], run.config.data.rate_hz)
-    [batch] = batches.evaluation(clips, np.arange(1), **(shape | {"placement": "start"}))
+    [batch] = batches.evaluation(clips, np.arange(1), **shape)
     audio, length = batch["audio"], batch["length"]
+    sound = audio[0, : length[0]]  # with the silence that random placement puts before it, as predict does
     probabilities = run.probabilities(run.logits(audio, length))[0]
     number = run.label_names.index(label) if label else int(probabilities.argmax())
     features, heard, shares = jax.device_get(
@@ -110,10 +111,10 @@ def draw(run: Trained, of: Explanation, title: str, path: Path) -> Path:
 def _explain_files(run: Trained, files: Sequence[str], method: str, label: str | None, out: Path) -> int:
     """Writes and prints; returns how many files could not be read."""
     print(f"word     probability  {'picture and sound':<40} file")
-    bad, rate_hz = 0, run.config.data.rate_hz
+    bad, rate_hz, shorter = 0, run.config.data.rate_hz, list[str]()
     for file, stem in zip(files, _stems(files), strict=True):
         try:
-            sound = read_sound(file, rate_hz)
+            sound = read_sound(file, rate_hz, warn=shorter.append)
         except InputError as error:
             print(f"audiojax: {error}", file=sys.stderr)
             bad += 1
@@ -127,6 +128,8 @@ def _explain_files(run: Trained, files: Sequence[str], method: str, label: str |
         picture.with_suffix(".wav").write_bytes(wav_file(heatmap(run, of), rate_hz))
         written = f"{picture.with_suffix('')}.png, .wav"
         print(f"{of.label:<8} {of.probability:>11.1%}  {written:<40} {file}", flush=True)
+    if shorter:
+        print(f"audiojax: {shortened(shorter, len(files))}", file=sys.stderr)
     return bad
 
 

@@ -53,7 +53,8 @@ class File(NamedTuple):
 def write(run: Trained, out: Path) -> tuple[list[File], str]:
     """Writes the folder `out`; returns its files, and in words what they were checked on.
 
-    Raises InputError, and leaves nothing, where a file's answers are not the network's.
+    Raises InputError, and leaves nothing, where a file's answers are not the network's, and for a folder that holds
+    anything but an earlier export.
     """
     if missing := [name for name in EXTRA if importlib.util.find_spec(name) is None]:
         raise InputError(f"export needs {' and '.join(missing)}, an extra: pip install -e '.[onnx]'.")
@@ -61,14 +62,17 @@ def write(run: Trained, out: Path) -> tuple[list[File], str]:
 
     run = dataclasses.replace(run, variables=jax.device_get(run.variables))
     model, variables, length_samples = run.model, run.variables, run.config.train.length_samples
-    contents = {
-        "classifier.stablehlo": stablehlo.classifier(model, variables, length_samples),
-        "classifier.onnx": onnx_graph.classifier(model, variables, length_samples),
-    }
-    if isinstance(model, GRU):
-        contents |= {"step.stablehlo": stablehlo.step(model, variables), "step.onnx": onnx_graph.step(model, variables)}
-    clips, indices, checked_on = _clips(run)
     with whole_folder(out) as folder:
+        contents = {
+            "classifier.stablehlo": stablehlo.classifier(model, variables, length_samples),
+            "classifier.onnx": onnx_graph.classifier(model, variables, length_samples),
+        }
+        if isinstance(model, GRU):
+            contents |= {
+                "step.stablehlo": stablehlo.step(model, variables),
+                "step.onnx": onnx_graph.step(model, variables),
+            }
+        clips, indices, checked_on = _clips(run)
         for name, content in contents.items():
             (folder / name).write_bytes(content)
         errors = _errors(run, folder, clips, indices)
@@ -257,13 +261,19 @@ def _public(config: dict, prefix: str = "") -> dict:
 
 def main(argv: list[str]) -> None:
     parser = command.parser("export", __doc__ or "")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--workdir", type=Path, help="export the run in this folder, which training printed")
+    which.add_argument("--packaged", action="store_true", help="export the listener that comes with the package")
     parser.add_argument(
-        "--workdir", type=Path, help="the folder that training printed (default: the packaged listener)"
+        "--out",
+        type=Path,
+        help="the folder to write (default: WORKDIR/export); replaced only where it is empty or an earlier export",
     )
-    parser.add_argument("--out", type=Path, help="the folder to write, or replace (default: WORKDIR/export)")
     args = parser.parse_args(argv)
+    if args.packaged and not args.out:
+        parser.error("--packaged needs --out DIR")
     command.setup_jax()
-    out = args.out or (args.workdir or Path(".")) / "export"
+    out = args.out or args.workdir / "export"
     run = Trained.load(args.workdir) if args.workdir else Trained.packaged()
     files, checked_on = write(run, out)
     print(f"{'file':<22} {'MB':>6} {'error':>9}   in onnxruntime, one thread")

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from audiojax import evaluate, listener_report, plots, runlog
+from audiojax.checkpoint import Checkpoints
 from audiojax.data import splits
-from audiojax.data.disk import write_text
+from audiojax.data.disk import read_json, write_text
+from audiojax.state import TrainState
 from audiojax.trained import Trained
 from audiojax.types import Clips, InputError
 
@@ -26,10 +28,12 @@ def finish(workdir: Path, log: runlog.RunLog, clips: Clips, split: splits.Split,
     last = epochs[-1]
     if best.listens:
         return _finish_listener(workdir, log, clips, split, best, epochs)
-    result, page = evaluate.tell(best, clips, split, "test", workdir)
+    result = evaluate.tell(best, clips, split, "test", workdir)
+    page = evaluate.keep(workdir, clips, result)
     summary = {
         "source": clips.source,
         "epochs": last["epoch"],
+        "step": best.step,
         **{f"last/{name}": last[f"{name}/accuracy"] for name in plots.PARTS},
         "test/accuracy": result["accuracy"],
         "test/interval": result["interval"],
@@ -57,11 +61,13 @@ def _finish_listener(
     amount = {"num_strings": best.config.streams.num_strings, "hours": best.config.streams.alarm_hours}
     with runlog.progress("listening", unit="tests") as progress:
         result = listener_report.tell(best, clips, split, "test", workdir, **amount, progress=progress)
+    listener_report.keep(workdir, result)
     strings = {name: both["reset"] for name, both in result["strings"].items()}
     summary = {
         "source": clips.source,
         "epochs": epochs[-1]["epoch"],
-        **{f"last/{name}": epochs[-1][f"{name}/accuracy"] for name in plots.PARTS},
+        "step": best.step,
+        **{f"last/{name}": epochs[-1][f"{name}/accuracy"] for name in ("validation", "test")},
         **{f"test/digit_error_rate/{name}": of["digit_error_rate"] for name, of in strings.items()},
         "test/delay_median_seconds": strings["clean"]["delay_median_seconds"],
         "test/accuracy": result["isolated"]["accuracy"],
@@ -78,9 +84,26 @@ def _finish_listener(
 
 
 def read_summary(workdir: Path) -> dict:
-    """What summary.json holds; empty where the run has not ended."""
-    path = workdir / "summary.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    """What summary.json holds; empty where the run has not ended, or the file is damaged."""
+    try:
+        summary = read_json(workdir / "summary.json")
+        sentence(summary)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
+    return summary
+
+
+def finished(workdir: Path, num_epochs: int, checkpoints: Checkpoints, like: TrainState) -> dict:
+    """What summary.json holds of a run that has ended after `num_epochs`, whose best checkpoint is whole; else empty.
+
+    A damaged checkpoint is set aside, with a sentence. `like` is as `Checkpoints.restore` takes it.
+    """
+    summary = read_summary(workdir)
+    if summary.get("epochs") != num_epochs:
+        return {}
+    scored = summary.get("step", checkpoints.best_step)  # a summary from before it named its checkpoint
+    best = checkpoints.restore("best", like)
+    return summary if best is not None and int(best.step) == scored else {}
 
 
 def _four_and_eight(clips: Clips, split: splits.Split) -> list[int]:

@@ -40,7 +40,9 @@ def proves_damage(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in absent
     codes = re.findall(r"os_error_code='(\d+)'", str(error))  # as tensorstore says it, in a ValueError
-    content = isinstance(error, ValueError | LookupError | TypeError | AttributeError | ArithmeticError)
+    # A RecursionError is of JSON that is nested too deeply.
+    kinds = ValueError | LookupError | TypeError | AttributeError | ArithmeticError | RecursionError
+    content = isinstance(error, kinds)
     return content and all(int(code) in absent for code in codes) and "RESOURCE_EXHAUSTED" not in str(error)
 
 

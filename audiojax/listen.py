@@ -1,6 +1,7 @@
 """Says which digits are spoken while they are spoken: in sound files, at a microphone, in raw samples on stdin.
 
-Files have any format, rate and length, and each is heard afresh. For stdin, samples are 16 bit, little-endian, mono:
+Files have any format, rate and length, and each is heard afresh. stdin has any format too; without a header its samples
+are 16 bit, little-endian, mono. WAV, AIFF, AU, CAF and raw samples are heard while they come, other formats at the end:
 
   arecord -q -t raw -f S16_LE -r 16000 | python -m audiojax.listen -
 
@@ -19,7 +20,9 @@ import numpy as np
 
 from audiojax import command, runlog
 from audiojax.data.phonemes import DIGITS, named
-from audiojax.data.sources import sound_blocks
+from audiojax.data.piped_sound import Blocks, piped_blocks
+from audiojax.data.signal import MAX_RATE_HZ, MIN_RATE_HZ
+from audiojax.data.sound_files import Warn, shortened, sound_blocks
 from audiojax.decoder import Event
 from audiojax.stream import Recognizer
 from audiojax.types import InputError, one_line
@@ -34,8 +37,6 @@ _SEGMENTS = (  # of the digits, as a pocket calculator draws them
     "┃ ┃   ┃ ┏━┛ ╺━┫ ┗━┫ ┗━┓ ┣━┓   ┃ ┣━┫ ┗━┫",
     "┗━┛   ╹ ┗━╸ ╺━┛   ╹ ╺━┛ ┗━┛   ╹ ┗━┛ ╺━┛",
 )
-
-Blocks = Iterator[tuple[np.ndarray, int, float | None]]  # i16[t], its rate in Hz, the seconds of all if there is an end
 
 
 class Moment(NamedTuple):
@@ -87,7 +88,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object a word")
     parser.add_argument("files", nargs="*", metavar="FILE", help="a sound file, or - for stdin")
     args = parser.parse_args(argv)
-    inputs = _inputs(args.files, args.mic, args.rate)
+    shorter: list[str] = []
+    inputs = _inputs(args.files, args.mic, args.rate, shorter.append)
     command.setup_jax()
     recognizer = Recognizer.from_workdir(args.workdir)
     bad = 0
@@ -102,35 +104,31 @@ def main(argv: list[str]) -> int:
         except KeyboardInterrupt as interrupt:
             print(listening.summary(), file=sys.stderr if args.json else sys.stdout, flush=True)
             return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
+    if shorter:
+        print(f"audiojax: {shortened(shorter, len(inputs))}", file=sys.stderr)
     return 1 if bad else 0
 
 
-def _inputs(files: Sequence[str], mic: bool, rate_hz: int | None) -> list[tuple[str, Blocks]]:
+def _inputs(files: Sequence[str], mic: bool, rate_hz: int | None, warn: Warn) -> list[tuple[str, Blocks]]:
     """Each input's name with its sound."""
     if mic == bool(files):
         raise InputError("what to hear is not clear; give sound files, or - for stdin, or --mic.")
     if rate_hz is not None and "-" not in files:
         raise InputError(f"--rate {rate_hz} is of samples on stdin, which none of the inputs is; leave it out.")
-    if rate_hz is not None and rate_hz <= 0:
-        raise InputError(f"--rate is {rate_hz}; give the rate in Hz of the samples on stdin.")
+    if rate_hz is not None and not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise InputError(
+            f"--rate is {rate_hz}; give the rate in Hz of the samples on stdin, from {MIN_RATE_HZ} to {MAX_RATE_HZ}."
+        )
     if "-" in files and os.isatty(_STDIN):
         raise InputError("stdin is a terminal; send it samples: arecord -q -t raw -f S16_LE -r 16000 | ... listen -")
     if mic:
         return [("microphone", _microphone())]
     return [
-        ("stdin", _stdin(rate_hz or 16_000)) if file == "-" else (file, sound_blocks(file, BLOCK_SECONDS))
+        ("stdin", piped_blocks(_STDIN, rate_hz, BLOCK_SECONDS, warn=warn))
+        if file == "-"
+        else (file, sound_blocks(file, BLOCK_SECONDS, warn=warn))
         for file in files
     ]
-
-
-def _stdin(rate_hz: int) -> Blocks:
-    """Samples as soon as they are there."""
-    most, rest = 2 * max(1, round(BLOCK_SECONDS * rate_hz)), b""
-    while content := os.read(_STDIN, most):
-        content = rest + content
-        whole = len(content) // 2 * 2
-        rest = content[whole:]
-        yield np.frombuffer(content[:whole], "<i2").astype(np.int16), rate_hz, None
 
 
 def _microphone() -> Blocks:

@@ -192,14 +192,17 @@ def tell(
     hours: float,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Scores `part` of the split, draws the curve, writes `listening_PART.json`; returns what it holds."""
+    """Scores `part` of the split; returns what `report` says, and what that is of."""
     about = {"workdir": str(workdir), "source": clips.source, "split": part, "step": run.step}
-    result: dict[str, Any] = about | report(
-        run, clips, getattr(split, part), num_strings=num_strings, hours=hours, progress=progress
-    )
-    plots.misses_and_alarms(result["curve"], f"{clips.source}, {part}", workdir / "plots" / f"listening_{part}.png")
+    return about | report(run, clips, getattr(split, part), num_strings=num_strings, hours=hours, progress=progress)
+
+
+def keep(workdir: Path, result: dict[str, Any]) -> None:
+    """Writes what `tell` returned into `workdir`: the curve's picture and `listening_PART.json`."""
+    part = result["split"]
+    title, picture = f"{result['source']}, {part}", workdir / "plots" / f"listening_{part}.png"
+    plots.misses_and_alarms(result["curve"], title, picture)
     write_text(workdir / f"listening_{part}.json", json.dumps(result, indent=2) + "\n")
-    return result
 
 
 def show(result: dict[str, Any]) -> str:

@@ -41,7 +41,7 @@ class Metrics(flax.struct.PyTreeNode):
     def __add__(self, other: "Metrics") -> "Metrics":
         return Metrics(self.loss_sum + other.loss_sum, self.confusion + other.confusion)
 
-    def summary(self) -> dict[str, float]:
-        """`loss`, the mean cross-entropy in nats, and `accuracy` in [0, 1]."""
+    def summary(self, accuracy_name: str = "accuracy") -> dict[str, float]:
+        """`loss`, the mean cross-entropy in nats, and under `accuracy_name` the accuracy in [0, 1]."""
         correct, count = np.trace(np.asarray(self.confusion)), self.count
-        return {"loss": float(self.loss_sum) / count, "accuracy": float(correct) / count}
+        return {"loss": float(self.loss_sum) / count, accuracy_name: float(correct) / count}

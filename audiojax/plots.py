@@ -33,13 +33,19 @@ def _save(figure, path: Path, dpi: int = 150) -> Path:
 
 
 def curves(rows: Sequence[dict], title: str, path: Path) -> Path:
-    """Loss and accuracy by epoch, of all three parts; `rows` are those of metrics.jsonl."""
+    """Loss and accuracy by epoch, of all three parts; `rows` are those of metrics.jsonl.
+
+    A streaming model's accuracy is of frames in training, drawn dashed, and of words in validation and test.
+    """
     epochs = [row for row in rows if "epoch" in row]
     figure, axes = _figure(1, 2, figsize=(10, 3.8))
     for axis, measure in zip(axes, ("loss", "accuracy"), strict=True):
         for part, colour in PARTS.items():
-            values = [row[f"{part}/{measure}"] for row in epochs]
-            axis.plot([row["epoch"] for row in epochs], values, color=colour, label=part, marker="o", markersize=3)
+            for name, style in ((f"{part}/{measure}", "-"), (f"{part}/frame_{measure}", "--")):
+                points = [(row["epoch"], row[name]) for row in epochs if name in row]
+                look = dict(color=colour, label=f"{part}, of frames" if style == "--" else part)
+                if points:
+                    axis.plot(*zip(*points, strict=True), style, **look, marker="o", markersize=3)
         axis.set(xlabel="epoch", title=measure)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.25)
@@ -47,7 +53,8 @@ def curves(rows: Sequence[dict], title: str, path: Path) -> Path:
     axes[0].set_ylim(bottom=0)
     axes[1].set_ylim(0, 1.01)
     axes[1].yaxis.set_major_formatter("{x:.0%}")
-    axes[1].legend(loc="lower right", frameon=False)
+    if axes[1].lines:
+        axes[1].legend(loc="lower right", frameon=False)
     figure.suptitle(title)
     return _save(figure, path)
 
@@ -135,23 +142,26 @@ def waveforms_and_spectrograms(
 
 
 def misses_and_alarms(curve: dict, title: str, path: Path) -> Path:
-    """Words missed or mistaken against false alarms an hour, over thresholds: `listener_report`'s curve."""
+    """Words missed or mistaken against false alarms an hour, over thresholds: `listener_report`'s curve.
+
+    Sounds without a false alarm at any threshold are a line at 0.
+    """
     figure, axis = _figure(figsize=(7, 4.5))
     points = curve["points"]
     misses = [100 * point["misses"] for point in points]
     chosen = min(range(len(points)), key=lambda i: abs(points[i]["threshold"] - curve["threshold"]))
+    most = 1.0
     for name in points[0]["alarms_per_hour"]:
         alarms = [point["alarms_per_hour"][name] for point in points]
-        if any(alarms):
-            line = axis.plot(alarms, misses, marker="o", markersize=3, label=name)[0]
-            axis.plot(alarms[chosen], misses[chosen], marker="D", markersize=8, color=line.get_color())
+        most = max(most, *alarms)
+        line = axis.plot(alarms, misses, marker="o", markersize=3, label=name)[0]
+        axis.plot(alarms[chosen], misses[chosen], marker="D", markersize=8, color=line.get_color())
     axis.set_xscale("symlog", linthresh=0.1)
-    axis.set_xlim(left=0)
-    axis.set_ylim(bottom=0)
+    axis.set_xlim(-0.02, 1.3 * most)
+    axis.set_ylim(0, 1.05 * max(1.0, *misses))
     axis.set(xlabel="false alarms an hour", ylabel="words missed or mistaken, %", title=title)
     axis.grid(alpha=0.25)
-    if axis.lines:
-        axis.legend(frameon=False, fontsize=8)
+    axis.legend(frameon=False, fontsize=8)
     return _save(figure, path)
 
 

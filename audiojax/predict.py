@@ -1,8 +1,8 @@
-"""Says which word a sound file holds: wav, flac, ogg, any sample rate, any length.
+"""Says which word a sound file holds: wav, flac, ogg, mp3, any sample rate, any length.
 
 For a network trained on one length a longer clip is cut to its loudest part, and that is said. A listener, which is
-what comes with the package, answers with the first word that it hears, or with nothing. Bad files get a sentence on
-stderr, and exit code 1 after the good ones were answered.
+what comes with the package, answers with every word that it hears, a line each, or with nothing; in JSON the first one,
+and all of them as "words". Bad files get a sentence on stderr, and exit code 1 after the good ones were answered.
 """
 
 import json
@@ -16,7 +16,7 @@ from audiojax import command, hearing
 from audiojax.data.batches import prefetch
 from audiojax.data.phonemes import named
 from audiojax.data.signal import loudest_part
-from audiojax.data.sources import read_sound
+from audiojax.data.sound_files import Warn, read_sound, shortened
 from audiojax.decoder import FLUSH_SECONDS, Decoder
 from audiojax.trained import Trained
 from audiojax.types import Clips, InputError
@@ -24,14 +24,16 @@ from audiojax.types import Clips, InputError
 FILES_AT_ONCE = 500  # their answers come together
 
 
-def classify(run: Trained, paths: Sequence[str | Path]) -> Iterator[dict | InputError]:
+def classify(
+    run: Trained, paths: Sequence[str | Path], warn: Warn = lambda sentence: None
+) -> Iterator[dict | InputError]:
     """The answer for each file, in their order and ready for JSON; a sentence for one that cannot be read."""
     groups = (paths[i : i + FILES_AT_ONCE] for i in range(0, len(paths), FILES_AT_ONCE))
     rate_hz, train = run.config.data.rate_hz, run.config.train
-    for group in prefetch(([(path, _read(path, rate_hz)) for path in group] for group in groups), size=1):
+    for group in prefetch(([(path, _read(path, rate_hz, warn)) for path in group] for group in groups), size=1):
         sounds = [sound for _, sound in group if isinstance(sound, np.ndarray)]
         if run.listens:
-            answers = iter(_first_words(run, sounds))
+            answers = iter(_words(run, sounds))
             yield from (
                 sound if isinstance(sound, InputError) else {"file": str(path)} | next(answers) for path, sound in group
             )
@@ -49,8 +51,8 @@ def classify(run: Trained, paths: Sequence[str | Path]) -> Iterator[dict | Input
                 yield _answer(run, path, next(probabilities)) | {"seconds": len(sound) / rate_hz, "cut": bool(cut)}
 
 
-def _first_words(run: Trained, sounds: Sequence[np.ndarray]) -> Iterator[dict]:
-    """What a listener answers to each sound i16[t]: the first event, or nothing."""
+def _words(run: Trained, sounds: Sequence[np.ndarray]) -> Iterator[dict]:
+    """What a listener answers to each sound i16[t]: its first event, or nothing, and all of them as "words"."""
     rate_hz, silence = run.config.data.rate_hz, np.zeros(round(FLUSH_SECONDS * run.config.data.rate_hz), np.int16)
     said = hearing.hear(run.model, run.variables, [np.concatenate([sound, silence]) for sound in sounds])
     step_seconds = run.model.step_samples / rate_hz
@@ -58,15 +60,13 @@ def _first_words(run: Trained, sounds: Sequence[np.ndarray]) -> Iterator[dict]:
         sounds, hearing.events(Decoder(**run.config.decoder), said, run.label_names, step_seconds), strict=True
     ):
         about = {"trained_on": run.data["source"], "seconds": len(sound) / rate_hz, "cut": False}
-        if events:
-            yield named(events[0].label) | events[0]._asdict() | about
-        else:
-            yield {"label": None, "probability": None} | about
+        words = [named(event.label) | event._asdict() for event in events]
+        yield (words[0] if words else {"label": None, "probability": None}) | about | {"words": words}
 
 
-def _read(path: str | Path, rate_hz: int) -> np.ndarray | InputError:
+def _read(path: str | Path, rate_hz: int, warn: Warn) -> np.ndarray | InputError:
     try:
-        return read_sound(path, rate_hz)
+        return read_sound(path, rate_hz, warn=warn)
     except InputError as error:
         return error
 
@@ -82,15 +82,18 @@ def _answer(run: Trained, path: str | Path, probabilities: np.ndarray) -> dict:
     }
 
 
-def _line(answer: dict, label_names: Sequence[str]) -> str:
+def _lines(answer: dict, label_names: Sequence[str]) -> Iterator[str]:
+    """The rows of the table for one file: a row for each word of a listener, else one."""
     if answer["label"] is None:
-        return f"{'nothing':<8} {'':>11}  {'':<20} {answer['file']}"
-    if "probabilities" in answer:
-        order = np.argsort(answer["probabilities"])[::-1]
-        beside = f"{label_names[order[1]]} {answer['probabilities'][order[1]]:.1%}"
-    else:
-        beside = f"{answer['start_seconds']:.2f} - {answer['end_seconds']:.2f} s"
-    return f"{answer['label']:<8} {answer['probability']:>11.1%}  {beside:<20} {answer['file']}"
+        yield f"{'nothing':<8} {'':>11}  {'':<20} {answer['file']}"
+        return
+    for word in answer.get("words", [answer]):
+        if "probabilities" in word:
+            order = np.argsort(word["probabilities"])[::-1]
+            beside = f"{label_names[order[1]]} {word['probabilities'][order[1]]:.1%}"
+        else:
+            beside = f"{word['start_seconds']:.2f} - {word['end_seconds']:.2f} s"
+        yield f"{word['label']:<8} {word['probability']:>11.1%}  {beside:<20} {answer['file']}"
 
 
 def main(argv: list[str]) -> int:
@@ -108,8 +111,8 @@ def main(argv: list[str]) -> int:
     if not args.json:
         print(f"trained on {run.data['source']}, {args.checkpoint} checkpoint (step {run.step})")
         print(f"word     probability  {'from - to' if run.listens else 'second best':<20} file")
-    bad = 0
-    for answer in classify(run, args.files):
+    bad, shorter = 0, list[str]()
+    for answer in classify(run, args.files, shorter.append):
         if isinstance(answer, InputError):
             print(f"audiojax: {answer}", file=sys.stderr)
             bad += 1
@@ -120,7 +123,10 @@ def main(argv: list[str]) -> int:
         if args.json:
             print(json.dumps(answer), flush=True)
             continue
-        print(_line(answer, run.label_names), flush=True)
+        for line in _lines(answer, run.label_names):
+            print(line, flush=True)
+    if shorter:
+        print(f"audiojax: {shortened(shorter, len(args.files))}", file=sys.stderr)
     return 1 if bad else 0
 
 

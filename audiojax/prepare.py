@@ -5,17 +5,24 @@ in one file below config.data.cache.
 """
 
 import dataclasses
+import hashlib
+import itertools
+import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from audiojax import command, runlog
-from audiojax.data import cache, espeak, phrases, real, sources, synthetic, targets
+from audiojax.data import cache, espeak, phrases, real, sources, splits, synthetic, targets
+from audiojax.data.listing import without_suffix
+from audiojax.data.phonemes import DIGITS
 from audiojax.data.pools import Pool, Real
-from audiojax.types import Clips, InputError
+from audiojax.data.sound_files import shortened
+from audiojax.types import Clips, InputError, Speaker
 
 MADE = {
     "synthetic": (synthetic.write_synthetic, synthetic.VERSION),
@@ -25,38 +32,98 @@ MADE = {
 
 def load_clips(config: ConfigDict) -> Clips:
     """The clips of `config.data` with the labels of its target, from the cache or made now, with a progress bar."""
-    return _load(config, "source", "root")
+    return _chosen(config, _recordings(config, "source", "root"))
 
 
-def _load(config: ConfigDict, of: str, at: str) -> Clips:
-    """The clips of the source config.data.`of`, whose root is config.data.`at`."""
+def load_split(config: ConfigDict) -> tuple[Clips, splits.Split]:
+    """The clips of `config.data` and their split by `config.split`, refused before a file of them is prepared.
+
+    Says how many clips are copies of others on another side of the split.
+    """
+    recordings = _source(config)
+    clips = _chosen(config, recordings)
+    chosen, split = _choose_split(config, clips), splits.make(clips, **config.split, seed=config.seed)
+    if splits.is_published(clips, config.split.name):
+        shared, done = int(splits.copies(clips, chosen.train, splits.held_out(chosen)).sum()), "stay there"
+    else:
+        shared, done = len(chosen.train) - len(split.train), "are left out of it"
+    if shared:
+        print(
+            f"{shared:,} training clips of {clips.source} are copies of validation or test clips, and {done}.",
+            file=sys.stderr,
+        )
+    if shared := int(splits.copies(clips, split.test, split.validation).sum()):
+        print(f"{shared:,} test clips of {clips.source} are copies of validation clips.", file=sys.stderr)
+    return clips, split
+
+
+def _source(config: ConfigDict) -> sources.Recordings:
+    """The files of `config.data`; raises `splits.Impossible` where, as far as their names tell, they cannot be split
+    by `config.split`."""
+    if config.data.source in MADE and config.data.target == "digit":  # before any of them is synthesised
+        _choose_split(config, _planned(config).unread())
+    recordings = _recordings(config, "source", "root")
+    _choose_split(config, targets.choose(recordings.unread(), config.data.target))
+    return recordings
+
+
+def _planned(config: ConfigDict) -> sources.Recordings:
+    """The files that a synthesiser will write for `config.synthetic`."""
+    voices, takes = (range(config.synthetic[name]) for name in ("num_voices", "num_takes"))
+    names = [f"{number + 1:02d}" for number in voices]
+    files = [sources.Recording(*of, "", 0, 0) for of in itertools.product(range(len(DIGITS)), names, takes)]
+    speakers = dict.fromkeys(names, Speaker())
+    return sources.Recordings(config.data.source, Path(), tuple(files), DIGITS, speakers)
+
+
+def _choose_split(config: ConfigDict, clips: Clips) -> splits.Split:
+    return splits.choose(clips, **config.split, seed=config.seed)
+
+
+def _recordings(config: ConfigDict, of: str, at: str) -> sources.Recordings:
+    """The files of the source config.data.`of`, whose root is config.data.`at`."""
     source, root = config.data[of], config.data[at]
     if source in MADE:
-        recordings = _made(config, source)
-    elif source in sources.SOURCES:
-        if not root:
-            raise InputError(f"config.data.{at} is empty; set --config.data.{at}=DIR to the folder of {source}.")
-        recordings = sources.SOURCES[source](root, config.data.on_bad_file)
-    else:
+        return _made(config, source)
+    if source not in sources.SOURCES:
         raise InputError(f"config.data.{of} is {source!r}; choose one of {', '.join([*MADE, *sources.SOURCES])}.")
+    if not root:
+        raise InputError(f"config.data.{at} is empty; set --config.data.{at}=DIR to the folder of {source}.")
+    return sources.SOURCES[source](root, config.data.on_bad_file)
+
+
+def _chosen(config: ConfigDict, recordings: sources.Recordings) -> Clips:
+    """The clips of `recordings` with the labels of config.data.target; says which of them are left out."""
     clips = _cached(config, recordings)
+    without = np.flatnonzero(np.bincount(clips.label, minlength=len(clips.label_names)) == 0)
+    words = sorted([*recordings.empty, *(clips.label_names[label] for label in without)])
+    if words:
+        print(f"{len(words):,} words of {clips.source} have no clip: {', '.join(words)}.", file=sys.stderr)
     chosen = targets.choose(clips, config.data.target)
     if left_out := len(clips) - len(chosen):
         print(
-            f"{left_out:,} of {len(clips):,} clips of {source} are left out: their {chosen.target} is not known.",
+            f"{left_out:,} of {len(clips):,} clips of {clips.source} are left out: their {chosen.target} is not known.",
             file=sys.stderr,
         )
+    if config.split.name == "official" and chosen.official:  # the lists decide what is learnt
+        listed = frozenset().union(*chosen.official.values())
+        if missing := len(listed - {without_suffix(path) for path in clips.path}):
+            print(f"{missing:,} of {len(listed):,} paths in its official lists name no clip.", file=sys.stderr)
+        lists = json.dumps({part: sorted(paths) for part, paths in chosen.official.items()}, sort_keys=True)
+        chosen = dataclasses.replace(chosen, key=hashlib.sha256(f"{chosen.key} {lists}".encode()).hexdigest())
     return chosen
 
 
-def load_also(config: ConfigDict, clips: Clips) -> Clips | None:
+def load_also(config: ConfigDict, clips: Clips, held_out: Sequence[int] | np.ndarray = ()) -> Clips | None:
     """The clips of `config.data.also`, which are learnt beside `clips`; None where there are none.
+
+    Copies of the clips at `held_out`, which are for validation and test, are left out.
 
     Raises InputError where their labels are others, or the source is the same.
     """
     if not config.data.also:
         return None
-    also = _load(config, "also", "also_root")
+    also = _chosen(config, _recordings(config, "also", "also_root"))
     if also.key == clips.key:
         raise InputError(
             f"config.data.also is {config.data.also!r} with the clips that config.data.source has, and all of them "
@@ -67,7 +134,14 @@ def load_also(config: ConfigDict, clips: Clips) -> Clips | None:
             f"config.data.also is {config.data.also!r}, whose labels are not those of {clips.source}; choose a source "
             "of the same words."
         )
-    return also
+    shared = splits.copies(also, np.arange(len(also)), np.asarray(held_out, int), of=clips)
+    if not shared.any():
+        return also
+    print(
+        f"{shared.sum():,} clips of {also.source} are copies of validation or test clips, and left out.",
+        file=sys.stderr,
+    )
+    return targets.some(also, np.flatnonzero(~shared))
 
 
 def load_pools(config: ConfigDict, clips: Clips, indices: np.ndarray) -> tuple[list[Pool], list[Pool]]:
@@ -94,7 +168,7 @@ def load_real(config: ConfigDict) -> Real | None:
 def _cached(config: ConfigDict, recordings: sources.Recordings) -> Clips:
     source = recordings.source
     with runlog.progress(f"preparing {source}") as report:
-        clips, skipped = cache.load_or_build(
+        clips, skipped, shorter = cache.load_or_build(
             recordings,
             rate_hz=config.data.rate_hz,
             on_bad_file=config.data.on_bad_file,
@@ -104,6 +178,8 @@ def _cached(config: ConfigDict, recordings: sources.Recordings) -> Clips:
     if skipped:
         print(f"{len(skipped):,} of {len(clips) + len(skipped):,} files of {source} are left out:", file=sys.stderr)
         print(*(f"  {sentence}" for sentence in skipped), sep="\n", file=sys.stderr)
+    if shorter:
+        print(shortened(shorter, len(clips), source), file=sys.stderr)
     return clips
 
 
@@ -147,12 +223,26 @@ def _folder(config: ConfigDict) -> Path:
 def main(argv: list[str]) -> None:
     _, config = command.parse_with_config(command.parser("prepare", __doc__ or ""), argv)
     start = time.perf_counter()
-    clips = load_clips(config)
+    note = ""
+    try:
+        recordings = _source(config)
+    except splits.Impossible as error:
+        if not error.too_few:
+            raise
+        recordings, note = _recordings(config, "source", "root"), f"not enough to train on yet: {error}"
+    clips = _chosen(config, recordings)
+    speakers = f"{len(clips.speakers)} speakers"
+    if list(clips.speakers) == [sources.UNKNOWN_SPEAKER]:
+        speakers = "1 unknown speaker"
     minutes = len(clips.samples) / clips.rate_hz / 60
     print(
-        f"{clips.source}: {len(clips):,} clips of {len(clips.speakers)} speakers, {len(clips.label_names)} labels, "
+        f"{clips.source}: {len(clips):,} clips of {speakers}, {len(clips.label_names)} labels, "
         f"{minutes:.1f} minutes at {clips.rate_hz} Hz ({time.perf_counter() - start:.1f} s) in {config.data.cache}"
     )
+    for what, number in sorted(recordings.left_out.items()):
+        print(f"left out: {number:,} {what}")
+    if note:
+        print(note, file=sys.stderr)
 
 
 if __name__ == "__main__":

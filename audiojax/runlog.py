@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -114,7 +115,7 @@ class RunLog:
         self._tracker = Tracker(workdir, config, self.say)
         self._bar = _bar(self.console)
         self._task = self._bar.add_task("training", total=num_steps, completed=step, note="")
-        self._num_steps, self._last_plain_line = num_steps, time.monotonic()
+        self._step, self._num_steps, self._last_plain_line = step, num_steps, time.monotonic()
 
     def __enter__(self) -> "RunLog":
         self._bar.start()
@@ -138,7 +139,7 @@ class RunLog:
 
     def row(self, step: int, values: Mapping[str, float]) -> None:
         """One row of numbers, on disk before this returns."""
-        row = {"step": step, **values}
+        row, self._step = {"step": step, **values}, step
         self._rows.write(json.dumps(row, allow_nan=False) + "\n")
         self._rows.flush()
         self._tracker.log(row)
@@ -147,7 +148,7 @@ class RunLog:
         self, paths: list[Path], sounds: dict[str, tuple[np.ndarray, int]], confusion: np.ndarray, names: Sequence[str]
     ) -> None:
         """Sends the end of a run to W&B: PNGs, {caption: (i16[t], rate_hz)}, counts [true, predicted] of `names`."""
-        self._tracker.pictures(paths, sounds, confusion, names)
+        self._tracker.pictures(self._step, paths, sounds, confusion, names)
 
 
 def read_rows(workdir: Path) -> list[dict]:
@@ -155,8 +156,12 @@ def read_rows(workdir: Path) -> list[dict]:
     path = workdir / "metrics.jsonl"
     rows = []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             row = json.loads(line)
-            if isinstance(row, dict) and "step" in row:
+            if isinstance(row, dict) and "step" in row and all(map(_is_number, row.values())):
                 rows.append(row)
     return rows
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -1,12 +1,14 @@
 """`workdir/config.json`: the config that a run was made by, and whether another one may go on with it."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from audiojax.config import base, flatten, parse_arg
-from audiojax.data.disk import write_text
+from audiojax.data.disk import read_json, write_text
+from audiojax.models import MODELS
 from audiojax.types import InputError
 
 # What may change between two starts of one run; train.num_epochs too, but only upwards.
@@ -19,7 +21,9 @@ def save(workdir: Path, config: ConfigDict, data: dict, environment: dict) -> No
     A run that goes on in another environment lists them all.
     """
     path = workdir / "config.json"
-    environments = json.loads(path.read_text()).get("environments", []) if path.exists() else []
+    environments = read_json(path).get("environments", []) if path.exists() else []
+    if not isinstance(environments, list):
+        environments = []
     if environment not in environments:
         environments.append(environment)
     content = {"config": config.to_dict(), "data": data, "environments": environments}
@@ -30,17 +34,48 @@ def load(workdir: Path) -> tuple[ConfigDict, dict]:
     """The config and the data of a run; raises InputError where `workdir` is not one."""
     path = workdir / "config.json"
     try:
-        saved = json.loads(path.read_text())
-        saved["config"]["model"], saved["data"]["label_names"]  # without which there is no run
+        saved = read_json(path)
+        saved["config"]["model"]["name"], saved["data"]["label_names"][0]  # without which there is no run
         for name, section in base(parse_arg("")).to_dict().items():
             if isinstance(section, dict):  # a run from before a key was there did what its default does
                 saved["config"][name] = section | saved["config"].get(name, {})
+        _check_types(path, saved)
         config, data = ConfigDict(saved["config"], convert_dict=True), saved["data"]
     except FileNotFoundError:
         raise InputError(f"{workdir} holds no config.json; give the workdir that training printed.") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{path} is damaged; train again in another workdir.") from None
     return config, data
+
+
+def _check_types(path: Path, saved: dict) -> None:
+    """Raises InputError for the first value in config.json whose type is not that of the key's default."""
+    model = MODELS.get(saved["config"]["model"]["name"])  # for an unknown one `models.build` lists those there are
+    fields = [] if model is None else dataclasses.fields(model)
+    of_model = {f.name: f.default for f in fields if isinstance(f.default, bool | int | float | str | tuple)}
+    defaults = flatten(base(parse_arg("")).to_dict() | {"model": of_model | {"name": ""}})
+    wanted = {f"config.{name}": value for name, value in defaults.items()}
+    wanted |= {"config.streams.voices": [""], "config.streams.phrases": [""]}
+    wanted |= {"data.label_names": [""], "data.source": "", "data.key": "", "data.also_key": "", "data.step": 0}
+    for name, value in flatten({"config": saved["config"], "data": saved["data"]}).items():
+        section = name.rpartition(".")[0]
+        if section in wanted or (name in wanted and not _is_like(value, wanted[name])):
+            name = section if section in wanted else name
+            kind = type(wanted[name]).__name__
+            raise InputError(f"{path} is damaged: {name} is not of type {kind}; restore that file.")
+
+
+def _is_like(value: object, default: object) -> bool:
+    """Whether a value has the type of its key's default; an int may stand for a float, and lists are as JSON has them.
+
+    A list whose default is empty holds numbers.
+    """
+    if isinstance(default, list):
+        item = default[0] if default else 0.0
+        return isinstance(value, list) and all(_is_like(x, item) for x in value)
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    return isinstance(value, int | float if isinstance(default, float) else type(default))
 
 
 def check_resumable(workdir: Path, config: ConfigDict, data: dict) -> None:

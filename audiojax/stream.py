@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from audiojax.data.signal import Resampler
+from audiojax.data.signal import Resampler, check_rate, mono_samples
 from audiojax.decoder import FLUSH_SECONDS, Decision, Decoder, Event, Evidence
 from audiojax.trained import Trained
 from audiojax.types import InputError
@@ -47,7 +47,8 @@ class _Slot:
 
     def take(self, num_samples: int) -> np.ndarray:
         audio = np.concatenate(self.waiting) if len(self.waiting) > 1 else self.waiting[0]
-        self.waiting = [audio[num_samples:]]
+        rest = audio[num_samples:]
+        self.waiting = [rest if len(rest) >= num_samples else rest.copy()]  # a view would keep all of a long sound
         self.num_waiting -= num_samples
         return audio[:num_samples]
 
@@ -117,15 +118,18 @@ class Recognizers:
         return slot
 
     def leave(self, slot: int) -> None:
-        """Gives a slot back."""
+        """Gives a slot back, with whatever was still to be said of it."""
         self._slots[slot] = None
+        self._drop_events(slot)
 
-    def push(self, slot: int, samples: np.ndarray, rate_hz: int | None = None) -> None:
-        """Sound for a slot, f32[t] in [-1, 1] or i16[t], at `rate_hz`; by default the network's own.
+    def push(self, slot: int, samples: Any, rate_hz: Any = None) -> None:
+        """Copies sound for a slot, see `data.signal.mono_samples`, at `rate_hz`; by default the network's own rate.
 
-        Raises InputError for a rate that cannot be, or that changes within a stream.
+        Raises InputError, and leaves the stream as it was, for samples that are no sound, for a rate that cannot be,
+        and for one that changes within a stream.
         """
-        stream, rate_hz = self._stream(slot), rate_hz or self.rate_hz
+        stream, rate_hz = self._stream(slot), self.rate_hz if rate_hz is None else check_rate(rate_hz)
+        audio = mono_samples(samples)
         if stream.rate_hz not in (0, rate_hz):
             raise InputError(
                 f"the stream's rate is {stream.rate_hz} Hz and cannot become {rate_hz} Hz; reset it first."
@@ -134,9 +138,9 @@ class Recognizers:
             stream.resampler = Resampler(rate_hz, self.rate_hz)
         stream.rate_hz = rate_hz
         if stream.resampler:
-            scale = np.float32(1 / 32768) if samples.dtype == np.int16 else np.float32(1)
-            samples = stream.resampler.feed(samples.astype(np.float32) * scale)
-        stream.add(samples if samples.dtype == np.int16 else _to_int16(samples))
+            scale = np.float32(1 / 32768) if audio.dtype == np.int16 else np.float32(1)
+            audio = stream.resampler.feed(audio.astype(np.float32) * scale)
+        stream.add(audio if audio.dtype == np.int16 else _to_int16(audio))
 
     def advance(self) -> list[tuple[int, Event]]:
         """Hears all whole steps that wait; returns the events with their slots, those of a slot in order of time."""
@@ -145,6 +149,12 @@ class Recognizers:
             while slots := self._ready(steps):
                 events += self._take(slots, steps)
         return events
+
+    def advance_one(self, slot: int) -> list[Event]:
+        """As `advance`, but returns the events of one slot; the next call returns those of the others."""
+        events = self.advance()
+        self._later = [(other, event) for other, event in events if other != slot]
+        return [event for other, event in events if other == slot]
 
     def _ready(self, steps: int) -> list[int]:
         """The slots of which so many steps wait."""
@@ -172,18 +182,20 @@ class Recognizers:
             stream.add(_to_int16(stream.resampler.flush()))
         stream.add(np.zeros(round(FLUSH_SECONDS * self.rate_hz), np.int16))
         stream.add(np.zeros(-stream.num_waiting % self.step_samples, np.int16))
-        events = self.advance()
-        self._later = [(other, event) for other, event in events if other != slot]  # for who asks next
-        return [event for other, event in events if other == slot]
+        return self.advance_one(slot)
 
     def reset(self, slot: int) -> None:
-        """A slot forgets all that it heard."""
+        """A slot forgets all that it heard, and what was still to be said of it."""
         self._slots[slot] = _Slot()
+        self._drop_events(slot)
         self._renew(np.arange(self.num_streams) == slot)
 
     def seconds(self, slot: int) -> float:
         """How much of its sound a slot has heard."""
         return self._stream(slot).steps * self.step_samples / self.rate_hz
+
+    def _drop_events(self, slot: int) -> None:
+        self._later = [(other, event) for other, event in self._later if other != slot]
 
     def _stream(self, slot: int) -> _Slot:
         stream = self._slots[slot]
@@ -218,13 +230,14 @@ class Recognizer:
         """As `Recognizers.from_workdir`."""
         return cls(Recognizers.from_workdir(workdir))
 
-    def feed(self, samples: np.ndarray, rate_hz: int | None = None) -> list[Event]:
-        """The words that `samples` complete, f32[t] in [-1, 1] or i16[t] at `rate_hz`; by default the network's own.
+    def feed(self, samples: Any, rate_hz: Any = None) -> list[Event]:
+        """The words that `samples` complete: f32 in [-1, 1] or i16, [t] or [t, channels], at `rate_hz`.
 
-        Raises InputError for a rate that cannot be, or that changes within a stream.
+        The rate is the network's own by default. Samples are copied. `data.signal.mono_samples` tells what other types
+        mean. Raises InputError as `Recognizers.push` does, and then has taken nothing.
         """
         self._all.push(self._slot, samples, rate_hz)
-        return [event for _, event in self._all.advance()]
+        return self._all.advance_one(self._slot)
 
     def flush(self) -> list[Event]:
         """The end of the sound: what is still to be said of it."""
@@ -242,12 +255,11 @@ class Recognizer:
     @property
     def probabilities(self) -> np.ndarray:
         """f32[labels + 1] after the last step: of each word that it has just ended, and of none."""
-        return self._all.probabilities[self._slot]
+        return self._all.probabilities[self._slot].copy()
 
 
 def _to_int16(audio: np.ndarray) -> np.ndarray:
-    finite = np.nan_to_num(np.asarray(audio, np.float32), nan=0.0, posinf=1.0, neginf=-1.0)
-    return np.clip(np.rint(finite * 32768.0), -32768, 32767).astype(np.int16)
+    return np.clip(np.rint(audio * 32768.0), -32768, 32767).astype(np.int16)
 
 
 @jax.jit

@@ -6,10 +6,12 @@ crash, a full disk or no network, ends with one sentence, and W&B is left out fr
 
 import base64
 import contextlib
+import glob
 import json
 import netrc
 import os
 import queue
+import shlex
 import signal
 import subprocess
 import sys
@@ -55,17 +57,22 @@ class Tracker:
         self._send("start", workdir=str(workdir.resolve()), config=config, mode=mode)
 
     def log(self, row: dict) -> None:
-        """One row of numbers."""
+        """One row of numbers, of the training step `row["step"]`."""
         self._send("log", row=row)
 
     def pictures(
-        self, paths: list[Path], sounds: dict[str, tuple[np.ndarray, int]], confusion: np.ndarray, names: Sequence[str]
+        self,
+        step: int,
+        paths: list[Path],
+        sounds: dict[str, tuple[np.ndarray, int]],
+        confusion: np.ndarray,
+        names: Sequence[str],
     ) -> None:
-        """The end of a run: PNGs, {caption: (i16[t], rate_hz)}, counts [true, predicted] of `names`."""
+        """The end of a run, at `step`: PNGs, {caption: (i16[t], rate_hz)}, counts [true, predicted] of `names`."""
         coded = {}
         for caption, (sound, rate_hz) in sounds.items():
             coded[caption] = (base64.b64encode(sound.tobytes()).decode(), rate_hz)
-        about = dict(paths=[str(path.resolve()) for path in paths], sounds=coded)
+        about = dict(step=step, paths=[str(path.resolve()) for path in paths], sounds=coded)
         self._send("pictures", **about, confusion=confusion.tolist(), names=list(names))
 
     def finish(self, exit_code: int) -> None:
@@ -118,15 +125,17 @@ def serve(lines: IO[str], say: Callable[[str], None]) -> None:
     import wandb
 
     run: Any = None
+    rows: Any = None
     for line in lines:
         arguments = json.loads(line)
         match arguments.pop("call"):
             case "start":
                 run = _start(wandb, Path(arguments["workdir"]), arguments["config"], arguments["mode"], say)
+                rows = _Rows(run)
             case "log":
-                run.log(arguments["row"])
+                rows.log(arguments["row"])
             case "pictures":
-                _log_pictures(wandb, run, **arguments)
+                _log_pictures(wandb, rows, **arguments)
             case "finish":
                 run.finish(arguments["exit_code"])
                 return
@@ -157,14 +166,41 @@ def _start(wandb: Any, workdir: Path, config: dict, mode: str, say: Callable[[st
         mode = "offline"
         wandb.teardown()
         run = wandb.init(mode=mode, **about)
-    # A resumed run repeats steps that W&B has seen, which it would drop; with a metric of its own it does not.
-    run.define_metric("*", step_metric="step")
-    folder = Path(run.dir).parent
-    say(f"W&B: {run.url}" if mode == "online" else f"W&B: offline; `wandb sync {folder}` uploads it")
+    run.define_metric("*", step_metric="step")  # the axis, also of rows that are repeated under other steps of W&B's
+    say(f"W&B: {run.url}" if mode == "online" else f"W&B: offline; `wandb sync {_parts(run)}` uploads it")
     return run
 
 
-def _log_pictures(wandb: Any, run: Any, *, paths: list[str], sounds: dict, confusion: list, names: list[str]) -> None:
+def _parts(run: Any) -> str:
+    """The folders of all offline parts of a run, in order of their start: each start of training makes one.
+
+    Synced one after another they make one curve.
+    """
+    folder = Path(run.dir).parent  # offline-run-DATE_TIME-ID
+    parts = sorted(folder.parent.glob(f"offline-run-*-{glob.escape(run.id)}"))
+    return " ".join(shlex.quote(str(part)) for part in parts)
+
+
+class _Rows:
+    """Logs rows of a W&B run under their own steps.
+
+    W&B drops a row whose step is below one that it has seen, and a run that was killed and is resumed online repeats
+    some: those rows get the next step that W&B takes, and lie where they belong on the axis "step".
+    """
+
+    def __init__(self, run: Any):
+        self._run, self._lowest = run, run.starting_step
+
+    def log(self, row: dict) -> None:
+        repeated = row["step"] < self._lowest
+        step = self._lowest if repeated else row["step"]
+        self._run.log(row, step=step)
+        self._lowest = step + repeated
+
+
+def _log_pictures(
+    wandb: Any, rows: _Rows, *, step: int, paths: list[str], sounds: dict, confusion: list, names: list[str]
+) -> None:
     counts = np.asarray(confusion)
     true, predicted = np.indices(counts.shape).reshape(2, -1).repeat(counts.ravel(), axis=1)
     media: dict[str, Any] = {f"plots/{Path(path).stem}": wandb.Image(path) for path in paths}
@@ -175,7 +211,7 @@ def _log_pictures(wandb: Any, run: Any, *, paths: list[str], sounds: dict, confu
     media["test/confusion"] = wandb.plot.confusion_matrix(
         y_true=true.tolist(), preds=predicted.tolist(), class_names=names
     )
-    run.log(media)
+    rows.log(media | {"step": step})
 
 
 def wandb_mode(wanted: str) -> str:

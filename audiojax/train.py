@@ -21,13 +21,15 @@ from audiojax.assembly import assemble
 from audiojax.checkpoint import BEST_BY, Checkpoints, diverged, restore_variables
 from audiojax.data import batches, rehearsal, splits
 from audiojax.data.disk import only_process
-from audiojax.finish import finish, read_summary, sentence
+from audiojax.finish import finish, finished, sentence
 from audiojax.interrupt import Interrupt, Stopped
 from audiojax.mesh import absent, is_first, local_rows, preempted, replicate, shard_batch, together
 from audiojax.metrics import Metrics
-from audiojax.state import StepReport, TrainState
+from audiojax.state import StepReport, TrainState, listens
 from audiojax.trained import Trained
 from audiojax.types import Clips, InputError
+
+_OUTPUTS = ("checkpoints", "metrics.jsonl", "summary.json", "report.html")  # what a run replaces in its workdir
 
 
 def run(
@@ -53,9 +55,8 @@ def run(
     meshes.check_divisible(config.train.batch_size, mesh)
     with contextlib.ExitStack() as held:
         with together():
-            clips = prepare.load_clips(config)
-            split = splits.make(clips, **config.split, seed=config.seed)
-            also = prepare.load_also(config, clips)
+            clips, split = prepare.load_split(config)
+            also = prepare.load_also(config, clips, splits.held_out(split))
             data = {"source": clips.source, "key": clips.key, "label_names": list(clips.label_names)}
             data |= {"also_key": also.key} if also else {}
             shape = configs.batch_shape(config) | {"rows": local_rows(config.train.batch_size)}
@@ -64,6 +65,7 @@ def run(
             model, state, augment_step, train_step, schedule = assemble(
                 config, num_labels=len(clips.label_names), rate_hz=clips.rate_hz, num_steps=num_steps
             )
+            accuracy_name = "frame_accuracy" if listens(model) else "accuracy"  # of training; strings have words
             score, key = evaluate.make_score(config, model, clips, split, mesh, shape), jax.random.key(config.seed)
 
             new = not (workdir / "config.json").exists()
@@ -78,8 +80,9 @@ def run(
         meshes.check_same(json.dumps(data), "config.data holds other clips")
         interrupt = held.enter_context(Interrupt(alone=jax.process_count() == 1, deadline=deadline))
         state = replicate(state, mesh)
-        done, summary = int(state.step), read_summary(workdir)
-        if done == num_steps and summary.get("epochs") == config.train.num_epochs:
+        done = int(state.step)
+        summary = finished(workdir, config.train.num_epochs, checkpoints, state) if done == num_steps else {}
+        if summary:
             say(f"{workdir} is finished. {sentence(summary)}\nRaise --config.train.num_epochs to train on.")
             return summary
 
@@ -103,15 +106,15 @@ def run(
                             raise Stopped("asked to stop", signal.SIGTERM)
                         state, report = train_step(state, batch, key)
                         if previous is not None:  # read one step late, so that the device never waits for the host
-                            _log_step(log, done, previous, config.train.log_every_steps)
+                            _log_step(log, done, previous, config.train.log_every_steps, accuracy_name)
                         done, previous = done + 1, report
                     if previous is not None:
-                        _log_step(log, done, previous, config.train.log_every_steps)
+                        _log_step(log, done, previous, config.train.log_every_steps, accuracy_name)
                     seconds, previous = time.perf_counter() - start, None
 
                     sums = {"train": state.metrics}
                     sums |= {part: score(state.variables, part, interrupt.guard) for part in ("validation", "test")}
-                    row = _epoch_row(epoch + 1, sums) | {
+                    row = _epoch_row(epoch + 1, sums, accuracy_name) | {
                         "learning_rate": float(schedule(done - 1)),
                         "gradient_norm": float(state.gradient_norm),
                         "seconds": seconds,
@@ -130,7 +133,7 @@ def run(
                 return finish(workdir, log, clips, split, opened)
             except Stopped as stopped:
                 if previous is not None:
-                    _log_step(log, done, previous, config.train.log_every_steps)
+                    _log_step(log, done, previous, config.train.log_every_steps, accuracy_name)
                 if checkpoints.last_step != done:
                     checkpoints.save(state, None)
                 where = f"stopped at step {done} of {num_steps}, which is saved; the same command goes on from there."
@@ -172,6 +175,11 @@ def _claim(workdir: Path, config: ConfigDict, data: dict, num_devices: int) -> I
     with only_process(workdir):
         if (workdir / "config.json").exists():
             saved_config.check_resumable(workdir, config, data)
+        elif foreign := [name for name in _OUTPUTS if (workdir / name).exists()]:
+            raise InputError(
+                f"{workdir} holds {foreign[0]} but no config.json of a run, and training would overwrite it; "
+                "give another --workdir."
+            )
         saved_config.save(workdir, config, data, environment.describe(num_devices))
         yield
 
@@ -190,21 +198,24 @@ def _start_from(source: str, state: TrainState) -> TrainState:
     return state.replace(**variables, average=jax.tree.map(np.copy, variables["params"]) if state.average else {})
 
 
-def _log_step(log: runlog.RunLog, done: int, report: StepReport, log_every_steps: int) -> None:
+def _log_step(
+    log: runlog.RunLog, done: int, report: StepReport, log_every_steps: int, accuracy_name: str = "accuracy"
+) -> None:
     """Logs the step that made `done` steps; stops training where its loss is not finite."""
-    values = report.metrics.summary()
+    values = report.metrics.summary(accuracy_name)
     gradient_norm = float(report.gradient_norm)
     _check_finite(values | {"gradient_norm": gradient_norm}, done)
-    log.advance(done, f"loss {values['loss']:.3f}  accuracy {values['accuracy']:.1%}")
+    log.advance(done, f"loss {values['loss']:.3f}  {accuracy_name.replace('_', ' ')} {values[accuracy_name]:.1%}")
     if done % log_every_steps == 0:
         row = {f"step/{name}": value for name, value in values.items()}
         log.row(done, row | {"learning_rate": float(report.learning_rate), "gradient_norm": gradient_norm})
 
 
-def _epoch_row(epoch: int, sums: dict[str, Metrics]) -> dict[str, float]:
+def _epoch_row(epoch: int, sums: dict[str, Metrics], train_accuracy_name: str) -> dict[str, float]:
     row: dict[str, float] = {"epoch": epoch}
     for part, total in sums.items():
-        row |= {f"{part}/{name}": value for name, value in total.summary().items()}
+        values = total.summary(train_accuracy_name if part == "train" else "accuracy")
+        row |= {f"{part}/{name}": value for name, value in values.items()}
     return row
 
 
@@ -232,5 +243,9 @@ def _opening(
 
 
 def _epoch_line(row: dict, num_epochs: int) -> str:
-    parts = "   ".join(f"{name} {row[name + '/loss']:.3f} {row[name + '/accuracy']:6.1%}" for name in plots.PARTS)
-    return f"epoch {row['epoch']:>3}/{num_epochs}   {parts}   {row['clips_per_second']:,.0f} clips/s"
+    parts = []
+    for name in plots.PARTS:
+        of_frames = f"{name}/frame_accuracy" in row
+        accuracy = row[f"{name}/frame_accuracy" if of_frames else f"{name}/accuracy"]
+        parts.append(f"{name} {row[name + '/loss']:.3f} {accuracy:6.1%}{' of frames' if of_frames else ''}")
+    return f"epoch {row['epoch']:>3}/{num_epochs}   {'   '.join(parts)}   {row['clips_per_second']:,.0f} clips/s"

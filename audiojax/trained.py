@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict
 from audiojax import analysis, checkpoint, models, saved_config
 from audiojax import config as configs
 from audiojax.data import batches
-from audiojax.data.disk import write_text
+from audiojax.data.disk import read_json, write_text
 from audiojax.state import listens
 from audiojax.types import Clips
 
@@ -79,9 +80,22 @@ class Trained:
         shape, order = configs.batch_shape(self.config), batches.by_length(clips, indices)
         if len(indices) == 1:  # a quick answer
             shape["batch_size"] = 1
-        parts = batches.prefetch(batches.evaluation(clips, indices[order], **shape))
-        logits = np.concatenate([self.logits(batch["audio"], batch["length"]) for batch in parts])
+        groups = self._groups(clips, indices[order])
+        parts = batches.prefetch(batch for group in groups for batch in batches.evaluation(clips, group, **shape))
+        logits = np.concatenate([self.logits(part["audio"], part["length"])[part["mask"] > 0] for part in parts])
         return logits[np.argsort(order)]
+
+    def _groups(self, clips: Clips, indices: np.ndarray) -> list[np.ndarray]:
+        """`indices`, sorted by length, in groups that may share batches without a change of any clip's logits.
+
+        They are one group, but for a network that takes padding for sound: there each clip has its own padded length.
+        """
+        shape = configs.batch_shape(self.config)
+        if not shape["bucket_samples"] or getattr(self.model, "mask_padding", True):
+            return [indices]
+        lengths = shape["length_samples"], shape["bucket_samples"]
+        padded = [batches.padded_samples(int(number), *lengths) for number in clips.length[indices]]
+        return np.split(indices, np.flatnonzero(np.diff(padded)) + 1)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """f64[..., labels] of `logits`, calibrated where the run has been."""
@@ -96,10 +110,11 @@ def write_temperature(workdir: Path, step: int, temperature: float) -> None:
 
 def _read_temperatures(workdir: Path) -> dict[str, float]:
     try:
-        saved = json.loads((workdir / "calibration.json").read_text())["temperature_by_step"]
-        return {str(step): float(temperature) for step, temperature in saved.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        saved = read_json(workdir / "calibration.json")["temperature_by_step"]
+        temperatures = {str(step): float(temperature) for step, temperature in saved.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
         return {}
+    return {step: temperature for step, temperature in temperatures.items() if 0 < temperature < math.inf}
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
@@ -48,6 +48,7 @@ class Clips:
     speakers: dict[str, Speaker]
     key: str  # SHA-256 of everything above but the source and the paths
     target: str = "digit"  # what the labels tell of a clip, see `data.targets`
+    official: Mapping[str, frozenset[str]] = field(default_factory=dict)  # paths without suffix, by part of the split
 
     @classmethod
     def unlabelled(cls, sounds: Sequence[np.ndarray], rate_hz: int) -> Clips:

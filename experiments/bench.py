@@ -270,7 +270,7 @@ def _said(ceiling: dict[str, float]) -> str:
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("bench", __doc__ or "")
+    parser = command.parser("experiments.bench", __doc__ or "")
     parser.add_argument("what", choices=DEFAULTS)
     parser.add_argument(
         "--serve", default="", help="one contender, stepping whenever a line comes (for the bench itself)"

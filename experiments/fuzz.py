@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from audiojax.data import sources
+from audiojax.data import sound_files, sources
 from audiojax.types import InputError
 
 FORMATS = (
@@ -81,8 +81,8 @@ def answer(seed: int, folder: Path) -> str:
         if extension == "txt":
             speakers = sources.read_metadata(path)
             return "clip" if all(isinstance(name, str) for name in speakers) else "not a table"
-        clip = sources.read_sound(path, 8000)
-        good = clip.dtype == np.int16 and 1 <= len(clip) <= sources.MAX_SECONDS * 8000 + 100_000
+        clip = sound_files.read_sound(path, 8000)
+        good = clip.dtype == np.int16 and 1 <= len(clip) <= sound_files.MAX_SECONDS * 8000 + 100_000
         return "clip" if good else f"{clip.dtype} {clip.shape}"
     except InputError as error:
         one_line = "\n" not in str(error) and str(path) in str(error)

@@ -48,7 +48,7 @@ def epochs(config_file: str, flags: list[str], arg: str, root: str, num_epochs: 
         workdir = Path(folder) / "run"
         for more in (0, 1):
             flag = f"--config.train.num_epochs={num_epochs + more}"
-            _, config = command.parse_with_config(command.parser("gpu", ""), [*given, flag])
+            _, config = command.parse_with_config(command.parser("experiments.gpu", ""), [*given, flag])
             if more:
                 with jax.profiler.trace(folder):
                     train.run(config, workdir)
@@ -84,7 +84,7 @@ def _united(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("gpu", __doc__ or "")
+    parser = command.parser("experiments.gpu", __doc__ or "")
     parser.add_argument("--arg", default="audiomnist,split=random", help="what stands behind the config's colon")
     parser.add_argument("--root", default="", help="where the data set lies")
     parser.add_argument("--num-epochs", type=int, default=4)

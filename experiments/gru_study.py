@@ -72,7 +72,7 @@ def config_of(source: str, root: Path, overrides: dict):
         f"--config=configs/gru.py:{source},recipe=seed",
         *(f"--config.{key}={value}" for key, value in keys.items()),
     ]
-    return command.parse_with_config(command.parser("gru_study", ""), args)[1]
+    return command.parse_with_config(command.parser("experiments.gru_study", ""), args)[1]
 
 
 def first_frame_gradient(config) -> tuple[float, float]:
@@ -130,7 +130,7 @@ def table(results: dict) -> str:
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("gru_study", __doc__ or "")
+    parser = command.parser("experiments.gru_study", __doc__ or "")
     parser.add_argument("--fsdd", type=Path, help="where FSDD lies")
     parser.add_argument("--audiomnist", type=Path, help="where AudioMNIST lies")
     parser.add_argument("--rows", default=";".join(ROWS))

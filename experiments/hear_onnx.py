@@ -1,8 +1,12 @@
 """The words in a sound file, heard by an exported listener: numpy, ONNX's runtime and soundfile, nothing else.
 
 python experiments/hear_onnx.py WORKDIR/export FILE.wav
+
+FILE.wav is mono and has the rate that the export's manifest.json names. A line for each word: its start and end and
+when it was certain, in seconds, the word, and its probability.
 """
 
+import argparse
 import json
 import sys
 
@@ -48,4 +52,7 @@ def main(folder: str, path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", metavar="FOLDER", help="what audiojax.export wrote for a model that listens")
+    parser.add_argument("path", metavar="FILE.wav")
+    main(**vars(parser.parse_args()))

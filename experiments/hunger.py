@@ -38,7 +38,7 @@ def by_size(found: list[dict]) -> dict[float, list[float]]:
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("hunger", __doc__ or "")
+    parser = command.parser("experiments.hunger", __doc__ or "")
     parser.add_argument("--config", required=True, help="configs/NAME.py, without an argument")
     parser.add_argument("--recipe", default="", help="of that config, if not its default")
     parser.add_argument("--seeds", type=int, default=3, help="draws of speakers (default: 3)")

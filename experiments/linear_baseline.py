@@ -54,7 +54,7 @@ def fit(x: np.ndarray, label: np.ndarray, num_labels: int, penalty: float) -> di
 
 
 def main(argv: list[str]) -> None:
-    _, config = command.parse_with_config(command.parser("linear_baseline", __doc__ or ""), argv)
+    _, config = command.parse_with_config(command.parser("experiments.linear_baseline", __doc__ or ""), argv)
     command.setup_jax()
     clips = prepare.load_clips(config)
     split = splits.make(clips, **config.split, seed=config.seed)

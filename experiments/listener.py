@@ -45,7 +45,7 @@ def opened(workdirs: Sequence[Path]) -> Trained:
 
 def load(source: str, root: str) -> tuple[Clips, splits.Split]:
     """A data set and fold 0 of it; FSDD's development speakers are its validation, and its test the other four."""
-    parser = command.parser("listener", "")
+    parser = command.parser("experiments.listener", "")
     arguments = [f"--config=configs/listen.py:{source}", f"--config.data.root={root}"]
     _, config = command.parse_with_config(parser, arguments)
     clips = prepare.load_clips(config)
@@ -194,7 +194,7 @@ def main(argv: list[str]) -> None:
         from experiments import real_sound  # which imports this module
 
         return real_sound.main(argv)
-    parser = command.parser("listener", __doc__ or "")
+    parser = command.parser("experiments.listener", __doc__ or "")
     parser.add_argument("what", choices=("lists", "develop", "test"))
     parser.add_argument("--workdir", type=Path, nargs="+", help="of several runs the mean of their parameters")
     parser.add_argument("--audiomnist", required=True)

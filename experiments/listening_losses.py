@@ -60,7 +60,7 @@ LOSSES = {"steps": state.cross_entropy, "max": max_pooling, "ctc": ctc}
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("listening_losses", __doc__ or "")
+    parser = command.parser("experiments.listening_losses", __doc__ or "")
     parser.add_argument("--audiomnist", required=True)
     parser.add_argument("--steps", type=int, default=750)
     parser.add_argument("--workdir", type=Path, default=Path("runs/listening_losses"))
@@ -71,7 +71,8 @@ def main(argv: list[str]) -> None:
     given = ["--config=configs/listen.py:audiomnist", f"--config.data.root={args.audiomnist}"]
     keys = {"train.num_epochs": 1, "streams.steps_per_epoch": args.steps, "streams.alarm_hours": 0.01}
     _, config = command.parse_with_config(
-        command.parser("listening_losses", ""), given + [f"--config.{key}={value}" for key, value in keys.items()]
+        command.parser("experiments.listening_losses", ""),
+        given + [f"--config.{key}={value}" for key, value in keys.items()],
     )
     for name, loss in LOSSES.items():
         state.listening_loss = loss

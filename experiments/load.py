@@ -6,35 +6,38 @@
 Each stream sends a chunk whenever it would have been recorded, all streams evenly out of step. The delay of a word is
 the time from sending the chunk that holds the last sample it took (`emitted_seconds`) to its arrival: what network,
 queue and batch add to the recogniser's own delay. The frames are made once, as this program shares the server's cores.
+
+With --hostile, three more clients, in a process of their own, send as fast as the server reads, and connect again
+whenever they are closed: one sends sound at 767,999 Hz, one another rate before each sample, and one a beginning, a
+sample and an end again and again. It measures --repeats times without and with them, in turn.
 """
 
 import argparse
 import asyncio
-import base64
 import json
 import math
-import os
-import struct
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from urllib.parse import urlsplit
+from statistics import median
 
 import numpy as np
 
 from audiojax import command
 from audiojax.data.phonemes import DIGITS
 from audiojax.data.signal import prepare_clip
-from audiojax.data.sources import read_sound
+from audiojax.data.sound_files import read_sound
 from audiojax.data.synthetic import RATE_HZ, synthesise
 from audiojax.data.voices import make_voice
 from audiojax.types import InputError
+from experiments.hostile import hostile_clients
+from experiments.sockets import BINARY, CLOSE, address, beginning, frame, handshake
 
 NUM_SOUNDS = 16  # different ones, among all streams
 WORDS_A_SOUND = 10
 GAP_SECONDS = 0.25
 TAIL_SECONDS = 1.0  # in which last words may arrive
-TEXT, BINARY, CLOSE = 1, 2, 8
 
 
 class Stream(asyncio.Protocol):
@@ -50,11 +53,7 @@ class Stream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        key = base64.b64encode(os.urandom(16)).decode()
-        transport.write(
-            f"GET {self._path} HTTP/1.1\r\nHost: {self._host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-        )
+        transport.write(handshake(self._host, self._path))
 
     def connection_lost(self, _: Exception | None) -> None:
         self.closed = self.closed or "the connection was lost"
@@ -88,7 +87,7 @@ class Stream(asyncio.Protocol):
         self._transport.write(message)
 
     def begin(self, rate_hz: int) -> None:
-        self._transport.write(frame(TEXT, json.dumps({"rate_hz": rate_hz}).encode()))
+        self._transport.write(beginning(rate_hz))
 
     def close(self) -> None:
         self._transport.abort()
@@ -103,13 +102,6 @@ class Stream(asyncio.Protocol):
             self.events.append((told["emitted_seconds"], now))
         elif told.get("status") == "ready":
             self.ready.set_result(None)
-
-
-def frame(kind: int, content: bytes) -> bytes:
-    """A client's WebSocket frame, whose mask is zero, so that nothing has to be masked."""
-    size = len(content)
-    length = struct.pack("!B", 128 | size) if size < 126 else struct.pack("!BH", 128 | 126, size)
-    return bytes([128 | kind]) + length + bytes(4) + content
 
 
 def spoken(number: int, rate_hz: int) -> np.ndarray:
@@ -129,16 +121,12 @@ def cut(sound: np.ndarray, chunk_samples: int) -> list[bytes]:
 
 
 async def connect(url: str, number: int) -> list[Stream]:
-    parts = urlsplit(url)
-    if parts.scheme != "ws" or not parts.hostname:
-        raise InputError(f"--url is {url}; give one like ws://127.0.0.1:8000.")
-    loop, path = asyncio.get_running_loop(), parts.path.rstrip("/") or "/listen"
+    host, port, netloc, path = address(url)
+    loop = asyncio.get_running_loop()
     streams: list[Stream] = []
     for _ in range(number):
         try:
-            _, stream = await loop.create_connection(
-                lambda: Stream(parts.netloc, path), parts.hostname, parts.port or 80
-            )
+            _, stream = await loop.create_connection(lambda: Stream(netloc, path), host, port)
         except OSError as error:
             raise InputError(
                 f"--url {url} does not answer ({error.strerror}); start python -m audiojax.demo."
@@ -191,7 +179,7 @@ async def measure(args: argparse.Namespace) -> dict:
     delays = np.array([ms for stream in streams for ms in delays_ms(stream, chunk_samples / args.rate)])
     if not len(delays):
         raise InputError(f"no word was heard in {args.seconds:g} s; give sound with words, or more --seconds.")
-    median, late, latest = np.percentile(delays, (50, 95, 99)).tolist()
+    middle, late, latest = np.percentile(delays, (50, 95, 99)).tolist()
     return {
         "streams": args.streams,
         "seconds": args.seconds,
@@ -199,15 +187,30 @@ async def measure(args: argparse.Namespace) -> dict:
         "rate_hz": args.rate,
         "events": len(delays),
         "events_per_stream": len(delays) / args.streams,
-        "added_ms": {"median": median, "p95": late, "p99": latest, "max": float(delays.max())},
+        "added_ms": {"median": middle, "p95": late, "p99": latest, "max": float(delays.max())},
         "streams_lost": len(lost),
         "first_loss": lost[0] if lost else None,
         "cores_used_here": load,
     }
 
 
+def compare(args: argparse.Namespace) -> dict:
+    """Medians of the 99th percentiles without and with hostile clients, measured in turn."""
+    late: dict[str, list[float]] = {"without": [], "with": []}
+    lost = 0
+    for _ in range(args.repeats):
+        for name, values in late.items():
+            with hostile_clients(args.url) if name == "with" else nullcontext():
+                result = asyncio.run(measure(args))
+            print(f"{name} hostile clients: {json.dumps(result)}", flush=True)
+            values.append(result["added_ms"]["p99"])
+            lost += result["streams_lost"]
+            time.sleep(1)  # in which the server notices who left
+    return {"p99_ms": late, "added_by_hostile_ms": median(late["with"]) - median(late["without"]), "streams_lost": lost}
+
+
 def main(argv: list[str]) -> int:
-    parser = command.parser("load", __doc__ or "")
+    parser = command.parser("experiments.load", __doc__ or "")
     parser.prog = "python -m experiments.load"
     parser.add_argument("--url", default="ws://127.0.0.1:8000", help="default: ws://127.0.0.1:8000")
     parser.add_argument("--streams", type=int, default=500, help="default: 500")
@@ -215,7 +218,15 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rate", type=int, default=8000, help="of the sound that is sent, in Hz; default: 8000")
     parser.add_argument("--chunk-ms", type=float, default=100, help="default: 100")
     parser.add_argument("--files", nargs="+", type=Path, default=[], help="sounds; default: the embedded voices")
-    result = asyncio.run(measure(parser.parse_args(argv)))
+    parser.add_argument("--hostile", action="store_true", help="measure without and with three hostile clients")
+    parser.add_argument("--repeats", type=int, default=1, help="of that comparison; default: 1")
+    args = parser.parse_args(argv)
+    if args.hostile:
+        result = compare(args)
+        print(f"hostile clients add {result['added_by_hostile_ms']:.0f} ms to the 99th percentile (medians)")
+        print(json.dumps(result))
+        return 1 if result["streams_lost"] else 0
+    result = asyncio.run(measure(args))
     added = result["added_ms"]
     print(f"{result['streams']} streams, {result['seconds']:g} s: {result['events_per_stream']:.1f} words a stream")
     print(f"added: median {added['median']:.0f} ms, 95 % {added['p95']:.0f} ms, 99 % {added['p99']:.0f} ms")

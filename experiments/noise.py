@@ -107,7 +107,7 @@ def heard(workdir: Path, path: Path, about: Mapping[str, Any], num_takes: int, r
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("noise", __doc__ or "")
+    parser = command.parser("experiments.noise", __doc__ or "")
     parser.add_argument(
         "--workdir", type=Path, nargs="+", required=True, help="runs of one recipe, a fold each perhaps"
     )

@@ -83,7 +83,7 @@ def _key(flag: str) -> str:
 
 
 def read_config(flags: Sequence[str]) -> ConfigDict:
-    return command.parse_with_config(command.parser("protocol", ""), list(flags))[1]
+    return command.parse_with_config(command.parser("experiments.protocol", ""), list(flags))[1]
 
 
 def config_of(recipe: Recipe, run: Run) -> ConfigDict:
@@ -192,7 +192,7 @@ def recipe_of(args, protocol: str, overrides: Sequence[str], **more) -> Recipe:
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("protocol", __doc__ or "")
+    parser = command.parser("experiments.protocol", __doc__ or "")
     parser.add_argument("protocol", choices=PROTOCOLS)
     parser.add_argument("--config", required=True, help="configs/NAME.py, without an argument")
     parser.add_argument("--recipe", default="", help="of that config, if not its default")

@@ -47,7 +47,7 @@ def sum_seconds(num_bytes: int, num_devices: int) -> float:
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("scale_out", __doc__ or "")
+    parser = command.parser("experiments.scale_out", __doc__ or "")
     parser.add_argument("--step-ms", type=float, nargs="+", required=True, help="of one device; several are compared")
     args, config = command.parse_with_config(parser, argv)
     command.setup_jax()

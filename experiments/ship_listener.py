@@ -14,7 +14,7 @@ from experiments.listener import opened
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("ship_listener", __doc__ or "")
+    parser = command.parser("experiments.ship_listener", __doc__ or "")
     parser.add_argument("--workdir", type=Path, nargs="+", required=True)
     args = parser.parse_args(argv)
     run = opened(args.workdir)

@@ -53,7 +53,7 @@ def runs(source: str, rows: dict[str, dict[str, object]], num_epochs: int) -> li
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("student", __doc__ or "")
+    parser = command.parser("experiments.student", __doc__ or "")
     parser.add_argument("--source", choices=("audiomnist", "fsdd"), required=True)
     parser.add_argument("--num-epochs", type=int, default=20, help="a smaller budget than the student's 20")
     parser.add_argument("--rows", nargs="+", help=f"of {', '.join(ROWS)} (default: all)")

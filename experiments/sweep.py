@@ -59,7 +59,7 @@ def runs(sweep: Sweep) -> list[Run]:
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("sweep", __doc__ or "")
+    parser = command.parser("experiments.sweep", __doc__ or "")
     parser.add_argument("file", type=Path)
     protocol.add_options(parser)
     args, overrides = parser.parse_known_args(argv)

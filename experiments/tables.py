@@ -2,8 +2,9 @@
 
   python -m experiments.tables
 
-writes experiments/results/tables.md, a confusion matrix beside each results file that has one, and the README's table,
-between its two markers. What others published stands in experiments/published.json and appears "on the originals".
+writes experiments/results/tables.md, a confusion matrix beside each results file that has one, the table of
+docs/results.md and the short one of README.md, each between two markers. What others published stands in
+experiments/published.json and appears "on the originals".
 """
 
 import json
@@ -23,6 +24,7 @@ from experiments.protocols import PROTOCOLS
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 HEADER = "| command or paper | data, protocol | test accuracy | worst speaker | minutes a run |\n" + "|---" * 5 + "|\n"
+SHORT_HEADER = "| config | test accuracy | worst speaker | minutes per fold |\n" + "|---" * 4 + "|\n"
 Result = Mapping[str, Any]  # of a file
 Found = Mapping[str, Mapping[str, Result]]  # {protocol: {name of a file: it}}
 
@@ -90,13 +92,39 @@ def main_table(found: Found) -> str:
     return HEADER + "".join(lines)
 
 
-def readme_with(text: str, table: str) -> str:
-    """The README's `text` with `table` between the markers; raises InputError where they are not there."""
+def short_table(found: Found) -> str:
+    """Returns the table of README.md: each recipe on AudioMNIST's folds, sorted, and the paper's two networks."""
+    lines = [SHORT_HEADER]
+    files = [result for result in found.get("folds", {}).values() if result["runs"] and not result.get("overrides")]
+
+    def order(result: Result) -> tuple[int, float]:
+        return -len(result["runs"]), -statistics.mean(run["accuracy"] for run in result["runs"])
+
+    for result in sorted(files, key=order):
+        runs = result["runs"]
+        recipe = f", recipe={result['recipe']}" if result.get("recipe") else ""
+        accuracy = f"{records.percent([run['accuracy'] for run in runs])} ({_parts('folds', runs)})"
+        lines.append(f"| `{result['config']}`{recipe} | {accuracy} | {_worst(runs)} | {_minutes(result)} |\n")
+    published = json.loads((Path(__file__).parent / "published.json").read_text())
+    for of in [of for of in published if of["task"] == "folds" and of["source"].startswith("Becker")]:
+        mean, sd = of["percent"]
+        lines.append(f"| *{of['what']}*, Becker et al., on the originals | {mean:.2f} ± {sd:.2f} % | | |\n")
+    return "".join(lines)
+
+
+def page_with(text: str, table: str, name: str) -> str:
+    """Returns the page's `text` with `table` between the markers; raises InputError where they are not there."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise InputError(f"README.md has no {BEGIN} and {END}; put the two markers where the table belongs.")
+        raise InputError(f"{name} has no {BEGIN} and {END}; put the two markers where the table belongs.")
     return f"{before}{BEGIN}\n{table}{END}{after}"
+
+
+def pages(found: Found) -> dict[Path, str]:
+    """Returns the pages that have a table, each with the table of the records."""
+    tables = {ROOT / "README.md": short_table(found), ROOT / "docs" / "results.md": main_table(found)}
+    return {path: page_with(path.read_text(), table, path.name) for path, table in tables.items()}
 
 
 def groups_table(protocol: str, name: str, result: Result) -> str:
@@ -191,8 +219,8 @@ def draw(found: Found, folder: Path) -> None:
 
 def main() -> None:
     found = read_all(records.RESULTS)
-    readme = ROOT / "README.md"
-    write_text(readme, readme_with(readme.read_text(), main_table(found)))
+    for path, text in pages(found).items():
+        write_text(path, text)
     write_text(records.RESULTS / "tables.md", everything(found))
     draw(found, records.RESULTS)
     print(main_table(found))

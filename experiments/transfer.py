@@ -35,7 +35,7 @@ def heard(run: Trained, clips: Clips) -> dict[str, Any]:
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("transfer", __doc__ or "")
+    parser = command.parser("experiments.transfer", __doc__ or "")
     parser.add_argument("--workdir", type=Path, required=True, help="the run")
     args, config = command.parse_with_config(parser, argv)
     command.setup_jax()

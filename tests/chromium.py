@@ -31,10 +31,11 @@ FLAGS = [
 
 
 class Chromium:
-    """One browser with one page. `microphone` is a WAV file, heard over and over; without one it is refused."""
+    """One browser with one page. `microphone` is a WAV file, played again and again; without one it is refused."""
 
-    def __init__(self, folder: Path, microphone: Path | None):
-        use = [f"--use-file-for-fake-audio-capture={microphone}", "--use-fake-ui-for-media-stream"]
+    def __init__(self, folder: Path, microphone: Path | None, *, loop: bool = True):
+        sound = microphone if loop else f"{microphone}%noloop"
+        use = [f"--use-file-for-fake-audio-capture={sound}", "--use-fake-ui-for-media-stream"]
         profile, deny = folder / "profile", ["--deny-permission-prompts"]
         command = [PROGRAM, *FLAGS, *(use if microphone else deny), f"--user-data-dir={profile}", "about:blank"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

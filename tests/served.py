@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 import threading
 import urllib.request
 
@@ -19,16 +20,19 @@ from audiojax.demo import server
 class Served:
     """A server in a thread of its own, on a free port."""
 
-    def __init__(self, num_streams=4, tls=None, idle_seconds=60.0, listener=None, port=0):
+    def __init__(
+        self, num_streams=4, tls=None, idle_seconds=60.0, listener=None, port=0, host="127.0.0.1", allowed_hosts=()
+    ):
         self.listener = listener or ToyListener(num_streams)
-        self._port = server.open_port("127.0.0.1", port)
+        self._port = server.open_port(host, port)
         ready = threading.Event()
 
         def announce(url):
             self.url = url
             ready.set()
 
-        self._run = server.run(self.listener, self._port, tls, announce=announce, idle_seconds=idle_seconds)
+        options = {"announce": announce, "idle_seconds": idle_seconds, "allowed_hosts": allowed_hosts}
+        self._run = server.run(self.listener, self._port, tls, **options)
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
         assert ready.wait(10)
@@ -47,6 +51,10 @@ class Served:
         self._loop.call_soon_threadsafe(self._task.cancel)
         self._thread.join(20)
         assert not self._thread.is_alive()
+
+    @property
+    def places_taken(self) -> int:
+        return len(self.listener.slots)
 
     def socket(self, origin=None, **options):
         url = self.url.replace("http", "ws", 1) + "listen"
@@ -91,6 +99,14 @@ def closed(client) -> tuple[str | None, int]:
         while True:
             error = json.loads(client.recv(timeout=20)).get("error", error)
     return error, end.value.rcvd.code
+
+
+def raw_status(url: str, target: str, *headers: str) -> int:
+    """The status of the answer to a GET whose target and headers are sent as they are."""
+    host, port = url.split("//")[1].strip("/").rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=10) as raw:
+        raw.sendall("\r\n".join([f"GET {target} HTTP/1.1", *headers, "", ""]).encode("latin-1"))
+        return int(raw.makefile("rb").readline().split()[1])
 
 
 def get(url, **options):

@@ -1,5 +1,8 @@
 """What people and disks do to a tool: one sentence that names the file or the key, and nothing lost."""
 
+import copy
+import functools
+import json
 import os
 import shutil
 import subprocess
@@ -11,9 +14,11 @@ import pytest
 import soundfile
 from conftest import tone, without_progress
 
-from audiojax import prepare, train
+from audiojax import prepare, runlog, saved_config, train
 from audiojax.checkpoint import restore_variables
-from audiojax.data import cache, sources
+from audiojax.data import cache, sound_files, sources
+from audiojax.finish import read_summary
+from audiojax.trained import Trained
 from audiojax.types import InputError
 from experiments import fuzz
 
@@ -46,12 +51,8 @@ def claims_hours(path: Path) -> Path:
 @pytest.mark.parametrize(
     "make, words",
     [
-        (lambda folder: cut(write(folder / "a.wav")), "is truncated: its header announces"),
-        (lambda folder: cut(write(folder / "a.wav", subtype="FLOAT")), "is truncated"),
-        (lambda folder: cut(write(folder / "a.aiff")), "is truncated"),
-        (lambda folder: cut(write(folder / "a.flac")), "cannot be read as sound"),
+        (lambda folder: cut(write(folder / "a.flac"), 0.1), "cannot be read as sound"),
         (lambda folder: cut(write(folder / "a.wav"), 0), "cannot be read as sound"),
-        (lambda folder: claims_hours(folder / "a.flac"), "cannot be read as sound|holds no samples"),
         (lambda folder: write(folder / "a.wav", SOUND[:0]), "holds no samples"),
         (lambda folder: write(folder / "a.wav", np.full(9, np.nan), subtype="FLOAT"), "not finite"),
         (lambda folder: write(folder / "a.wav", np.append(SOUND, np.inf), subtype="DOUBLE"), "not finite"),
@@ -63,13 +64,13 @@ def claims_hours(path: Path) -> Path:
 def test_a_bad_sound_is_one_sentence(tmp_path, make, words):
     path = make(tmp_path)
     with pytest.raises(InputError, match=words) as error:
-        sources.read_sound(path, 8000)
+        sound_files.read_sound(path, 8000)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("how", [{"subtype": "ULAW"}, {"subtype": "PCM_24"}, {"format": "W64"}, {"format": "RF64"}])
 def test_a_good_sound_is_a_clip_whatever_its_format(tmp_path, how):
-    clip = sources.read_sound(write(tmp_path / "a.wav", **how), 8000)
+    clip = sound_files.read_sound(write(tmp_path / "a.wav", **how), 8000)
     assert abs(len(clip) - len(SOUND) / 6) < 2 and np.abs(clip).max() > 5000
 
 
@@ -79,9 +80,15 @@ def test_a_file_written_as_a_stream_is_read(tmp_path):
     content = bytearray(path.read_bytes())
     at = content.index(b"data")
     content[at + 4 : at + 8] = content[4:8] = b"\xff" * 4
-    whole = sources.read_sound(path, 8000)
+    whole = sound_files.read_sound(path, 8000)
     path.write_bytes(content)
-    np.testing.assert_array_equal(sources.read_sound(path, 8000), whole)
+    np.testing.assert_array_equal(sound_files.read_sound(path, 8000), whole)
+
+
+def test_a_file_that_claims_hours_is_what_it_holds(tmp_path):
+    warnings = []
+    clip = sound_files.read_sound(claims_hours(tmp_path / "a.flac"), 8000, warn=warnings.append)
+    assert abs(len(clip) - len(SOUND) / 6) < 2 and len(warnings) == 1
 
 
 def test_damaged_files_are_a_clip_or_a_sentence(tmp_path):
@@ -95,7 +102,9 @@ def mixed(tones, tmp_path):
     """The tones with four bad files among them."""
     root = shutil.copytree(tones, tmp_path / "root")
     (root / "data/01/5_01_9.wav").write_bytes(b"no sound")
-    cut(root / "data/02/5_02_3.wav")
+    cut(root / "data/02/5_02_3.wav", 0.01)
+    cut(root / "data/02/5_02_2.wav")
+    cut(root / "data/02/5_02_1.wav")
     shutil.copy(root / "data/03/5_03_3.wav", root / "data/03/5_03_03.wav")
     shutil.copy(root / "data/03/5_03_3.wav", root / "data/03/12_03_3.wav")
     return root
@@ -108,7 +117,8 @@ def test_bad_files_can_be_left_out(run_cli, mixed, tmp_path):
     for _ in range(2):  # made, and from the cache
         code, out, err = run_cli("prepare", *args, "--config.data.on_bad_file=skip")
         assert code == 0 and "199 clips of 5 speakers" in out and "4 of 203 files of audiomnist are left out" in err
-        for name in ("5_01_9.wav cannot", "5_02_3.wav is trunc", "5_03_3.wav is the same take", "12_03_3.wav is not"):
+        assert err.count("hold less than") == 1 and "2 of 199 files of audiomnist hold less than" in err
+        for name in ("5_01_9.wav cannot", "5_02_3.wav cannot", "5_03_3.wav is the same take", "12_03_3.wav is not"):
             assert name in err, name
     assert run_cli("prepare", *args)[0] == 1
     for listed in ("02/5_02_3.wav", "03/5_03_03.wav", "03/12_03_3.wav"):
@@ -116,6 +126,31 @@ def test_bad_files_can_be_left_out(run_cli, mixed, tmp_path):
     assert run_cli("prepare", *args, "--config.data.on_bad_file=skip")[0] == 0
     code, _, err = run_cli("prepare", *args)  # the cache of the one is not believed by the other
     assert code == 1 and "5_01_9.wav cannot" in err
+
+
+def test_a_file_shorter_than_its_header_does_not_stop_a_run(run_cli, tones, tmp_path):
+    root = shutil.copytree(tones, tmp_path / "root")
+    args = (f"{CNN}:audiomnist", f"--config.data.root={root}", f"--config.data.cache={tmp_path / 'cache'}")
+    for path in (root / "data/02/5_02_2.wav", root / "data/03/1_03_0.wav"):
+        cut(path, 0.9)
+    for _ in range(2):  # made, and from the cache
+        code, out, err = run_cli("prepare", *args)
+        warning = without_progress(err).splitlines()
+        assert code == 0 and "200 clips" in out and len(warning) == 1 and "2 of 200 files" in warning[0]
+        assert "1_03_0.wav promises" in warning[0]
+
+
+@pytest.mark.parametrize("fault", ["scale", "cancel", "silent"])
+def test_what_cannot_be_learnt_from_is_a_bad_file(run_cli, tones, tmp_path, fault):
+    root = shutil.copytree(tones, tmp_path / "root")
+    args = (f"{CNN}:audiomnist", f"--config.data.root={root}", f"--config.data.cache={tmp_path / 'cache'}")
+    sound = tone(5, 2, 1)
+    sounds = {"scale": sound * 32768, "cancel": np.stack([sound, -sound], 1), "silent": sound * 0}
+    write(root / "data/02/5_02_1.wav", sounds[fault], 8000, subtype="FLOAT")
+    code, _, err = run_cli("prepare", *args)
+    assert code == 1 and "5_02_1.wav" in err and fault in err and "--config.data.on_bad_file=skip" in err
+    code, out, err = run_cli("prepare", *args, "--config.data.on_bad_file=skip")
+    assert code == 0 and "199 clips" in out and "1 of 200 files of audiomnist are left out" in err
 
 
 def test_no_good_file_at_all_is_one_sentence_and_no_cache(run_cli, mixed, tmp_path):
@@ -148,9 +183,9 @@ def test_a_build_by_another_rule_meanwhile_costs_time_and_nothing_else(tones, tm
 def test_a_folder_of_words_works_in_every_command(run_cli, tmp_path):
     root = tmp_path / "words"
     for number, word in enumerate(("no", "stop", "yes")):
-        for speaker in ("ann", "bob"):
+        for voice, speaker in enumerate(("ann", "bob"), start=1):
             for take in range(10):
-                write(root / word / f"{speaker}_nohash_{take}.wav", tone(3 * number, 1, take), 8000)
+                write(root / word / f"{speaker}_nohash_{take}.wav", tone(3 * number, voice, take), 8000)
     write(root / "_background_" / "noise.wav")
     write(root / "stop" / "other.flac", tone(3, 1, 77), 8000)
     args = [f"{CNN}:folder", f"--config.data.root={root}", f"--config.data.cache={tmp_path / 'cache'}"]
@@ -219,3 +254,123 @@ def test_a_disk_that_fills_up_while_a_checkpoint_is_saved(tiny_args, tiny_config
     assert ended.returncode == 1 and len(ended.stderr.splitlines()) == 1 and "make room" in ended.stderr, ended.stderr
     assert restore_variables(workdir, "last")[1] == 28
     assert train.run(tiny_config(), workdir)["epochs"] == 5
+
+
+NOT_A_SUMMARY = ("", "[1]", "null", "7", "{}", '{"epochs": 5}', "[" * 100_000)
+
+
+@pytest.mark.parametrize("content", NOT_A_SUMMARY, ids=lambda content: content[:20])
+def test_a_damaged_summary_is_no_summary(tmp_path, content):
+    (tmp_path / "summary.json").write_text(content)
+    assert read_summary(tmp_path) == {}
+
+
+def test_a_summary_of_other_types_is_no_summary_and_is_written_again(tiny_config, trained_run, tmp_path):
+    good = json.loads((trained_run / "summary.json").read_text())
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
+    for value in (None, "x", [1], {"a": 1}):
+        (workdir / "summary.json").write_text(json.dumps(good | {"test/accuracy": value}))
+        assert read_summary(workdir) == {}
+    train.run(tiny_config(), workdir)
+    assert json.loads((workdir / "summary.json").read_text()) == good
+
+
+TEMPERATURES = ("0", "-1", "NaN", "Infinity", "null", '"x"', "[1]", "1" + "0" * 400)
+
+
+@pytest.mark.parametrize("value", TEMPERATURES)
+def test_a_damaged_temperature_is_none(trained_run, tmp_path, value):
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
+    step = restore_variables(workdir, "best")[1]
+    (workdir / "calibration.json").write_text(f'{{"temperature_by_step": {{"{step}": {value}}}}}')
+    assert Trained.load(workdir).temperature == 1
+    (workdir / "calibration.json").write_text("[" * 100_000)
+    assert Trained.load(workdir).temperature == 1
+
+
+def test_damaged_rows_of_a_log_are_dropped(tmp_path):
+    lines = ['{"step": 1, "a": 0.5}', "", "{", "[1]", "7", '{"a": 1}', '{"step": "x"}', '{"step": null}', "[" * 100_000]
+    lines += ['{"step": 2, "a": "x"}', '{"step": 2, "a": NaN}', '{"step": [2]}', '{"step": 3}']
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    assert runlog.read_rows(tmp_path) == [{"step": 1, "a": 0.5}, {"step": 3}]
+
+
+def test_wrong_types_in_a_saved_config_are_one_sentence(run_cli, trained_run, tones, tmp_path):
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
+    good = json.loads((workdir / "config.json").read_text())
+    sections = [name for name, value in good["config"].items() if isinstance(value, dict)]
+    keys = [("config", section, key) for section in sections for key in good["config"][section]]
+    keys += [("config", "seed"), ("config", "init_from"), *(("data", key) for key in ("source", "key", "label_names"))]
+    keys += [("config", section) for section in sections]
+    for *sections, key in keys:
+        for value in (None, {"a": 1}, [[1]], True if key != "batch_norm" else "yes"):
+            if isinstance(value, dict) and not len(sections) > 1 and key not in ("seed", "key"):
+                continue  # a section of unknown keys
+            saved = copy.deepcopy(good)
+            of = functools.reduce(dict.__getitem__, sections, saved)
+            if isinstance(of[key], bool) and isinstance(value, bool):
+                continue
+            of[key] = value
+            (workdir / "config.json").write_text(json.dumps(saved))
+            with pytest.raises(InputError, match=r"config\.json is damaged"):
+                saved_config.load(workdir)
+    for content in ("[1]", "null", "", "{}", '{"config": 1, "data": 2}', "[" * 100_000):
+        (workdir / "config.json").write_text(content)
+        for command in (("evaluate",), ("predict", tones / "data/01/3_01_0.wav"), ("main", CNN)):
+            code, _, err = run_cli(command[0], *command[1:], f"--workdir={workdir}")
+            assert code == 1 and "config.json is damaged" in without_progress(err).splitlines()[-1]
+
+
+SYNTHESISE = """
+from pathlib import Path
+from audiojax import command
+from audiojax.data import espeak, phrases, synthetic
+digits, words = dict(num_voices=1, num_takes=1, seed=1), dict(part="train", num_voices=1, seed=1)
+folder, progress = Path({folder!r}), lambda done, total: None
+command.run(lambda argv: {call})
+"""
+SYNTHESISERS = {
+    "synthetic": "synthetic.write_synthetic(folder, **digits, progress=progress)",
+    "espeak": "espeak.write_espeak(folder, **digits, progress=progress)",
+    "synthetic phrases": 'phrases.write_phrases(folder, maker="synthetic", **words, progress=progress)',
+    "espeak phrases": 'phrases.write_phrases(folder, maker="espeak", **words, progress=progress)',
+}
+
+
+@pytest.mark.parametrize("name", SYNTHESISERS)
+def test_a_disk_that_fills_up_while_voices_are_synthesised(tmp_path, name):
+    if name.startswith("espeak"):
+        pytest.importorskip("espeakng_loader")
+    code = SYNTHESISE.format(folder=str(tmp_path / "voices"), call=SYNTHESISERS[name])
+    limited = ["bash", "-c", f'ulimit -f 8; exec "{sys.executable}" -c "$1"', "bash", code]
+    ended = subprocess.run(limited, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 1 and len(ended.stderr.splitlines()) == 1 and "make room" in ended.stderr, ended.stderr
+    assert ".wav" in ended.stderr and not list(tmp_path.iterdir())
+
+
+# Root, too, may then write only what permissions allow: CAP_DAC_OVERRIDE is dropped.
+BOUND_BY_PERMISSIONS = """
+import ctypes, os, sys
+if os.geteuid() == 0 and ctypes.CDLL(None).prctl(24, 1, 0, 0, 0):
+    sys.exit(77)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def test_evaluate_works_on_a_workdir_that_may_not_be_written(trained_run, tmp_path):
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
+    for name in ("report.html", "calibration.json"):
+        (workdir / name).unlink()
+    shutil.rmtree(workdir / "plots")
+    before = sorted(workdir.rglob("*"))
+    for path in (workdir, *workdir.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    command = [sys.executable, "-c", BOUND_BY_PERMISSIONS, "-m", "audiojax.evaluate", f"--workdir={workdir}", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    for path in (workdir, *workdir.rglob("*")):
+        path.chmod(0o755)
+    if done.returncode == 77:
+        pytest.skip("root cannot give up the right to write everywhere here")
+    assert done.returncode == 0 and len(done.stderr.splitlines()) == 1 and str(workdir) in done.stderr, done.stderr
+    assert sorted(workdir.rglob("*")) == before
+    assert json.loads(done.stdout)["clips"] == 40

@@ -62,6 +62,29 @@ def test_a_flipped_accuracy_is_a_damaged_checkpoint(workdir, capsys, old, new):
     assert names(workdir) == ["3", "4", "damaged-2"] and "Checkpoint 2 " in capsys.readouterr().out
 
 
+NESTED = "[" * 100_000
+DAMAGED_METADATA = ("[1]", "7", '"x"', "", NESTED, '{"metrics": [1]}', '{"commit_timestamp_nsecs": "x"}')
+
+
+@pytest.mark.parametrize("content", DAMAGED_METADATA, ids=lambda content: content[:20])
+def test_damaged_metadata_of_one_checkpoint_leaves_the_others_usable(workdir, capsys, content):
+    (workdir / "checkpoints" / "2" / "_CHECKPOINT_METADATA").write_text(content)
+    assert restore_variables(workdir, "last")[1] == 3
+    with Checkpoints(workdir) as checkpoints:
+        assert checkpoints.best_step == 3 and restored(checkpoints) == 3
+        checkpoints.save(state(4), 0.2)
+    assert names(workdir) == ["3", "4", "damaged-2"] and "Checkpoint 2 " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", ["checksums/metadata", "metrics/metrics", "state/_METADATA"])
+def test_deeply_nested_json_is_damage(workdir, path):
+    (workdir / "checkpoints" / "2" / path).write_text(NESTED)
+    with pytest.raises(InputError, match=r"checkpoint 2 in .* is damaged"):
+        restore_variables(workdir, "best")
+    with Checkpoints(workdir) as checkpoints:
+        assert restored(checkpoints, "best") == 3 and "damaged-2" in names(workdir)
+
+
 def test_a_checkpoint_whose_checksums_know_no_accuracy_still_opens(workdir):
     for step in ("2", "3"):
         path = workdir / "checkpoints" / step / "checksums" / "metadata"

@@ -1,17 +1,23 @@
 """The commands as a person meets them: what they print, what they refuse, and their exit codes."""
 
+import importlib.util
 import json
+import re
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import soundfile
 from conftest import tone
 
+from audiojax import command, explain, models, predict, saved_config
 from audiojax import config as configs
-from audiojax import predict, saved_config
-from audiojax.types import InputError
+from audiojax.data.phonemes import DIGITS
+from audiojax.data.sound_files import read_sound
+from audiojax.trained import Trained
+from audiojax.types import Clips, InputError
 
 ROOT = Path(__file__).parent.parent
 CNN = f"--config={ROOT}/configs/cnn.py"
@@ -57,10 +63,37 @@ def test_a_mistake_is_one_line(run_cli, tmp_path, args, words):
     assert not (tmp_path / "run").exists()
 
 
+def test_the_configs_of_the_package_are_found_from_any_folder(tmp_path, monkeypatch):
+    def parse(*argv):
+        return command.parse_with_config(command.parser("test", ""), list(argv))[1]
+
+    monkeypatch.chdir(tmp_path)
+    config = parse("--config=configs/gru.py:runlocal", "--config.train.num_epochs=3")
+    assert (config.model.name, config.train.num_epochs) == ("gru", 3)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/gru.py").write_text((ROOT / "configs/cnn.py").read_text())
+    assert parse("--config=configs/gru.py").model.name == "audionet"  # a file that is there comes first
+    with pytest.raises(InputError, match=r"configs/nope.py is not a file.*configs/cnn.py, configs/gru.py"):
+        parse("--config=configs/nope.py")
+
+
 @pytest.mark.parametrize("name", ["main", "prepare", "evaluate", "predict"])
 def test_help_shows_what_the_command_is_for(run_cli, name):
     code, out, _ = run_cli(name, "--help")
     assert code == 0 and f"python -m audiojax.{name}" in out and len(out.splitlines()) > 8
+
+
+EXPERIMENTS = [path for path in (ROOT / "experiments").glob("*.py") if "command.parser(" in path.read_text()]
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_help_of_an_experiment_names_its_module(path, capsys):
+    with pytest.raises(SystemExit) as left:
+        importlib.import_module(f"experiments.{path.stem}").main(["--help"])
+    out = capsys.readouterr().out
+    assert left.value.code == 0 and out.startswith(f"usage: python -m experiments.{path.stem} ")
+    modules = set(re.findall(r"python -m ((?:audiojax|experiments)[\w.]*)", out))
+    assert [name for name in modules if importlib.util.find_spec(name.rstrip(".")) is None] == []
 
 
 def test_prepare_says_what_it_made(run_cli, tones, tmp_path):
@@ -135,11 +168,51 @@ def test_predict_answers_the_good_files_and_names_the_bad(run_cli, trained_run, 
         np.testing.assert_allclose(answer["probabilities"], other["probabilities"], atol=1e-5)
     code, out, _ = run_cli("predict", "--workdir", trained_run, files[0])
     assert code == 0 and "two" in out and "trained on audiomnist" in out
+    cut, silent = tmp_path / "cut.wav", tmp_path / "silent.wav"
+    soundfile.write(cut, tone(7, 1, 0), 8000)
+    cut.write_bytes(cut.read_bytes()[:-20])
+    soundfile.write(silent, np.zeros(1000), 8000)
+    code, out, err = run_cli("predict", "--workdir", trained_run, "--json", cut, cut, silent)
+    assert code == 0 and [json.loads(line)["digit"] for line in out.splitlines()][:2] == [7, 7]
+    assert len(out.splitlines()) == 3 and len(err.splitlines()) == 1 and "2 of 3 files" in err
+
+
+def test_a_file_is_answered_alike_in_any_company_though_clips_are_placed_at_random(run_cli, trained_run, tmp_path):
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
+    saved = json.loads((workdir / "config.json").read_text())
+    saved["config"]["train"]["placement"] = "random"
+    (workdir / "config.json").write_text(json.dumps(saved))
+    files = [tmp_path / f"{label}.wav" for label in range(5)]
+    for label, file in enumerate(files):
+        soundfile.write(file, tone(label, 1, 0), 8000)
+
+    def answers(*asked):
+        lines = run_cli("predict", "--workdir", workdir, "--json", *asked)[1].splitlines()
+        return {Path(answer["file"]): answer["probabilities"] for answer in map(json.loads, lines)}
+
+    together, opened = answers(*files), Trained.load(workdir)
+    for asked in (files[::-1], files[2:], files[4:], [files[0], tmp_path / "missing.wav", files[3]]):
+        for file, probabilities in answers(*asked).items():
+            np.testing.assert_allclose(probabilities, together[file], atol=1e-5)
+    for file in files:  # and explain speaks of the same answer
+        explained = explain.explain(opened, read_sound(file, 8000), "gradient")
+        assert explained.probability == pytest.approx(max(together[file]), abs=1e-5)
+
+
+def test_a_file_is_answered_alike_in_any_company_by_a_network_that_takes_padding_for_sound(tones, tmp_path):
+    args = [f"--config={ROOT}/configs/gru.py", "--config.model.mask_padding=False", "--config.model.features=8"]
+    args += ["--config.train.length_samples=2400", "--config.train.bucket_samples=(800,1600)"]
+    config = command.parse_with_config(command.parser("test", ""), args)[1]
+    model = models.build(**config.model, num_labels=10, rate_hz=8000)
+    variables = model.init(jax.random.key(0), np.ones((1, 800), np.int16), np.full(1, 800, np.int32))
+    run = Trained(config, {"source": "", "label_names": list(DIGITS)}, model, variables, 0)
+    rng = np.random.default_rng(0)
+    sounds = [rng.normal(0, 3000, length).astype(np.int16) for length in (700, 1500, 2000, 300, 5000)]
+    alone = [run.logits_of(Clips.unlabelled([sound], 8000), np.arange(1))[0] for sound in sounds]
+    np.testing.assert_allclose(run.logits_of(Clips.unlabelled(sounds, 8000), np.arange(5)), alone, atol=1e-5)
 
 
 def test_the_recipes_are_what_they_say():
-    from audiojax import command
-
     def of(arg):
         return command.parse_with_config(command.parser("test", ""), [f"{CNN}:{arg}"])[1]
 

@@ -1,5 +1,6 @@
 """What may happen to a run while it trains, and after: nothing is lost, and it ends with an unbroken run's numbers."""
 
+import json
 import os
 import re
 import shutil
@@ -14,9 +15,9 @@ import pytest
 from test_train import rows_without_time, same_numbers
 
 from audiojax import interrupt, runlog, train
-from audiojax.checkpoint import Checkpoints, restore_variables
+from audiojax.checkpoint import BEST_BY, Checkpoints, restore_variables
 from audiojax.data import workers
-from audiojax.data.disk import only_process, whole_folder, write_text
+from audiojax.data.disk import MARKER, only_process, whole_folder, write_text
 from audiojax.interrupt import Interrupt, Stopped
 from audiojax.types import InputError
 
@@ -153,6 +154,22 @@ def test_a_damaged_newest_checkpoint_costs_an_epoch_and_nothing_else(tiny_config
     assert same_run(workdir, trained_run)
 
 
+def test_a_finished_run_whose_best_checkpoint_is_damaged_is_not_finished(tiny_config, trained_run, tmp_path, capsys):
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
+    for name in ("metrics/metrics", "checksums/metadata"):  # the last becomes a worse one than the one before
+        path = workdir / "checkpoints" / "35" / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | {BEST_BY: 0.05}))
+    assert train.run(tiny_config(), workdir)["step"] == 28  # the summary of another checkpoint is not believed
+    capsys.readouterr()
+    assert train.run(tiny_config(), workdir)["step"] == 28 and "is finished" in capsys.readouterr().out
+    flip_a_byte(workdir / "checkpoints" / "28")
+    assert train.run(tiny_config(), workdir)["step"] == 35
+    said = capsys.readouterr().out
+    assert "is finished" not in said and "28 in" in said and "is damaged" in said
+    train.run(tiny_config(), workdir)
+    assert "is finished" in capsys.readouterr().out
+
+
 def test_all_checkpoints_damaged_starts_anew(tiny_config, trained_run, tmp_path, capsys):
     workdir = shutil.copytree(trained_run, tmp_path / "run")
     (workdir / "summary.json").unlink()
@@ -208,7 +225,7 @@ def test_makers_of_one_name_and_number_leave_each_other_alone(tmp_path, there_be
             (quick / "quick").write_text("")
         assert (slow / "slow").exists()
         made = folder.stat().st_ino
-    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "quick"] and folder.stat().st_ino == made
+    assert {path.name for path in tmp_path.rglob("*")} == {"folder", MARKER, "quick"} and folder.stat().st_ino == made
 
 
 def test_a_folder_that_appears_at_the_last_moment_stays(tmp_path, monkeypatch):
@@ -245,6 +262,105 @@ def test_what_a_living_process_fills_stays_and_what_a_killed_one_left_goes(tmp_p
     with whole_folder(tmp_path / "folder") as partial:
         assert not theirs.exists() and partial.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.fixture
+def made(tmp_path) -> Path:
+    """A folder that `whole_folder` wrote, with a file, and one in a folder."""
+    with whole_folder(tmp_path / "made") as partial:
+        (partial / "a.bin").write_text("old")
+        (partial / "sub").mkdir()
+        (partial / "sub" / "b.bin").write_text("old")
+    return tmp_path / "made"
+
+
+def nothing(folder: Path) -> None:
+    pass
+
+
+def lose_marker(folder: Path) -> None:
+    (folder / MARKER).unlink()
+
+
+def write_marker(content: str):
+    return lambda folder: (folder / MARKER).write_text(content)
+
+
+def add(path: str):
+    def write(folder: Path) -> None:
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text("mine")
+
+    return write
+
+
+FOREIGN = {
+    "a file": add("notes.txt"),
+    "a hidden file": add(".env"),
+    "a file below": add("sub/notes.txt"),
+    "an empty folder": lambda folder: (folder / "empty").mkdir(),
+    "a link": lambda folder: (folder / "link").symlink_to(folder.parent),
+    "a dangling link": lambda folder: (folder / "link").symlink_to("nowhere"),
+    "no marker": lose_marker,
+    "another's marker": write_marker('{"made_by": "other", "files": ["a.bin", "sub", "sub/b.bin"]}'),
+    "an incomplete marker": write_marker('{"made_by": "audiojax", "files": ["a.bin"]}'),
+    "no JSON": write_marker("{"),
+    "a list": write_marker("[1]"),
+    "other types": write_marker('{"made_by": "audiojax", "files": 3}'),
+    "deeply nested": write_marker("[" * 100_000),
+}
+
+
+@pytest.mark.parametrize("change", FOREIGN.values(), ids=FOREIGN)
+@pytest.mark.parametrize("late", [False, True], ids=["before", "meanwhile"])
+def test_a_folder_that_holds_anything_else_is_refused_and_left_as_it_is(made, change, late):
+    if not late:
+        change(made)
+        before = tree(made.parent)
+    with pytest.raises(InputError, match="is not replaced"), whole_folder(made) as partial:
+        (partial / "a.bin").write_text("new")
+        change(made)
+        before = tree(made.parent / "made", "made")
+    assert tree(made.parent) == before
+
+
+def tree(folder: Path, prefix: str = "") -> dict[str, str]:
+    """{path: its content, or its kind}."""
+    found = {prefix: "folder"} if prefix else {}
+    for path in folder.rglob("*"):
+        kind = "link" if path.is_symlink() else path.read_text() if path.is_file() else "folder"
+        found[Path(prefix, path.relative_to(folder)).as_posix()] = kind
+    return found
+
+
+@pytest.mark.parametrize("change", [nothing, lambda made: (made / "a.bin").unlink(), shutil.rmtree])
+def test_what_an_earlier_call_wrote_is_replaced(made, change):
+    change(made)
+    with whole_folder(made) as partial:
+        (partial / "c.bin").write_text("new")
+    assert {path.name for path in made.iterdir()} == {"c.bin", MARKER} and [*made.parent.iterdir()] == [made]
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused_and_a_link_is_followed(made):
+    (made.parent / "file").write_text("mine")
+    with pytest.raises(InputError, match="is a file"), whole_folder(made.parent / "file"):
+        pass
+    assert (made.parent / "file").read_text() == "mine"
+    (made.parent / "link").symlink_to(made)
+    with whole_folder(made.parent / "link") as partial:
+        (partial / "c.bin").write_text("new")
+    assert (made.parent / "link").is_symlink() and (made / "c.bin").exists() and not (made / "a.bin").exists()
+    assert {path.name for path in made.parent.iterdir()} == {"file", "link", "made"}
+
+
+def test_names_like_those_of_leftovers_that_were_not_made_here_stay(tmp_path):
+    for name in ("out.partial-old", "out.partial-old.stale"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "out.partial-old.lock").write_text("mine")
+    with whole_folder(tmp_path / "out"):
+        pass
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"out", "out.partial-old", "out.partial-old.stale", "out.partial-old.lock"}
 
 
 def _make_many(job):
@@ -292,3 +408,12 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.mark.parametrize("name", ["checkpoints/100/state", "checkpoints/7.orbax-checkpoint-tmp/x", "metrics.jsonl"])
+def test_a_workdir_that_another_program_fills_is_refused_and_left_as_it_is(tiny_config, tmp_path, name):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("theirs")
+    with pytest.raises(InputError, match=r"no config\.json.*--workdir"):
+        train.run(tiny_config(), tmp_path)
+    assert (tmp_path / name).read_text() == "theirs" and not (tmp_path / "config.json").exists()

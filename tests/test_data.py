@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiojax.data import cache, sources, splits
+from audiojax.data import cache, sound_files, sources, splits
 from audiojax.data.phonemes import DIGITS
 from audiojax.data.signal import fit_length, loudest_part, prepare_clip
 from audiojax.types import Clips, InputError, Speaker
@@ -29,7 +29,7 @@ def test_any_width_rate_and_channel_count_reads_as_the_same_sound(tmp_path, subt
     t = np.arange(rate_hz // 2) / rate_hz
     sound = 0.5 * np.sin(2 * np.pi * 440 * t)
     soundfile.write(tmp_path / "a.wav", np.stack([sound] * channels, axis=1), rate_hz, subtype=subtype)
-    clip = sources.read_sound(tmp_path / "a.wav", 8000)
+    clip = sound_files.read_sound(tmp_path / "a.wav", 8000)
     assert clip.dtype == np.int16 and abs(len(clip) - 4000) <= 1
     expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(len(clip)) / 8000) * 32768
     tolerance = 700 if subtype in ("PCM_U8", "ULAW") else 40
@@ -87,7 +87,7 @@ def test_the_cache_holds_every_clip_untruncated_and_grouped_by_label(tones, tmp_
     assert len(clips) == 200 and clips.rate_hz == 8000 and clips.label_names[4] == "four"
     assert (np.diff(clips.label) >= 0).all() and set(clips.label.tolist()) == set(range(10))
     for index in (0, 57, 199):
-        expected = sources.read_sound(tones / clips.path[index], 8000)
+        expected = sound_files.read_sound(tones / clips.path[index], 8000)
         np.testing.assert_array_equal(clips[index], expected)
         assert clips.path[index].endswith(f"{clips.label[index]}_{clips.speaker[index]}_{clips.take[index]}.wav")
 
@@ -111,9 +111,9 @@ def test_a_changed_file_or_rate_is_noticed(tones, tmp_path):
     calls = []
     touched = build(root, tmp_path / "cache", progress=lambda done, total: calls.append(done))
     assert calls and touched.key == before.key  # made again, and found the same
-    soundfile.write(root / "data" / "01" / "0_01_0.wav", np.zeros(900, np.float32), 8000)
+    soundfile.write(root / "data" / "01" / "0_01_0.wav", np.tile([0.25, -0.25], 450), 8000)
     after = build(root, tmp_path / "cache")
-    assert after.key != before.key and not after[0].any()
+    assert after.key != before.key and set(np.abs(after[0])) == {8192}
     assert build(root, tmp_path / "cache", rate_hz=4000).rate_hz == 4000
 
 
@@ -163,6 +163,90 @@ def test_a_damaged_cache_is_made_again(tones, tmp_path):
     np.testing.assert_array_equal(again.samples, whole)
 
 
+def zero_samples(folder):
+    """Overwrites samples in the middle of the file, and gives it the time that it had."""
+    path = folder / "samples.int16"
+    stat = path.stat()
+    with open(path, "r+b") as file:
+        file.seek(stat.st_size // 2)
+        file.write(bytes(400))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def swap_blocks(folder):
+    path = folder / "samples.int16"
+    content = path.read_bytes()
+    path.write_bytes(content[2000:4000] + content[:2000] + content[4000:])
+
+
+def change_manifest(change):
+    def damage(folder):
+        path = folder / "manifest.json"
+        manifest = json.loads(path.read_text())
+        change(manifest)
+        path.write_text(json.dumps(manifest))
+
+    return damage
+
+
+def lengthen(manifest):
+    """Makes one clip's length negative and another longer, so that the sum stays."""
+    length = manifest["clips"]["length"]
+    length[:2] = -length[0], 2 * length[0] + length[1]
+
+
+DAMAGES = {
+    "zeroed": zero_samples,
+    "swapped": swap_blocks,
+    "labels shifted": change_manifest(lambda m: m["clips"]["label"].append(m["clips"]["label"].pop(0))),
+    "a label of 99": change_manifest(lambda m: m["clips"]["label"].__setitem__(7, 99)),
+    "a negative length": change_manifest(lengthen),
+    "a speaker": change_manifest(lambda m: m["clips"]["speaker"].__setitem__(7, "05")),
+    "a take": change_manifest(lambda m: m["clips"]["take"].__setitem__(7, 3000)),
+    "a path": change_manifest(lambda m: m["clips"]["path"].reverse()),
+    "names": change_manifest(lambda m: m["label_names"].reverse()),
+    "the table": change_manifest(lambda m: m["speakers"].__setitem__("01", ["female", "French", 20])),
+    "the rate": change_manifest(lambda m: m.__setitem__("rate_hz", 16000)),
+    "the key": change_manifest(lambda m: m.__setitem__("key", "0")),
+    "skipped": change_manifest(lambda m: m["skipped"].append("a.wav is bad.")),
+    "checksums": change_manifest(lambda m: m.__setitem__("checksums", [])),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damage_of_the_right_size_is_found_by_the_next_process(tones, tmp_path, damage, monkeypatch):
+    before = build(tones, tmp_path)
+    expected = dataclasses.replace(before, samples=np.array(before.samples))  # the other one is mapped
+    [folder] = tmp_path.iterdir()
+    damage(folder)
+    monkeypatch.setattr(cache, "_verified", set())  # as in a process that starts now
+    calls = []
+    after = build(tones, tmp_path, progress=lambda done, total: calls.append(done))
+    assert calls
+    for field in dataclasses.fields(Clips):
+        assert np.all(getattr(expected, field.name) == getattr(after, field.name)), field.name
+
+
+def test_samples_are_compared_once_for_each_file(tones, tmp_path, monkeypatch):
+    compared, checksums = [], cache._checksums
+    build(tones, tmp_path)
+    monkeypatch.setattr(cache, "_verified", set())
+    monkeypatch.setattr(cache, "_checksums", lambda samples: compared.append(len(samples)) or checksums(samples))
+    for _ in range(3):
+        build(tones, tmp_path)
+    assert len(compared) == 1
+    [path] = tmp_path.glob("*/samples.int16")
+    os.utime(path, ns=(1, 1))
+    build(tones, tmp_path)
+    assert len(compared) == 2
+    content = bytearray(path.read_bytes())
+    content[1000] ^= 1
+    path.write_bytes(content)  # in the same process: another time of change
+    calls = []
+    build(tones, tmp_path, progress=lambda done, total: calls.append(done))
+    assert calls and path.read_bytes() != content
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -188,7 +272,7 @@ def test_a_manifest_of_another_shape_is_no_cache(tones, tmp_path, change):
         ("data/01/x_01_0.wav", b"", "not named like"),
         ("data/01/0_02_0.wav", b"", "not named like"),
         ("data/01/0_01_9.wav", b"no sound at all", "cannot be read as sound"),
-        ("data/01/0_01_9.wav", b"", "cannot be read as sound"),
+        ("data/01/0_01_9.wav", b"", "cannot be read as sound .it is empty"),
         ("data/audioMNIST_meta.txt", b"[1, 2", "table of speakers"),
     ],
 )
@@ -227,11 +311,11 @@ def test_real_fsdd(real_fsdd, tmp_path):
 
 
 def clips_of(speakers, takes=10, source="audiomnist", labels=10) -> Clips:
-    """Clips of no sound, one sample each: all that a split looks at."""
+    """Clips of one sample each, no two the same: all that a split looks at."""
     rows = [(label, speaker, take) for label in range(labels) for speaker in speakers for take in range(takes)]
     label, speaker, take = (np.asarray(column) for column in zip(*rows, strict=True))
     return Clips(
-        source=source, rate_hz=8000, samples=np.zeros(len(rows), np.int16), offsets=np.arange(len(rows) + 1),
+        source=source, rate_hz=8000, samples=np.arange(len(rows)).astype(np.int16), offsets=np.arange(len(rows) + 1),
         label=label, speaker=speaker, take=take, path=("",) * len(rows), label_names=DIGITS,
         speakers={name: Speaker() for name in speakers}, key="",
     )  # fmt: skip

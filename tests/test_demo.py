@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import ROOT
-from served import Served, closed, get, pcm, say, spoken, told_until, words
+from served import Served, closed, get, pcm, raw_status, say, spoken, told_until, words
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -49,7 +49,17 @@ def test_the_page_is_served_whole_and_guarded(served):
     assert "default-src 'none'" in policy and "unsafe" not in policy and "*" not in policy
     assert headers["X-Content-Type-Options"] == "nosniff" and headers["Referrer-Policy"] == "no-referrer"
     assert b"<style" not in page and b"onclick" not in page and b"//" not in page.replace(b"//www.w3.org", b"")
-    for name in ("page.css", "page.js", "show.js", "line.js", "sound.js", "view.js", "worklet.js", "icon.svg"):
+    for name in (
+        "page.css",
+        "page.js",
+        "show.js",
+        "line.js",
+        "messages.js",
+        "sound.js",
+        "view.js",
+        "worklet.js",
+        "icon.svg",
+    ):
         status, headers, content = get(served.url + name)
         assert status == 200 and len(content) > 100 and headers["X-Content-Type-Options"] == "nosniff"
 
@@ -97,10 +107,102 @@ def test_another_sites_page_is_refused(served):
     host = served.url[len("http://") : -1]
     with served.socket(origin=f"http://{host}") as client:
         assert words(say(client, [1])) == ["one"]
-    for origin in ("http://evil.example", "http://127.0.0.1:1", "null", f"http://{host}.evil.example"):
+    other = f"http://{host.replace(':', '.evil.example:')}"
+    for origin in ("http://evil.example", "http://127.0.0.1:1", "null", other):
         with pytest.raises(InvalidStatus) as error:
             served.socket(origin=origin)
         assert error.value.response.status_code == 403
+
+
+UPGRADE = (
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+    "Sec-WebSocket-Version: 13",
+)
+
+
+@pytest.mark.parametrize("target", ["//[", "//evil.example/", "http://[", "http://127.0.0.1/", "*", "x", "?"])
+def test_a_target_that_is_no_path_is_a_bad_request(served, caplog, target):
+    assert raw_status(served.url, target, "Host: 127.0.0.1") == 400
+    assert raw_status(served.url, target, "Host: 127.0.0.1", *UPGRADE) == 400
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [
+        ["http://["],
+        ["http://127.0.0.1:x"],
+        ["http://127.0.0.1:8000.evil.example"],
+        ["http://127.0.0.1:99999"],
+        ["http://[::1"],
+        ["http://[1::2::3]"],
+        ["http://127.0.0.1/path"],
+        ["http://me@127.0.0.1"],
+        ["//127.0.0.1"],
+        ["127.0.0.1"],
+        [""],
+        ["null null"],
+        ["http://\xe4"],
+        ["http://127.0.0.1", "http://127.0.0.1"],
+    ],
+)
+def test_a_malformed_origin_is_a_bad_request(served, caplog, origins):
+    headers = [f"Origin: {origin}" for origin in origins]
+    for more in ((), UPGRADE):
+        assert raw_status(served.url, "/listen", "Host: 127.0.0.1", *headers, *more) == 400
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("hosts", [[], [""], ["["], ["127.0.0.1:x"], ["a b"], ["127.0.0.1", "127.0.0.1"]])
+def test_a_malformed_or_missing_host_is_a_bad_request(served, caplog, hosts):
+    for more in ((), UPGRADE):
+        assert raw_status(served.url, "/", *(f"Host: {host}" for host in hosts), *more) == 400
+    assert not caplog.records
+
+
+def test_a_header_given_twice_raises_nothing(served, caplog):
+    assert raw_status(served.url, "/", "Host: localhost", "Upgrade: h2c", "Upgrade: h2c") == 200
+    assert raw_status(served.url, "/listen", "Host: localhost", *UPGRADE, "Upgrade: websocket") in (101, 400, 426)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "0.0.0.0", "192.0.2.1", "[2001:db8::1]"],
+)
+def test_a_host_name_that_resolves_here_but_is_not_ours_is_refused(served, host):
+    """A page of evil.example whose name then resolves to this server (DNS rebinding): Origin and Host agree."""
+    number = served.url.split(":")[-1].strip("/")
+    for path, more in (("/", ()), ("/words.json", ()), ("/listen", UPGRADE)):
+        for name in (host, f"{host}:{number}"):
+            assert raw_status(served.url, path, f"Host: {name}", f"Origin: http://{name}", *more) == 403
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.0.0.1:9000", "LocalHost", "localhost.", "[::1]:80", "app.localhost"]
+)
+def test_the_own_names_are_answered_for_at_any_port(served, host):
+    assert raw_status(served.url, "/", f"Host: {host}") == 200
+    assert raw_status(served.url, "/listen", f"Host: {host}", f"Origin: http://{host}", *UPGRADE) == 101
+
+
+def test_a_default_port_may_be_left_out(served):
+    for origin, host in (("http://localhost", "localhost:80"), ("https://localhost:443", "localhost")):
+        assert raw_status(served.url, "/listen", f"Host: {host}", f"Origin: {origin}", *UPGRADE) == 101
+    assert raw_status(served.url, "/listen", "Host: localhost:81", "Origin: http://localhost", *UPGRADE) == 403
+
+
+def test_names_can_be_allowed_and_a_bind_beyond_loopback_allows_addresses():
+    with Served(host="0.0.0.0", allowed_hosts=["audio.example"]) as it:
+        for host, status in (
+            ("audio.example", 200),
+            ("192.0.2.1:8000", 200),
+            (socket.gethostname(), 200),
+            ("evil.example", 403),
+        ):
+            assert raw_status(it.url, "/", f"Host: {host}") == status
 
 
 def test_who_comes_too_late_is_told_so_and_places_are_freed():
@@ -128,7 +230,14 @@ def test_who_comes_too_late_is_told_so_and_places_are_freed():
         (["[1]"], hall.POLICY, "is not understood"),
         (['{"end": true}'], hall.POLICY, "is not understood"),
         (['{"rate_hz": -5}'], hall.POLICY, "is not understood"),
-        (['{"rate_hz": 12}', b"\0\0"], hall.POLICY, "the sample rate is 12 Hz"),
+        (['{"rate_hz": 12}'], hall.POLICY, "the sample rate is 12 Hz"),
+        (['{"rate_hz": 8000.5}'], hall.POLICY, "is not understood"),
+        (
+            [f'{{"rate_hz": {44_101 + 2 * (i % 2)}}}' for i in range(50)],
+            hall.POLICY,
+            "the sample rate changed 10 times",
+        ),
+        (['{"rate_hz": 8000}', b"\0\0", '{"rate_hz": 8001}', b"\0\0"] * 50, hall.POLICY, "the sample rate changed"),
         ([b"\0\0"], hall.POLICY, "sound came before its rate"),
         (['{"rate_hz": 8000}', b"\0\0\0"], hall.UNSUPPORTED_DATA, "a message of 3 bytes is not 16-bit sound"),
         (['{"rate_hz": 8000}', bytes(server.MAX_MESSAGE_BYTES + 2)], 1009, None),
@@ -142,6 +251,61 @@ def test_what_breaks_the_protocol_is_said_and_harms_nobody(served, bystander, ca
         told, closed_with = closed(client)
         assert closed_with == code and (sentence is None or sentence in told)
     assert not caplog.records
+
+
+def test_a_sound_may_begin_at_the_same_rate_as_often_as_one_likes(served):
+    with served.socket() as client:
+        for _ in range(3 * hall.MAX_RATE_CHANGES):
+            client.send('{"rate_hz": 16000.0}')
+        assert words(say(client, [4], 16_000)) == ["four"]
+
+
+def turns(client: hall.Client) -> list[list]:
+    found = []
+    while client.waits:
+        found.append(client.take())
+    return found
+
+
+@pytest.mark.parametrize("rate_hz", [1000, 8000, 44_101, 96_000, 767_999])
+def test_a_turn_of_one_client_is_bounded_whatever_it_sends(rate_hz):
+    client, begin = hall.Client(None, 0.0), f'{{"rate_hz": {rate_hz}}}'
+    share = round(hall.SOUND_PER_TURN_SECONDS * min(rate_hz, hall.FULL_COST_RATE_HZ))
+    for message in (begin, bytes(5 * 2 * share + 2)):
+        client.put(message, 0.0)
+    first, *more = turns(client)
+    sounds = [len(sound) // 2 for turn in more for sound in turn]
+    assert first == [rate_hz] and max(sounds) <= share and sum(sounds) == 5 * share + 1
+    for _ in range(90):  # samples one by one are one piece of sound
+        client.put(b"\0\0", 0.0)
+    pieces = turns(client)
+    assert all(len(turn) == 1 for turn in pieces) and sum(len(turn[0]) for turn in pieces) == 180
+    assert len(pieces) >= 90 * hall.MIN_ITEM_SECONDS / hall.SOUND_PER_TURN_SECONDS
+    for _ in range(20):
+        for message in (begin, b"\0\0", '{"end": true}'):
+            client.put(message, 0.0)
+    assert not client.room.is_set()
+    busy = turns(client)
+    assert max(sum(item is None for item in turn) for turn in busy) == 1
+    assert max(sum(isinstance(item, int) for item in turn) for turn in busy) <= 2
+    assert len(busy) >= 20 * (hall.BEGIN_SECONDS + hall.END_SECONDS) / hall.SOUND_PER_TURN_SECONDS - 3
+    assert client.room.is_set()
+
+
+def test_a_socket_is_read_in_small_parts(served, bystander, monkeypatch):
+    parts, read = [], server.ServerConnection.data_received
+    monkeypatch.setattr(
+        server.ServerConnection, "data_received", lambda self, data: (parts.append(len(data)), read(self, data))
+    )
+    with served.socket() as client:
+        assert json.loads(client.recv())["status"] == "ready"
+        parts.clear()
+        client.socket.sendall(frame(1, b'{"rate_hz": 8000}') + frame(2, b"\0\0") * 3000)
+        for _ in range(500):
+            if sum(parts) > hall.READ_BYTES:
+                break
+            time.sleep(0.01)
+    assert sum(parts) > hall.READ_BYTES >= max(parts)
 
 
 def test_text_that_is_no_text_and_bytes_that_are_no_protocol_harm_nobody(served, bystander, caplog):
@@ -245,6 +409,8 @@ def test_a_certificate_that_cannot_be_used_is_one_sentence(certificate, tmp_path
         (["--max-clients", "0"], "--max-clients is 0; give 1 or more"),
         (["--keyfile", "key.pem"], "needs the certificate it belongs to"),
         (["--workdir", "nowhere"], "nowhere"),
+        (["--allow-host", "http://audio.example"], "--allow-host http://audio.example cannot be used"),
+        (["--allow-host", "audio.example:99999"], "--allow-host audio.example:99999 cannot be used"),
     ],
 )
 def test_a_wrong_option_is_one_sentence(args, sentence):
@@ -262,26 +428,25 @@ def test_a_port_in_use_and_a_missing_extra_are_one_sentence(served, monkeypatch)
 
 
 COMMAND = """
-import sys, types
+import runpy, sys, types
 sys.path.insert(0, "tests")
 from toy_listener import ToyListener
 from audiojax import command
-from audiojax.demo import __main__
 command.setup_jax = lambda: None
 sys.modules["audiojax.stream"] = types.SimpleNamespace(Recognizers=ToyListener)
-command.run(__main__.main)
+runpy.run_module("audiojax.demo", run_name="__main__")
 """
+
+
+def command_process(*args) -> subprocess.Popen:
+    """The command itself, with the toy listener, as a process."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", COMMAND, "--port=0", "--max-clients=3", *args], cwd=ROOT, **pipes)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_says_where_it_is_serves_and_ends_when_told(number):
-    with subprocess.Popen(
-        [sys.executable, "-c", COMMAND, "--port=0", "--max-clients=3"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with command_process() as process:
         url = process.stdout.readline().strip()
         assert get(url)[0] == 200
         with connect(url.replace("http", "ws") + "listen") as client:
@@ -289,4 +454,25 @@ def test_the_command_says_where_it_is_serves_and_ends_when_told(number):
             process.send_signal(number)
             assert closed(client)[1] == 1001
         out, err = process.communicate(timeout=20)
-    assert process.returncode == 128 + number and not out and "Traceback" not in err and "interrupted" in err
+    assert process.returncode == 128 + number and not out
+    assert err == "\naudiojax: interrupted; the server has stopped.\n"
+
+
+@pytest.mark.parametrize("host, reached", [("0.0.0.0", True), ("::", True), ("::1", False), ("127.0.0.1", False)])
+def test_a_bind_beyond_loopback_says_what_it_means(host, reached, certificate):
+    with contextlib.closing(server.open_port(host, 0)) as port:
+        plain, secure = (server.exposure(port, tls) for tls in (None, server.load_tls(*certificate)))
+    if reached:
+        assert "no password" in plain and "--certfile" in plain
+        assert "no password" in secure and "--certfile" not in secure
+    else:
+        assert plain is None and secure is None
+
+
+def test_the_command_prints_what_a_bind_beyond_loopback_means():
+    with command_process("--host=0.0.0.0", "--allow-host=audio.example") as process:
+        url = process.stdout.readline().strip()
+        assert raw_status(url, "/", "Host: audio.example") == 200
+        process.send_signal(signal.SIGINT)
+        err = process.communicate(timeout=20)[1]
+    assert "no password" in err.splitlines()[0] and "--host 127.0.0.1" in err

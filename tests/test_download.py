@@ -13,7 +13,8 @@ import soundfile
 from conftest import ROOT, tone
 
 from audiojax import download
-from audiojax.data import sources
+from audiojax.data import sound_files
+from audiojax.data.disk import MARKER
 from audiojax.types import InputError
 
 
@@ -98,8 +99,8 @@ def server(monkeypatch):
 def test_a_download_can_be_read_and_is_not_made_twice(server, tmp_path, run_cli):
     found = download.fetch("fsdd", tmp_path / "fsdd", server.url)
     assert len(found.files) == 60 and sorted(path.name for path in tmp_path.iterdir()) == ["fsdd"]
-    assert sorted(path.name for path in (tmp_path / "fsdd").iterdir()) == ["recordings"]
-    assert len(sources.read_sound(tmp_path / "fsdd" / found.files[0].path, 8000)) > 500
+    assert {path.name for path in (tmp_path / "fsdd").iterdir()} == {MARKER, "recordings"}
+    assert len(sound_files.read_sound(tmp_path / "fsdd" / found.files[0].path, 8000)) > 500
     code, out, _ = run_cli("download", "fsdd", "--root", tmp_path / "fsdd", "--url", server.url)
     assert code == 0 and "60 clips of 1 speakers" in out and len(server.requests) == 1
 
@@ -139,6 +140,13 @@ def test_a_transfer_killed_before_its_last_step_is_taken_or_made_again(server, t
     (transfer / "archive.tar.etag").write_text(server.tag)
     assert len(download.fetch("fsdd", tmp_path / "fsdd", server.url).files) == 60
     assert len(server.requests) == requests and [path.name for path in tmp_path.iterdir()] == ["fsdd"]
+
+
+def test_what_else_lies_where_a_transfer_is_kept_stays(server, tmp_path):
+    (tmp_path / "fsdd.download").mkdir()
+    (tmp_path / "fsdd.download" / "notes.txt").write_text("mine")
+    download.fetch("fsdd", tmp_path / "fsdd", server.url)
+    assert [path.name for path in (tmp_path / "fsdd.download").iterdir()] == ["notes.txt"]
 
 
 FETCH = """
@@ -188,7 +196,7 @@ def test_an_archive_that_means_harm_writes_nothing_outside(server, tmp_path, nam
     server.content = archive({name: content} | GOOD)
     folder = tmp_path / "a" / "b"
     assert len(download.fetch("fsdd", folder / "fsdd", server.url).files) == 60
-    written = [path for path in tmp_path.rglob("*") if not path.is_dir()]
+    written = [path for path in tmp_path.rglob("*") if not path.is_dir() and path.name != MARKER]
     assert len(written) == 60 and all(path.parent == folder / "fsdd" / "recordings" for path in written)
     assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
 

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ import soundfile
 from conftest import ROOT, tone
 
 from audiojax import command, export, models, onnx_graph, prepare, stablehlo
+from audiojax.data import disk
 from audiojax.models.gru import GRU
 from audiojax.stream import Recognizer, Recognizers
 from audiojax.trained import Trained
@@ -241,6 +243,14 @@ def test_the_example_says_what_it_cannot_hear(exported, tmp_path):
     )
 
 
+def test_the_example_says_how_to_use_it():
+    script = f"{ROOT}/experiments/hear_onnx.py"
+    done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "usage: hear_onnx.py [-h] FOLDER FILE.wav" in done.stdout
+    done = subprocess.run([sys.executable, script, "one"], capture_output=True, text=True)
+    assert done.returncode == 2 and "required: FILE.wav" in done.stderr
+
+
 def test_a_fresh_process_runs_the_programs_with_jax_alone(listener, exported, tmp_path):
     audio, length = sounds(1501)
     np.savez(tmp_path / "sound.npz", audio=audio, length=length)
@@ -268,7 +278,7 @@ def test_a_fresh_process_runs_the_programs_with_jax_alone(listener, exported, tm
 def test_the_manifest_says_all_that_a_user_needs(listener, exported):
     out, files, checked_on = exported
     about = json.loads((out / "manifest.json").read_text())
-    assert {path.name for path in out.iterdir()} == {file.name for file in files} | {"manifest.json"}
+    assert {path.name for path in out.iterdir()} == {file.name for file in files} | {"manifest.json", disk.MARKER}
     assert {file.name for file in files} == about["inputs"].keys() == about["parity"]["errors"].keys()
     assert all(file.error < 1e-4 and file.num_bytes == (out / file.name).stat().st_size for file in files)
     assert checked_on.endswith("test clips of audiomnist") and about["parity"]["checked_on"] == checked_on
@@ -294,6 +304,32 @@ def test_the_command_exports_a_run(run_cli, trained_run, tmp_path):
     assert about["carry"] == [] and about["length_samples"] == 1024 and "listening" not in about
     assert about["outputs"] == about["label_names"]
     onnx.checker.check_model(tmp_path / "one" / "classifier.onnx", full_check=True)
+
+
+def test_an_export_replaces_an_export_and_nothing_else(run_cli, trained_run, tmp_path):
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "manifest.json").write_text("{}")
+    for out in (tmp_path / "mine", workdir, tmp_path):
+        before = sorted(tmp_path.rglob("*"))
+        code, said, err = run_cli("export", "--workdir", workdir, "--out", out)
+        assert code == 1 and "is not replaced" in err and len(err.splitlines()) == 1 and not said
+        assert sorted(tmp_path.rglob("*")) == before
+    for _ in range(2):
+        assert run_cli("export", "--workdir", workdir)[0] == 0
+    assert (workdir / "export" / "manifest.json").exists()
+
+
+def test_export_is_told_what_to_export(run_cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for flags, words in (
+        ([], "--workdir --packaged"),
+        (["--out", tmp_path / "out"], "--workdir --packaged"),
+        (["--packaged"], "--packaged needs --out"),
+        (["--packaged", "--workdir", tmp_path], "not allowed with"),
+    ):
+        code, _, err = run_cli("export", *flags)
+        assert code == 2 and words in err and not list(tmp_path.iterdir())
 
 
 def test_an_export_is_the_same_whenever_it_is_made(listener, exported, tmp_path):

@@ -10,7 +10,7 @@ from conftest import ROOT, tone
 from test_crashes import same_run, stop_at
 
 from audiojax import assembly, command, state, train
-from audiojax.data.sources import read_sound
+from audiojax.data.sound_files import read_sound
 from audiojax.interrupt import Stopped
 from audiojax.logit_stream import Stream
 from audiojax.trained import Trained

@@ -12,7 +12,7 @@ import soxr
 from conftest import ROOT
 from test_crashes import same_run, stop_at
 
-from audiojax import command, hearing, train
+from audiojax import command, hearing, runlog, train
 from audiojax.checkpoint import Checkpoints
 from audiojax.data.streams import Word
 from audiojax.data.synthetic import synthesise
@@ -58,6 +58,15 @@ def test_a_run_ends_with_what_people_want_to_know(run):
     assert summary["test/digit_error_rate/10 dB"] >= 0 and summary["epochs"] == 2
     pictures = {path.stem for path in (run / "plots").iterdir()}
     assert pictures == {"curves", "confusion_test", "listening_test"}
+
+
+def test_the_accuracy_of_frames_and_that_of_words_have_different_names(run):
+    rows = runlog.read_rows(run)
+    epochs = [row for row in rows if "epoch" in row]
+    accuracies = {"train/frame_accuracy", "validation/accuracy", "test/accuracy"}
+    assert all({name for name in row if "accuracy" in name} == accuracies for row in epochs)
+    steps = [row for row in rows if "epoch" not in row]
+    assert all({name for name in row if "accuracy" in name} == {"step/frame_accuracy"} for row in steps)
 
 
 def test_it_learns_a_batch_by_heart(listen):
@@ -151,6 +160,26 @@ def test_without_a_run_predict_says_which_word_and_when_or_that_there_is_none(sp
     assert second["label"] is None and second["seconds"] == 1.5
     code, out, _ = run_cli("predict", spoken, tmp_path / "silence.wav")
     assert code == 0 and "seven" in out and "nothing" in out
+
+
+def test_predict_says_every_word_of_a_file(spoken, tmp_path, run_cli):
+    audio, rate_hz = soundfile.read(spoken)
+    soundfile.write(tmp_path / "thrice.wav", np.tile(audio, 3), rate_hz)
+    [answer] = map(json.loads, run_cli("predict", "--json", tmp_path / "thrice.wav")[1].splitlines())
+    assert [word["digit"] for word in answer["words"]] == [7, 7, 7] and answer["digit"] == 7
+    assert answer["words"][0].items() <= answer.items()
+    for number, word in enumerate(answer["words"]):
+        assert word["start_seconds"] == pytest.approx(1.3 + 3 * number, abs=0.2)
+    lines = run_cli("predict", tmp_path / "thrice.wav", spoken)[1].splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["seven"] * 4
+    assert [line.split()[-1] for line in lines[2:]] == [str(tmp_path / "thrice.wav")] * 3 + [str(spoken)]
+    code, out, _ = run_cli("predict", "--json", _silence(tmp_path))
+    assert code == 0 and json.loads(out)["words"] == [] and json.loads(out)["label"] is None
+
+
+def _silence(folder: Path) -> Path:
+    soundfile.write(folder / "silence.wav", np.zeros(24_000), 16_000)
+    return folder / "silence.wav"
 
 
 def test_a_recognizer_hears_what_predict_hears(spoken, run_cli):

@@ -33,6 +33,12 @@ def test_it_measures_each_word(run_load):
     assert 0 < result["added_ms"]["median"] <= result["added_ms"]["p99"]
 
 
+def test_it_compares_with_hostile_clients(run_load):
+    result = run_load("--streams=1", "--seconds=1.5", "--hostile")
+    assert [len(values) for values in result["p99_ms"].values()] == [1, 1] and result["streams_lost"] == 0
+    assert result["added_by_hostile_ms"] == result["p99_ms"]["with"][0] - result["p99_ms"]["without"][0]
+
+
 def test_the_delay_is_counted_from_the_chunk_that_holds_the_last_sample_needed(monkeypatch):
     stream = object.__new__(load.Stream)
     stream.sent_at, stream.events = [10.0, 10.1, 10.2], [(0.1, 10.03), (0.12, 10.15), (0.3, 10.24)]

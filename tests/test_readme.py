@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from conftest import without_progress
 
 from audiojax import command as commands
@@ -100,7 +102,9 @@ def test_the_example_in_python_runs(place, tmp_path):
     folder, _ = place
     train, listen = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     [file, *_] = sorted(Path(_cache()).rglob("data/01/7_01_0.wav"))
-    (folder / "example.py").write_text((train + listen).replace("FILE.wav", str(file)))
+    sound, rate_hz = soundfile.read(file)
+    soundfile.write(folder / "stereo.wav", np.stack([sound, sound], 1), rate_hz)
+    (folder / "example.py").write_text((train + listen).replace("FILE.wav", "stereo.wav"))
     (tmp_path / "compiled").symlink_to(Path(_cache()) / "compiled")
     environment = os.environ | {"AUDIOJAX_CACHE": str(tmp_path)}  # so that the workers run below a plain script too
     done = subprocess.run([sys.executable, "example.py"], cwd=folder, capture_output=True, text=True, env=environment)

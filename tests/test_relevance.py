@@ -6,11 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import soundfile
 from flax import linen as nn
 
-from audiojax import anatomy, audible, faithfulness, models, relevance
+from audiojax import anatomy, audible, explain, faithfulness, models, relevance
 from audiojax.anatomy import parts
+from audiojax.data.sound_files import read_sound
 from audiojax.relevance import RULES, Linear, Recurrent
+from audiojax.trained import Trained
 
 SIZE = dict(window_samples=200, hop_samples=80, before_samples=120)
 BANDS = anatomy.seam(models.MelCNN(low_hz=0.0)).bins.bands
@@ -198,3 +201,13 @@ def test_what_is_made_audible_is_where_the_relevance_is():
         audible.of_bins(sound, late[::80, None] * np.ones((1, 40)), BANDS, **SIZE),
     ):
         assert made.shape == sound.shape and not made[:600].any() and np.abs(made[1000:]).max() > 20000
+
+
+def test_the_default_is_integrated_gradients(run_cli, trained_run, tones, tmp_path):
+    run, sound = Trained.load(trained_run), read_sound(tones / "data/01/3_01_0.wav", 8000)
+    default, integrated = explain.explain(run, sound), explain.explain(run, sound, "integrated")
+    np.testing.assert_array_equal(default.relevance, integrated.relevance)
+    assert run_cli("explain", "--workdir", trained_run, "--out", tmp_path, tones / "data/01/3_01_0.wav")[0] == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"3_01_0.relevance.png", "3_01_0.relevance.wav"}
+    rate_hz, made = soundfile.read(tmp_path / "3_01_0.relevance.wav", dtype="int16")[::-1]
+    assert rate_hz == 8000 and np.array_equal(made, explain.heatmap(run, integrated))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiojax import analysis, evaluate, train
+from audiojax import analysis, evaluate, plots, train
 from audiojax.trained import Trained, write_temperature
 from audiojax.types import InputError
 
@@ -132,3 +132,41 @@ def test_evaluate_finds_data_that_has_moved(run_cli, tones, trained_run, tmp_pat
     (workdir / "config.json").write_text(json.dumps(saved))
     assert run_cli("evaluate", "--workdir", workdir)[0] == 1
     assert run_cli("evaluate", "--workdir", workdir, "--root", moved)[0] == 0
+
+
+@pytest.fixture
+def drawn_figure(monkeypatch):
+    """The figures that were drawn."""
+    figures = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path, dpi=0: figures.append(figure))
+    return figures
+
+
+@pytest.mark.parametrize("alarms", [(0.0, 0.0), (4.0, 0.0)])
+@pytest.mark.parametrize("misses", [0.0, 0.5])
+def test_the_curve_of_a_streaming_model_is_never_empty(drawn_figure, tmp_path, alarms, misses):
+    groups = ("silence", "noise")
+    points = [
+        {"threshold": threshold, "misses": misses, "alarms_per_hour": dict(zip(groups, alarms, strict=True))}
+        for threshold in (0.3, 0.4)
+    ]
+    plots.misses_and_alarms({"points": points, "threshold": 0.4}, "title", tmp_path / "curve.png")
+    [axis] = drawn_figure[0].axes
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == list(groups)
+    (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
+    for line in axis.lines:
+        x, y = line.get_data()
+        assert np.all(
+            (left < np.asarray(x)) & (np.asarray(x) < right) & (bottom <= np.asarray(y)) & (y < np.asarray(top))
+        )
+
+
+def test_curves_draw_the_accuracy_of_frames_apart_from_that_of_words(drawn_figure, tmp_path):
+    losses = {f"{part}/loss": 1.0 for part in ("train", "validation", "test")}
+    accuracies = {"train/frame_accuracy": 0.9, "validation/accuracy": 0.2, "test/accuracy": 0.3}
+    plots.curves([{"step": 1, "epoch": 1} | losses | accuracies], "title", tmp_path / "curves.png")
+    loss, accuracy = drawn_figure[0].axes
+    assert {line.get_label(): float(line.get_ydata()[0]) for line in accuracy.lines} == {
+        "train, of frames": 0.9, "validation": 0.2, "test": 0.3,
+    }  # fmt: skip
+    assert [line.get_label() for line in loss.lines] == ["train", "validation", "test"]

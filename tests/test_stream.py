@@ -1,11 +1,14 @@
 """The recogniser: the same sound gives the same events for any chunking, rate and company, and for ever."""
 
+import tracemalloc
+
 import jax
 import numpy as np
 import pytest
 
 from audiojax import hearing, models, stream
-from audiojax.data.signal import Resampler
+from audiojax.data import signal
+from audiojax.data.signal import Resampler, mono_samples
 from audiojax.decoder import Decoder, Event
 from audiojax.stream import Recognizer, Recognizers
 from audiojax.types import InputError
@@ -161,10 +164,148 @@ def test_what_cannot_be_heard_is_refused_or_made_harmless(net):
     one = Recognizer(recognizers(net))
     with pytest.raises(InputError, match="the sample rate is 5 Hz; give one from 1000 to 768000"):
         one.feed(np.zeros(9, np.int16), 5)
-    one.feed(np.asarray([np.nan, np.inf, -np.inf, 9e9] * 200, np.float32), 16_000)
+    one.feed(np.asarray([np.nan, np.inf, -np.inf, 2.0] * 200, np.float32), 16_000)
     assert np.isfinite(one.probabilities).all()
     with pytest.raises(InputError, match="the stream's rate is 16000 Hz and cannot become 8000 Hz"):
         one.feed(np.zeros(9, np.int16), 8000)
+
+
+def same(net, chunks, expected, rate_hz=None) -> None:
+    one = Recognizer(recognizers(net))
+    assert [event for chunk in chunks for event in one.feed(chunk, rate_hz)] + one.flush() == expected
+
+
+def test_a_buffer_that_the_caller_fills_again_is_not_kept(net):
+    audio = sound(2.4)
+    expected = whole(net, audio)
+    assert len(expected) >= 3
+
+    def filled(dtype, channels):
+        buffer = np.empty((250, channels) if channels else 250, dtype)
+        for start in range(0, len(audio) - 249, 250):
+            chunk = audio[start : start + 250]
+            buffer.T[...] = chunk if dtype == np.int16 else chunk / np.float32(32768)
+            yield buffer
+            buffer[...] = 0
+        yield audio[start + 250 :]
+
+    for dtype, channels in ((np.int16, 0), (np.int16, 1), (np.float32, 0)):
+        same(net, filled(dtype, channels), expected)
+
+
+def test_probabilities_that_are_kept_do_not_change(net):
+    one = Recognizer(recognizers(net))
+    kept = one.probabilities
+    one.feed(sound(1.2))
+    assert kept[-1] == 1 and not np.array_equal(kept, one.probabilities)
+
+
+@pytest.mark.parametrize("leave", [True, False])
+def test_the_next_user_of_a_slot_gets_no_event_of_the_one_before(net, leave):
+    many = recognizers(net, 2)
+    first, second = many.connect(), many.connect()
+    for slot in (first, second):
+        many.push(slot, sound(3.0))
+    assert many.flush(first)  # which hears the second one's sound too
+    if leave:
+        many.leave(second)
+        assert many.connect() == second
+    else:
+        many.reset(second)
+    assert many.advance() == []
+
+
+def test_recognizers_of_several_streams_do_not_take_each_others_events(net):
+    many, sounds = recognizers(net, 2), [sound(3.0, seed) for seed in (0, 1)]
+    pair = [Recognizer(many), Recognizer(many)]
+    many.push(pair[1]._slot, sounds[1])
+    heard = [one.feed(audio) for one, audio in zip(pair, (sounds[0], sounds[1][:0]), strict=True)]
+    for one, events, audio in zip(pair, heard, sounds, strict=True):
+        assert alike(events + one.flush(), whole(net, audio))
+
+
+FORMS = {
+    "column": lambda x: x[:, None],
+    "stereo": lambda x: np.stack([x, x], 1),
+    "fortran": lambda x: np.asfortranarray(np.stack([x] * 3, 1)),
+    "two channels, of which one is silent": lambda x: np.stack([x / 16384, 0 * x], 1),
+    "stereo of floats": lambda x: np.stack([x, x], 1) / np.float32(32768),
+    ">i2": lambda x: x.astype(">i2"),
+    ">f4": lambda x: (x / 32768).astype(">f4"),
+    "float64": lambda x: x / 32768,
+    "int32": lambda x: x.astype(np.int32) << 16,
+    ">i4": lambda x: (x.astype(np.int32) << 16).astype(">i4"),
+    "uint16": lambda x: (x.astype(np.int32) + 32768).astype(np.uint16),
+    "uint32": lambda x: (x.astype(np.int64) + 32768 << 16).astype(np.uint32),
+    "int64": lambda x: x.astype(np.int64) << 48,
+    "list": lambda x: (x / 32768).tolist(),
+    "list of frames": lambda x: (np.stack([x, x], 1) / 32768).tolist(),
+    "every other one": lambda x: np.repeat(x, 2)[::2],
+    "jax": lambda x: jax.numpy.asarray(x),
+    "read only": lambda x: np.frombuffer(x.tobytes(), np.int16),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_sound_of_any_shape_and_type_gives_the_same_events(net, form):
+    audio = sound(2.4)
+    expected = whole(net, audio)
+    same(net, [FORMS[form](audio[start : start + 1000]) for start in range(0, len(audio), 1000)], expected)
+
+
+def test_coarse_types_are_scaled_by_their_range():
+    loud = np.asarray([-128, -64, 0, 64, 127])
+    expected = loud.astype(np.float32) / 128
+    for audio in (loud.astype(np.int8), (loud + 128).astype(np.uint8), expected.astype(np.float16)):
+        np.testing.assert_array_equal(mono_samples(audio), expected)
+
+
+@pytest.mark.parametrize("rate_hz", [8000.0, np.int16(8000), np.float32(8000), np.asarray(8000), np.uint64(8000)])
+def test_a_whole_rate_of_any_type_is_taken(net, rate_hz):
+    audio = sound(2.4)
+    same(net, [audio[:999], audio[999:]], whole(net, audio), rate_hz)
+
+
+BAD_RATES = [0, 0.0, -8000, float("nan"), float("inf"), 44_100.5, True, np.True_, "8000", b"8000", 10**30, 999, 768_001,
+             8000j, [8000], (), {}, np.asarray([8000]), np.datetime64(1, "s"), object()]  # fmt: skip
+BAD_SAMPLES = [
+    b"\0\0" * 9, bytearray(8), memoryview(bytes(8)), "sound", None, {}, 0.5, np.float32(0.5), [[1.0], [1.0, 2.0]],
+    [None], ["1"], object(), np.zeros(9, bool), np.zeros(9, complex), np.zeros(9, object), np.zeros((2, 4410)),
+    np.zeros((9, 0)), np.zeros((9, 2, 1)), np.zeros((), np.int16), np.zeros(9, "datetime64[s]"), np.zeros(9, "i2,i2"),
+    np.full(9, 3000, np.float32), np.full((9, 2), -9.0), np.full(9, 1e300),
+    np.full(9, 3000, np.int64), [0, 3000, -3000],
+]  # fmt: skip
+
+
+def test_what_is_no_sound_or_rate_is_one_sentence_and_leaves_the_stream_as_it_was(net):
+    audio, one = sound(2.4), Recognizer(recognizers(net))
+    expected = whole(net, audio)
+    for rate_hz in BAD_RATES:
+        with pytest.raises(InputError, match=r"^the sample rate is .* Hz; give (one|a whole number) from 1000"):
+            one.feed(audio, rate_hz)
+    for samples in BAD_SAMPLES:
+        with pytest.raises(InputError, match=r"samples .*[;,] .*(give|divide) .*\.$"):
+            one.feed(samples, 44_100)  # nor is the rate kept
+    heard = one.feed(audio[:1234])
+    for samples in BAD_SAMPLES:
+        with pytest.raises(InputError):
+            one.feed(samples)
+    assert heard + one.feed(audio[1234:]) + one.flush() == expected
+
+
+def test_no_rate_takes_much_memory_or_a_filter_of_its_own(net):
+    signal._kernel.cache_clear()
+    one = Recognizer(recognizers(net))
+    tracemalloc.start()
+    for rate_hz in (44_101, 767_999, 44_101, 1009, 47_999, 8001, 767_999, 44_101):
+        one.feed(np.zeros(1 + rate_hz // 100, np.int16), rate_hz)
+        one.reset()
+    assert tracemalloc.get_traced_memory()[1] < 8e6
+    tracemalloc.stop()
+    assert signal._kernel.cache_info()[:2] == (3, 5)  # hits, misses
+    for rate_hz in range(1000, 768_001, 7919):
+        taps = signal._kernel(*(int(x) for x in np.asarray([8000, rate_hz]) // np.gcd(8000, rate_hz))).taps
+        assert taps.size <= signal.Resampler.MAX_TAPS
 
 
 def test_a_run_that_does_not_listen_is_refused(trained_run):

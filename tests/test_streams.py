@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from audiojax.data import corrupt, rehearsal, streams
+from audiojax.data import corrupt, rehearsal, signal, streams
 from audiojax.data.pools import Real
 from audiojax.data.real import RealSound
 from audiojax.data.signal import Resampler
@@ -151,7 +151,7 @@ def test_speed_moves_pitch_and_tempo_does_not(speed, tempo):
     )  # overlap-add has sidebands
 
 
-@pytest.mark.parametrize("rate_hz", [8000, 11025, 16000, 44100, 48000])
+@pytest.mark.parametrize("rate_hz", [8000, 8001, 11025, 16000, 44100, 44101, 48000, 767_999])
 def test_a_resampler_keeps_speech_drops_aliases_and_does_not_see_chunks(rate_hz):
     def resampled(sound, sizes):
         resampler, parts, at = Resampler(rate_hz, RATE_HZ), [], 0
@@ -171,9 +171,30 @@ def test_a_resampler_keeps_speech_drops_aliases_and_does_not_see_chunks(rate_hz)
         assert np.abs(alias[100:-100]).max() < 1e-3
 
 
-def test_a_resampler_needs_4_ms_of_what_follows():
-    heard = Resampler(48_000, RATE_HZ).feed(np.ones(48_000, np.float32))
+@pytest.mark.parametrize("rate_hz", [48_000, 44_101, 767_999])
+def test_a_resampler_needs_4_ms_of_what_follows(rate_hz):
+    heard = Resampler(rate_hz, RATE_HZ).feed(np.ones(rate_hz, np.float32))
     assert RATE_HZ - len(heard) <= 33
+
+
+@pytest.mark.parametrize("rate_hz", [8001, 11027, 44101, 191_999])
+def test_a_resampler_that_interpolates_its_filter_is_as_good_as_16_bits(rate_hz, monkeypatch):
+    noise = np.random.default_rng(0).uniform(-1, 1, rate_hz // 50).astype(np.float32)
+    coarse = Resampler(rate_hz, RATE_HZ).feed(noise)
+    monkeypatch.setattr(Resampler, "PHASES", 16 * Resampler.PHASES)
+    signal._kernel.cache_clear()
+    fine = Resampler(rate_hz, RATE_HZ).feed(noise)
+    signal._kernel.cache_clear()
+    error_db = 10 * np.log10(np.mean((coarse - fine) ** 2) / np.mean(fine**2))
+    assert -140 < error_db < -98
+
+
+def test_a_resampler_is_as_exact_after_a_hundred_years():
+    sound = np.random.default_rng(0).normal(size=5000).astype(np.float32)
+    fresh, old = Resampler(767_999, RATE_HZ), Resampler(767_999, RATE_HZ)
+    seconds = 100 * 365 * 86_400
+    old._done, old._first = seconds * RATE_HZ, seconds * 767_999 - old._reach
+    np.testing.assert_array_equal(old.feed(sound), fresh.feed(sound))
 
 
 def recorded(clips, unsure=()) -> Real:

@@ -1,5 +1,7 @@
 """Weights & Biases offline, out of reach, killed, hung and broken: numbers arrive, or training does not mind."""
 
+import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -7,8 +9,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from test_crashes import stop_at
 
 from audiojax import runlog, tracker, train
+from audiojax.interrupt import Stopped
 
 
 def test_weights_and_biases_offline_holds_the_same_numbers_and_goes_on(tiny_config, tmp_path, monkeypatch):
@@ -28,6 +32,54 @@ def test_weights_and_biases_offline_holds_the_same_numbers_and_goes_on(tiny_conf
         row = next(row for row in runlog.read_rows(workdir) if row.get("epoch") == epoch)
         assert str(row["train/loss"])[:6] in logged
     assert list(runs[1].rglob("*.png")) and list(runs[1].rglob("*.wav"))
+
+
+def test_parts_of_a_resumed_offline_run_have_its_steps_and_are_all_named(tiny_config, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    workdir = tmp_path / "my run"
+    with monkeypatch.context() as patched:
+        stop_at(4, patched)
+        with pytest.raises(Stopped):
+            train.run(tiny_config(**{"train.num_epochs": 1}), workdir)
+    for num_epochs in (1, 2):
+        train.run(tiny_config(**{"train.num_epochs": num_epochs}), workdir)
+    parts = sorted((workdir / "wandb").glob("offline-run-*"))
+    [*_, line] = [line for line in capsys.readouterr().out.splitlines() if "wandb sync" in line]
+    assert shlex.split(line.split("`")[1]) == ["wandb", "sync", *map(str, parts)] and len(parts) == 3
+    rows = [row for part in parts for row in history(part)]
+    steps = [row["_step"] for row in rows]
+    assert steps == sorted(set(steps)) and steps[-1] == 14  # of 7 an epoch: no part repeats a step of another
+    assert all(row["step"] == row["_step"] for row in rows)
+    logged = {row["step"]: row for row in rows}
+    for row in runlog.read_rows(workdir):  # each number, under the step that it has here
+        assert {name: logged[row["step"]][name] for name in row} == row
+    assert sum(any(name.startswith("plots/curves") for name in row) for row in rows) == 2  # of both ends
+
+
+def history(part: Path) -> list[dict]:
+    """The rows of an offline run, as W&B keeps them."""
+    inspect = [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--json", part]
+    lines = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [record["history"]["item"] for record in map(json.loads, lines) if record["type"] == "history"]
+
+
+class Seen:
+    """A W&B run, as `_Rows` uses it, whose server has seen steps before `starting_step`."""
+
+    def __init__(self, starting_step: int):
+        self.starting_step, self.logged = starting_step, list[tuple[int, int]]()
+
+    def log(self, row: dict, step: int) -> None:
+        assert step >= max([self.starting_step, *(own for own, _ in self.logged)])  # else W&B drops the row
+        self.logged.append((step, row["step"]))
+
+
+def test_steps_that_a_server_has_seen_are_not_dropped_and_later_ones_are_ours():
+    run = Seen(5)
+    rows = tracker._Rows(run)
+    for step in (3, 4, 4, 9, 9, 10):
+        rows.log({"step": step})
+    assert run.logged == [(5, 3), (6, 4), (7, 4), (9, 9), (9, 9), (10, 10)]
 
 
 @pytest.mark.parametrize(

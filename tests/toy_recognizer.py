@@ -15,10 +15,13 @@ class _Tones(ToyListener):
             for slot, event in super().advance()
         ]
 
+    def advance_one(self, slot):
+        return [event for _, event in self.advance()]
+
     def flush(self, slot):
         rate_hz = self.slots[slot].rate_hz or self.rate_hz
         self.push(slot, np.zeros(rate_hz // 2, np.int16), rate_hz)
-        return [event for _, event in self.advance()]
+        return self.advance_one(slot)
 
     @property
     def probabilities(self):

@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -30,8 +31,8 @@ def gather(
 
     Of the batch only `rows` are read and returned, a process's share of it.
 
-    `placement` "start" puts every clip first; "random" puts silence before it, drawn once a clip: always the same.
-    Its length counts that silence.
+    `placement` "start" puts every clip first; "random" puts silence before it, drawn once a clip: always the same, by
+    its index in a data set, and by its samples where it belongs to none. Its length counts that silence.
     """
     mask = (np.arange(batch_size) < len(indices))[rows].astype(np.float32)
     indices, batch_size = np.resize(indices, batch_size)[rows], len(mask)
@@ -44,7 +45,8 @@ def gather(
     for row, index in enumerate(indices):
         clip, start = clips[index], 0
         if placement == "random":
-            rng = np.random.default_rng([_PLACEMENT_SEED, index])
+            number = index if clips.key else zlib.crc32(clip.tobytes())
+            rng = np.random.default_rng([_PLACEMENT_SEED, number])
             start = int(rng.integers(max(1, length_samples - len(clip) + 1)))
         batch["length"][row] = start + fit_length(clip, batch["audio"][row, start:])
     return batch

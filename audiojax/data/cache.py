@@ -1,11 +1,14 @@
 """A source's clips at one rate: one int16 file, memory-mapped, and a manifest that says what it was made from.
 
-A cache is built under a temporary name and renamed when whole, so that a killed run leaves none that is believed.
+A cache is built under a temporary name and renamed when whole, so that a killed run leaves none that is believed. What
+a disk or a person changed in it later is found by the checksums in its manifest, and then it is built anew.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -15,20 +18,24 @@ import soundfile
 import soxr
 
 from audiojax.data import workers
-from audiojax.data.disk import whole_folder
-from audiojax.data.sources import Recordings, read_sound
+from audiojax.data.disk import MARKER, whole_folder
+from audiojax.data.sound_files import read_sound
+from audiojax.data.sources import Recordings
 from audiojax.types import Clips, InputError, Progress, Speaker
 
-FORMAT = 2  # raise it when the same files would give other clips
+FORMAT = 4  # raise it when the same files would give other clips, or the manifest other fields
 _CLIPS_PER_TASK = 200
+_BLOCK_BYTES = 4 << 20  # of the samples, for each checksum
+_verified: set[tuple] = set()  # identities and checksums of the files of samples that this process has compared
 
 
 def load_or_build(
     recordings: Recordings, *, rate_hz: int, on_bad_file: str, folder: Path, progress: Progress
-) -> tuple[Clips, tuple[str, ...]]:
+) -> tuple[Clips, tuple[str, ...], tuple[str, ...]]:
     """The clips of `recordings` at `rate_hz`, from their cache below `folder`; built where it is missing or stale.
 
-    The second part of the answer has a sentence for each file that was left out, which `on_bad_file` "skip" allows.
+    The second part of the answer has a sentence for each file that was left out, which `on_bad_file` "skip" allows, and
+    the third one for each file of which less was used than its header promises.
 
     Stale means that a file's name, size or time, the rate, or a library that decides the samples has changed.
     `progress` is called only while a cache is built.
@@ -42,7 +49,8 @@ def load_or_build(
             loaded = _load(where, wanted)
     if loaded is None:
         raise InputError(f"{where} is not what was written there; choose another folder with --config.data.cache.")
-    return loaded
+    clips, skipped, shorter = loaded
+    return dataclasses.replace(clips, official=recordings.official), skipped, shorter
 
 
 def _fingerprint(recordings: Recordings, rate_hz: int, on_bad_file: str) -> str:
@@ -62,16 +70,18 @@ def _digest(text: str) -> str:
 def _build(
     recordings: Recordings, rate_hz: int, on_bad_file: str, where: Path, fingerprint: str, progress: Progress
 ) -> None:
-    with whole_folder(where) as folder:
-        content, files, lengths, skipped = hashlib.sha256(), [], [], list(recordings.skipped)
+    with whole_folder(where, known=("samples.int16", "manifest.json", MARKER)) as folder:
+        content, files, lengths, skipped, shorter = hashlib.sha256(), [], [], list(recordings.skipped), list[str]()
         with open(folder / "samples.int16", "wb") as out:
-            for done, (file, clip) in enumerate(zip(recordings.files, _read_all(recordings, rate_hz), strict=True), 1):
+            read = _read_all(recordings, rate_hz)
+            for done, (file, (clip, warnings)) in enumerate(zip(recordings.files, read, strict=True), 1):
                 progress(done, len(recordings.files))
                 if isinstance(clip, str):
                     if on_bad_file != "skip":
                         raise InputError(f"{clip.rstrip('.')}, or go on without it: --config.data.on_bad_file=skip.")
                     skipped.append(clip)
                     continue
+                shorter += warnings
                 sound = clip.astype("<i2").tobytes()
                 content.update(sound)
                 out.write(sound)
@@ -82,6 +92,7 @@ def _build(
                 raise InputError(f"{recordings.root} holds no sound that can be used: {about}.")
             out.flush()
             os.fsync(out.fileno())
+        samples = np.memmap(folder / "samples.int16", dtype=np.uint8, mode="r")
         columns = {
             "label": [file.label for file in files],
             "speaker": [file.speaker for file in files],
@@ -100,12 +111,15 @@ def _build(
             **names,
             "clips": {"path": [file.path for file in files], **columns},
             "skipped": skipped,
+            "shorter": shorter,
+            "checksums": _checksums(samples),
         }
-        (folder / "manifest.json").write_text(json.dumps(manifest))
+        (folder / "manifest.json").write_text(json.dumps(manifest | {"digest": _digest(json.dumps(manifest))}))
+        del samples  # Windows renames no folder with a file that is mapped
 
 
-def _read_all(recordings: Recordings, rate_hz: int) -> Iterator[np.ndarray | str]:
-    """Yields i16[t] of every file in order, or a sentence that says why it cannot be read.
+def _read_all(recordings: Recordings, rate_hz: int) -> Iterator[tuple[np.ndarray | str, list[str]]]:
+    """Yields for every file in order i16[t], or a sentence that says why it cannot be used; and warnings.
 
     As many processes as there are cores read them where that pays.
     """
@@ -126,25 +140,43 @@ def _read_all(recordings: Recordings, rate_hz: int) -> Iterator[np.ndarray | str
             yield from clips
 
 
-def _read_some(paths: list[str], rate_hz: int) -> list[np.ndarray | str]:
-    clips: list[np.ndarray | str] = []
+def _read_some(paths: list[str], rate_hz: int) -> list[tuple[np.ndarray | str, list[str]]]:
+    clips: list[tuple[np.ndarray | str, list[str]]] = []
     for path in paths:
+        warnings: list[str] = []
         try:
-            clips.append(read_sound(path, rate_hz))
+            clips.append((read_sound(path, rate_hz, warn=warnings.append, refuse_silence=True), warnings))
         except InputError as error:
-            clips.append(str(error))
+            clips.append((str(error), []))
     return clips
 
 
-def _load(where: Path, fingerprint: str) -> tuple[Clips, tuple[str, ...]] | None:
+def _checksums(samples: np.ndarray) -> list[int]:
+    """Returns the CRC-32 of each block of the samples."""
+    content = memoryview(samples).cast("B")  # type: ignore[arg-type]  # numpy declares no buffer before Python 3.12
+    return [zlib.crc32(content[start : start + _BLOCK_BYTES]) for start in range(0, len(content), _BLOCK_BYTES)]
+
+
+def _is_verified(samples: np.ndarray, stat: os.stat_result, checksums: list[int]) -> bool:
+    """Returns whether the samples have these checksums; compares them once per process and identity of their file."""
+    identity = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, *checksums)
+    if identity not in _verified and _checksums(samples) == checksums:
+        _verified.add(identity)
+    return identity in _verified
+
+
+def _load(where: Path, fingerprint: str) -> tuple[Clips, tuple[str, ...], tuple[str, ...]] | None:
     """None where there is no cache, or a stale or damaged one."""
     try:
         manifest = json.loads((where / "manifest.json").read_text())
-        if manifest["fingerprint"] != fingerprint:
+        if manifest["fingerprint"] != fingerprint or manifest.pop("digest") != _digest(json.dumps(manifest)):
             return None
         clips = manifest["clips"]
         offsets = np.concatenate([[0], np.cumsum(clips["length"], dtype=np.int64)])
-        samples = np.memmap(where / "samples.int16", dtype="<i2", mode="r")
+        with open(where / "samples.int16", "rb") as file:
+            samples = np.memmap(file, dtype="<i2", mode="r")
+            if not _is_verified(samples, os.fstat(file.fileno()), manifest["checksums"]):
+                return None
         loaded = Clips(
             source=manifest["source"],
             rate_hz=manifest["rate_hz"],
@@ -159,6 +191,6 @@ def _load(where: Path, fingerprint: str) -> tuple[Clips, tuple[str, ...]] | None
             key=manifest["key"],
         )
         whole = len(samples) == offsets[-1] and {len(column) for column in clips.values()} == {len(loaded)}
-        return (loaded, tuple(manifest["skipped"])) if whole else None
+        return (loaded, tuple(manifest["skipped"]), tuple(manifest["shorter"])) if whole else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return None

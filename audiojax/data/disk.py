@@ -3,10 +3,13 @@
 import contextlib
 import errno
 import glob
+import json
+import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import filelock
 
@@ -17,15 +20,33 @@ except ImportError:  # not on Windows
 
 from audiojax.types import InputError
 
+MARKER = ".audiojax.json"  # in each folder that `whole_folder` made: what it wrote there
+
+
+def read_json(path: Path) -> Any:
+    """Returns the content of a JSON file. Raises ValueError for whatever is not JSON, and OSError as reading does."""
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError:
+        raise ValueError("its JSON is nested too deeply") from None
+
 
 def write_text(path: Path, text: str) -> None:
     """Replaces `path`: whoever reads it finds the old text or the new."""
     partial = _partial(path)
     try:
-        partial.write_text(text)
+        write_bytes(partial, text.encode())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file; the OSError of a full disk names it."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def check_room(folder: Path, num_bytes: int) -> None:
@@ -65,15 +86,23 @@ def in_use(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def whole_folder(where: Path) -> Iterator[Path]:
+def whole_folder(where: Path, known: Collection[str] = ()) -> Iterator[Path]:
     """An empty folder to fill, which becomes `where` when the block ends well, and is deleted otherwise.
 
     A folder that was there is replaced; who has its files open or memory-mapped keeps reading them. One that another
     process puts there while the block runs is kept instead of this one: of two first makers the first is believed. What
     killed processes left half filled is deleted before: its lock, beside it, ended with them.
+
+    Nothing is replaced but an empty folder, or one that holds only what an earlier call wrote there, as its MARKER
+    lists it, or what is in `known`: names that folders from before there were markers may hold. Raises InputError for
+    any other.
     """
+    where = where.resolve()  # a symbolic link stays, and what it points to is replaced
+    _check_replaceable(where, known)
     where.parent.mkdir(parents=True, exist_ok=True)
     for leftover in where.parent.glob(f"{glob.escape(where.name)}.partial-*.lock"):
+        if not re.search(r"\.partial-[0-9a-f]{12}\.lock$", leftover.name):
+            continue  # not a name made here
         with contextlib.suppress(OSError), filelock.FileLock(leftover, timeout=0):  # Timeout is an OSError: it lives
             _clear(leftover)
     partial, before = _partial(where), identity(where)
@@ -82,7 +111,12 @@ def whole_folder(where: Path) -> Iterator[Path]:
         try:
             partial.mkdir()
             yield partial
-            if before and identity(where) == before:
+            marker = {"made_by": "audiojax", "files": sorted(_content(partial))}
+            (partial / MARKER).write_text(json.dumps(marker) + "\n")
+            now = identity(where)
+            if before and now and now[0] == before[0]:  # the same folder, to which somebody may have added something
+                _check_replaceable(where, known)
+            if before and now == before:
                 with contextlib.suppress(FileNotFoundError):  # another process did it at this moment
                     where.rename(f"{partial}.stale")
             try:
@@ -92,6 +126,33 @@ def whole_folder(where: Path) -> Iterator[Path]:
                     raise
         finally:
             _clear(lock)
+
+
+def _check_replaceable(where: Path, known: Collection[str]) -> None:
+    """Raises InputError where `where` holds anything that `whole_folder` did not write."""
+    if where.exists() and not where.is_dir():
+        raise InputError(f"{where} is a file, where a folder is to be written; give another path, or move it away.")
+    content = _content(where)
+    if foreign := content - set(known) - _listed(where):
+        what = f"{min(foreign)}{f' and {len(foreign) - 1:,} more' if len(foreign) > 1 else ''}"
+        raise InputError(
+            f"{where} holds {what}, not written there by audiojax, and is not replaced; give another folder, or move "
+            "what is in it away."
+        )
+
+
+def _content(folder: Path) -> set[str]:
+    """The paths of all that `folder` holds, relative to it; symbolic links are not followed."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+def _listed(folder: Path) -> set[str]:
+    """What `whole_folder` wrote into `folder`, its marker included; nothing where there is no whole marker."""
+    try:
+        marker = read_json(folder / MARKER)
+        return {MARKER, *marker["files"]} if marker["made_by"] == "audiojax" else set()
+    except (OSError, ValueError, LookupError, TypeError):
+        return set()
 
 
 def _partial(path: Path) -> Path:

@@ -6,10 +6,13 @@ fresh process says everything in one order: then the same seed gives the same by
 
 import argparse
 import ctypes
+import errno
 import importlib.util
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,7 @@ VERSION = 1
 LANGUAGES = ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-029", "en-us-nyc", "en-gb-x-gbclan", "en-gb-x-gbcwmd")
 _RATE, _PITCH, _RANGE = 1, 3, 4  # espeak_PARAMETER
 _MAX_SECONDS = 0.99
+_DISK_FAILED = 74  # EX_IOERR
 
 
 def write_espeak(folder: Path, *, num_voices: int, num_takes: int, seed: int, progress: Progress) -> None:
@@ -49,8 +53,20 @@ def in_own_process(module: str, arguments: list[str], total: int, progress: Prog
         for line in process.stdout:
             progress(int(line), total)
         complaint = " ".join(process.stderr.read().split())
+    if process.returncode == _DISK_FAILED:
+        number, _, path = complaint.partition(" ")
+        raise OSError(int(number), os.strerror(int(number)), path)
     if process.returncode:
         raise InputError(f"espeak-ng failed ({complaint[-200:]}); use --config.data.source=synthetic.")
+
+
+def run_own_process(main: Callable[[], None]) -> None:
+    """What such a module does: an OSError, a full disk for one, is told to the process that started it."""
+    try:
+        main()
+    except OSError as error:
+        print(error.errno or errno.EIO, error.filename or "", file=sys.stderr)
+        sys.exit(_DISK_FAILED)
 
 
 class Espeak:
@@ -138,4 +154,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    run_own_process(_main)

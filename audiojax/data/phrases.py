@@ -11,12 +11,12 @@ from concurrent.futures import as_completed
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from audiojax.data import workers
-from audiojax.data.disk import whole_folder
-from audiojax.data.espeak import Espeak, Speaker, in_own_process
+from audiojax.data.disk import whole_folder, write_bytes
+from audiojax.data.espeak import Espeak, Speaker, in_own_process, run_own_process
 from audiojax.data.phrase_lists import SENTENCES, SPELLINGS, WORDS
+from audiojax.data.signal import wav_file
 from audiojax.data.synthetic import RATE_HZ, synthesise
 from audiojax.data.voices import Voice, make_voice
 from audiojax.types import Progress
@@ -138,8 +138,8 @@ def _spelled(rng: np.random.Generator) -> Iterator[Phrase]:
 def _write(folder: Path, phrase: Phrase, voice: str, clip: np.ndarray) -> None:
     path = folder / "_".join(phrase) / f"{voice}_nohash_0.wav"
     path.parent.mkdir(exist_ok=True)
-    soundfile.write(path, clip, RATE_HZ, subtype="PCM_16")
+    write_bytes(path, wav_file(clip, RATE_HZ))
 
 
 if __name__ == "__main__":
-    _main()
+    run_own_process(_main)

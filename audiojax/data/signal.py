@@ -1,13 +1,19 @@
 """The one preprocessing of sound: mono, resampled, 16 bit; and the one way to make it a fixed length."""
 
+import functools
 import io
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
 import soxr
 
-from audiojax.types import InputError
+from audiojax.types import InputError, one_line
+
+MIN_RATE_HZ, MAX_RATE_HZ = 1000, 768_000  # what sound cards have
+MAX_CHANNELS = 32  # a second axis that is longer is time
+_LOUDEST = 8.0  # a larger sample is a fault of the scale: 1 is full scale
 
 
 def mono(audio: np.ndarray) -> np.ndarray:
@@ -20,29 +26,31 @@ def prepare_clip(audio: np.ndarray, source_rate_hz: int, rate_hz: int) -> np.nda
     """Mono, resampled with soxr HQ (alias -143 dB), rounded to 16 bit.
 
     Args:
-        audio: f32[t] or f32[t, channels] in [-1, 1] at `source_rate_hz`; what is louder is clipped.
+        audio: f32[t] or f32[t, channels] in [-1, 1] at `source_rate_hz`; what is somewhat louder is clipped.
         rate_hz: the rate of the result.
 
     Returns:
         i16[t * rate_hz / source_rate_hz], at least one sample.
 
     Raises:
-        InputError: no samples, or samples that are not finite.
+        InputError: no samples, or samples that are not finite or far beyond full scale.
     """
     audio = mono(audio)
     if not audio.size:
         raise InputError("holds no samples")
     if not np.isfinite(audio).all():
         raise InputError("holds samples that are not finite numbers")
+    if (peak := np.abs(audio).max()) > _LOUDEST:  # 1e38 overflows in soxr
+        raise InputError(f"holds samples up to {peak:.6g}, where 1 is full scale; scale them (int16: divide by 32768)")
     if source_rate_hz != rate_hz:
-        audio = soxr.resample(np.clip(audio, -8, 8), source_rate_hz, rate_hz, quality="HQ")  # 1e38 overflows in soxr
+        audio = soxr.resample(audio, source_rate_hz, rate_hz, quality="HQ")
     if not audio.size:
         raise InputError(f"is shorter than one sample at {rate_hz} Hz")
     return np.clip(np.rint(np.clip(audio, -1, 1) * 32768.0), -32768, 32767).astype(np.int16)
 
 
 def wav_file(clip: np.ndarray, rate_hz: int) -> bytes:
-    """A WAV file of `clip` i16[t]."""
+    """A WAV file, 16 bit, of `clip` i16[t] or f32[t] in [-1, 1]."""
     out = io.BytesIO()
     soundfile.write(out, clip, rate_hz, format="WAV", subtype="PCM_16")
     return out.getvalue()
@@ -65,28 +73,101 @@ def loudest_part(clip: np.ndarray, num_samples: int) -> np.ndarray:
     return clip[start : start + num_samples]
 
 
+def check_rate(rate_hz: Any) -> int:
+    """Returns a stream's sample rate as an int; raises InputError for what is no whole number of Hz in the range."""
+    number = np.asarray(rate_hz) if np.isscalar(rate_hz) or hasattr(rate_hz, "dtype") else np.empty(0)
+    range_hz = f"from {MIN_RATE_HZ} to {MAX_RATE_HZ}."
+    if number.shape or number.dtype.kind not in "iuf" or number != np.rint(number):
+        given = repr(rate_hz) if isinstance(rate_hz, str) else rate_hz
+        raise InputError(f"the sample rate is {one_line(given)} Hz; give a whole number {range_hz}")
+    if not MIN_RATE_HZ <= number <= MAX_RATE_HZ:
+        raise InputError(f"the sample rate is {one_line(number)} Hz; give one {range_hz}")
+    return int(number)
+
+
+def mono_samples(samples: Any) -> np.ndarray:
+    """Returns any array of samples as a new mono array that shares no memory with it.
+
+    Args:
+        samples: [t] or [t, channels], of any byte order; lists too. Floats are in [-1, 1]; signed integers have the
+            range of their type, and so have unsigned ones, whose middle is silence. Channels are averaged.
+
+    Returns:
+        i16[t] as it was given, or f32[t] scaled to [-1, 1]; samples that are not numbers are 0, infinite ones +-1.
+
+    Raises:
+        InputError: another shape or type, or values that cannot have the scale of their type.
+    """
+    audio = _sample_array(samples)
+    if audio.ndim == 2 and audio.shape[1] == 1:
+        audio = audio[:, 0]
+    if audio.ndim == 1 and audio.dtype.kind == "i" and audio.dtype.itemsize == 2:
+        return audio.astype(np.int16, copy=True)
+    if audio.dtype.kind == "f":
+        scaled = np.nan_to_num(audio.astype(np.float64), nan=0.0, posinf=1.0, neginf=-1.0)
+        peak = float(np.abs(scaled).max(initial=0.0))
+        if peak > _LOUDEST:
+            raise InputError(
+                f"float samples reach {peak:.6g}, and full scale is 1; divide those in int16's range by 32768."
+            )
+    else:
+        full_scale = 2.0 ** (8 * audio.dtype.itemsize - 1)
+        scaled = (audio.astype(np.float64) - (full_scale if audio.dtype.kind == "u" else 0)) / full_scale
+        peak = float(np.abs(scaled).max(initial=0.0))
+        if audio.dtype.itemsize == 8 and 0 < peak < 2.0**-32:  # less than the last bit of 32
+            raise InputError(
+                f"{audio.dtype} samples reach {peak * full_scale:.6g} of {full_scale:.0f}, which is silence; "
+                "give them as the type whose range they have, as in samples.astype(np.int16)."
+            )
+    return mono(scaled).astype(np.float32)
+
+
+def _sample_array(samples: Any) -> np.ndarray:
+    """An array of numbers, [t] or [t, channels]; raises InputError."""
+    advice = "give an array of float32 in [-1, 1] or of int16, [samples] or [samples, channels]."
+    if isinstance(samples, bytes | bytearray | memoryview | str):
+        kind = type(samples).__name__
+        raise InputError(f'samples are {kind}, whose format is not known; {advice[:-1]}, as np.frombuffer(x, "<i2").')
+    try:
+        audio = np.asarray(samples)
+    except Exception as error:  # of whatever library the object comes from
+        raise InputError(f"samples are no array ({one_line(error)}); {advice}") from None
+    if audio.dtype.kind not in "iuf":
+        raise InputError(f"samples are {audio.dtype} and no numbers; {advice}")
+    if audio.ndim not in (1, 2) or (audio.ndim == 2 and not 1 <= audio.shape[1] <= MAX_CHANNELS):
+        raise InputError(f"samples have the shape {audio.shape}; {advice}")
+    return audio
+
+
+class _Kernel(NamedTuple):
+    """A filter at a number of phases, between which it is linear where there are steps."""
+
+    reach: int  # source samples on each side
+    phases: int
+    taps: np.ndarray  # f32[phases, 2 * reach + 1]
+    steps: np.ndarray | None  # f32[phases, 2 * reach + 1], from each phase to the next; None where every phase is there
+
+
 class Resampler:
     """Sound of one rate to another as it comes, in chunks of any size, with the same samples for any chunking.
 
     A windowed-sinc filter (Kaiser, -70 dB) that needs 4 ms of what comes after a sample at 8 kHz; a library's streaming
-    resampler waits for 40 to 155 ms (soxr 1.1, LQ and HQ), which a person would notice.
+    resampler waits for 40 to 155 ms (soxr 1.1, LQ and HQ), which a person would notice. Rates whose ratio has many
+    phases share some of them and interpolate, so that no rate takes more than half a megabyte.
     """
 
     HALF_WIDTH = 32  # samples of the slower rate on each side
+    PHASES = 256  # a sample of the slower rate: between them the filter is linear, which is wrong by less than -90 dB
+    MAX_TAPS = 1 << 16  # of all phases, where none is left out
+    BLOCK_TAPS = 1 << 16  # that are multiplied at once
 
     def __init__(self, source_rate_hz: int, rate_hz: int):
         """Raises InputError for a rate that no sound card has."""
-        if not 1000 <= source_rate_hz <= 768_000:
-            raise InputError(f"the sample rate is {source_rate_hz} Hz; give one from 1000 to 768000.")
+        source_rate_hz = check_rate(source_rate_hz)
         divisor = math.gcd(source_rate_hz, rate_hz)
         self._up, self._down = rate_hz // divisor, source_rate_hz // divisor
-        slower = min(1.0, rate_hz / source_rate_hz)
-        self._reach = math.ceil(self.HALF_WIDTH / slower)
-        offsets = np.arange(-self._reach, self._reach + 1)
-        at = (offsets[None, :] - np.arange(self._up)[:, None] / self._up) * slower
-        window = np.i0(7.0 * np.sqrt(np.maximum(0, 1 - np.square(at / self.HALF_WIDTH)))) / np.i0(7.0)
-        kernel = np.sinc(0.94 * at) * window * (abs(at) <= self.HALF_WIDTH)
-        self._kernel = (kernel / kernel.sum(axis=1, keepdims=True)).astype(np.float32)  # [phase, tap]
+        self._kernel = _kernel(self._up, self._down)
+        self._reach = self._kernel.reach
         self._kept = np.zeros(self._reach, np.float32)  # what comes before the next sample's reach
         self._done = 0  # samples given
         self._first = -self._reach  # the place of `_kept`'s first sample in the source
@@ -96,13 +177,9 @@ class Resampler:
         heard = np.concatenate([self._kept, audio.astype(np.float32)])
         last = self._first + len(heard) - 1 - self._reach  # the last place whose surroundings are known
         stop = max(self._done, last * self._up // self._down + 1)
-        number = np.arange(self._done, stop) * self._down
-        place, phase = number // self._up - self._reach - self._first, number % self._up
-        if len(place):
-            windows = np.lib.stride_tricks.sliding_window_view(heard, 2 * self._reach + 1)[place]
-            out = np.einsum("nt,nt->n", windows, self._kernel[phase])
-        else:
-            out = np.empty(0, np.float32)
+        place, phase = divmod(self._done * self._down, self._up)  # integers of any size, as a stream has no end
+        number = phase + np.arange(stop - self._done) * self._down
+        out = self._filter(heard, place - self._reach - self._first + number // self._up, number % self._up)
         self._done = stop
         drop = max(0, min(stop * self._down // self._up - self._reach - self._first, len(heard)))
         self._kept, self._first = heard[drop:].copy(), self._first + drop
@@ -111,3 +188,34 @@ class Resampler:
     def flush(self) -> np.ndarray:
         """The rest, as if silence followed."""
         return self.feed(np.zeros(self._reach, np.float32))
+
+    def _filter(self, heard: np.ndarray, place: np.ndarray, phase: np.ndarray) -> np.ndarray:
+        """f32[n]: the filter at n phases on what begins at n places of `heard`, a block at a time."""
+        out = np.empty(len(place), np.float32)
+        reach, phases, taps, steps = self._kernel
+        number, left = np.divmod(phase * phases, self._up)
+        fraction = (left / self._up).astype(np.float32)
+        size = max(1, self.BLOCK_TAPS // (2 * reach + 1))
+        for start in range(0, len(place), size):
+            block = slice(start, start + size)
+            windows = np.lib.stride_tricks.sliding_window_view(heard, 2 * reach + 1)[place[block]]
+            out[block] = np.einsum("nt,nt->n", windows, taps[number[block]])
+            if steps is not None:
+                out[block] += fraction[block] * np.einsum("nt,nt->n", windows, steps[number[block]])
+        return out
+
+
+@functools.lru_cache(maxsize=64)
+def _kernel(up: int, down: int) -> _Kernel:
+    """The filter that takes `down` samples to `up`; up and down have no common divisor."""
+    slower = min(1.0, up / down)
+    reach = math.ceil(Resampler.HALF_WIDTH / slower)
+    whole = up * (2 * reach + 1) <= Resampler.MAX_TAPS
+    phases = up if whole else math.ceil(Resampler.PHASES * slower)
+    offsets = np.arange(-reach, reach + 1)
+    at = (offsets[None, :] - np.arange(phases + 1)[:, None] / phases) * slower
+    window = np.i0(7.0 * np.sqrt(np.maximum(0, 1 - np.square(at / Resampler.HALF_WIDTH)))) / np.i0(7.0)
+    kernel = np.sinc(0.94 * at) * window * (abs(at) <= Resampler.HALF_WIDTH)
+    kernel /= kernel.sum(axis=1, keepdims=True)
+    steps = None if whole else np.diff(kernel, axis=0).astype(np.float32)
+    return _Kernel(reach, phases, kernel[:-1].astype(np.float32), steps)

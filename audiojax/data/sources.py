@@ -1,23 +1,22 @@
-"""Where sound comes from: folders in a data set's own layout, listed; and the only reader of sound files."""
+"""Lists the sound files of a data set, whose folders have a layout of their own."""
 
-import contextlib
 import json
-import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
+from audiojax.data.listing import Listing, find_sounds, without_suffix
 from audiojax.data.phonemes import DIGITS
-from audiojax.data.signal import mono, prepare_clip
-from audiojax.types import InputError, Speaker
+from audiojax.types import Clips, InputError, Speaker
 
-EXTENSIONS = (".wav", ".flac", ".ogg")
-MAX_SECONDS = 600
+# Google's Speech Commands come with these lists of paths; all other clips are for training.
+OFFICIAL_LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
+
+UNKNOWN_SPEAKER = "unknown"  # of files whose name does not tell it
 
 
 @dataclass(frozen=True, order=True)
@@ -42,6 +41,26 @@ class Recordings:
     label_names: tuple[str, ...]
     speakers: dict[str, Speaker]
     skipped: tuple[str, ...] = ()  # one sentence for each file that was left out
+    empty: tuple[str, ...] = ()  # folders of words without a sound
+    left_out: dict[str, int] = field(default_factory=dict)  # how many of what else, by kind
+    official: dict[str, frozenset[str]] = field(default_factory=dict)  # see `Clips.official`
+
+    def unread(self) -> Clips:
+        """Returns the clips as far as their names tell, without sound: all that a split needs."""
+        return Clips(
+            source=self.source,
+            rate_hz=0,
+            samples=np.empty(0, np.int16),
+            offsets=np.zeros(len(self.files) + 1, np.int64),
+            label=np.asarray([file.label for file in self.files], np.int32),
+            speaker=np.asarray([file.speaker for file in self.files]),
+            take=np.asarray([file.take for file in self.files], np.int32),
+            path=tuple(file.path for file in self.files),
+            label_names=self.label_names,
+            speakers=self.speakers,
+            key="",
+            official=self.official,
+        )
 
 
 class _Faults:
@@ -55,53 +74,9 @@ class _Faults:
             raise InputError(f"{sentence}, or go on without it: --config.data.on_bad_file=skip.")
         self.sentences.append(sentence)
 
-
-def read_sound(path: Path | str, rate_hz: int) -> np.ndarray:
-    """i16[t] at `rate_hz`: any file that libsndfile reads, whatever its rate, channels and sample format.
-
-    Reads in blocks, so that memory follows what a file holds and not what its header claims. Raises InputError with a
-    sentence that names the file, among others where it is truncated or lasts longer than MAX_SECONDS.
-    """
-    with _opened(path) as file:
-        blocks, room = [], MAX_SECONDS * min(file.samplerate, 96_000)
-        while room > 0 and len(block := file.read(65_536 // file.channels, dtype="float32", always_2d=True)):
-            blocks.append(mono(block))
-            room -= len(block)
-        if room <= 0:
-            raise InputError(f"lasts more than {MAX_SECONDS} s, too long for one word")
-        return prepare_clip(np.concatenate(blocks or [np.empty(0, np.float32)]), file.samplerate, rate_hz)
-
-
-def sound_blocks(path: Path | str, seconds: float) -> Iterator[tuple[np.ndarray, int, float]]:
-    """A file of any length as (i16[t], its own rate in Hz, how many seconds its header promises), `seconds` at a time.
-
-    Raises InputError as `read_sound` does, where the file is damaged after what came before.
-    """
-    with _opened(path) as file:
-        rate_hz, num_samples = file.samplerate, 0
-        while len(block := file.read(max(1, round(seconds * rate_hz)), dtype="float32", always_2d=True)):
-            num_samples += len(block)
-            yield prepare_clip(block, rate_hz, rate_hz), rate_hz, max(file.frames, num_samples) / rate_hz
-        if not num_samples:
-            raise InputError("holds no samples")
-
-
-@contextlib.contextmanager
-def _opened(path: Path | str) -> Iterator[soundfile.SoundFile]:
-    """The file, to be read in the block; what is wrong with it, there too, becomes a sentence that names it."""
-    if not Path(path).is_file():
-        raise InputError(f"{path} is not a file; give the path of a sound file (wav, flac, ogg).")
-    try:
-        with soundfile.SoundFile(path) as file:
-            sizes = re.search(r"^ *(?:data|SSND) *: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
-            if sizes and int(sizes[1]) < 2**31 - 1:  # larger: it was written as a stream, its length not yet known
-                raise InputError(f"is truncated: its header announces {sizes[1]} bytes and {sizes[2]} are there")
-            yield file
-    except (soundfile.LibsndfileError, TypeError, ValueError) as error:  # TypeError: raw samples without a header
-        reason = " ".join(str(getattr(error, "error_string", error)).split()).strip(" .") or "damaged"
-        raise InputError(f"{path} cannot be read as sound ({reason}); replace or remove the file.") from None
-    except InputError as error:
-        raise InputError(f"{path} {error}; replace or remove the file.") from None
+    def add_all(self, sentences: Iterable[str]) -> None:
+        for sentence in sentences:
+            self.add(sentence)
 
 
 def audiomnist(root: Path | str, on_bad_file: str = "stop") -> Recordings:
@@ -111,10 +86,12 @@ def audiomnist(root: Path | str, on_bad_file: str = "stop") -> Recordings:
     unknown; ages come as int, as string, and as "1234" (unknown). Source: github.com/soerenab/AudioMNIST.
     """
     root, faults = Path(root).expanduser(), _Faults(on_bad_file)
-    name = re.compile(r"data/(?P<speaker>\d\d)/(?P<label>[0-9])_(?P=speaker)_(?P<take>\d{1,9})\.wav")
-    files = _digits(root, root / "data", name, "data/SS/D_SS_T.wav, as in data/01/0_01_0.wav", faults)
+    name = re.compile(r"data/(?P<speaker>\d\d)/(?P<label>[0-9])_(?P=speaker)_(?P<take>\d{1,9})\.\w+")
+    layout = "data/SS/D_SS_T.wav, as in data/01/0_01_0.wav"
+    files, found = _digits(root, root / "data", name, layout, faults)
     speakers = _speakers(files, read_metadata(root / "data" / "audioMNIST_meta.txt"))
-    return Recordings("audiomnist", root, files, DIGITS, speakers, tuple(faults.sentences))
+    skipped = tuple(faults.sentences)
+    return Recordings("audiomnist", root, files, DIGITS, speakers, skipped, left_out=dict(found.left_out))
 
 
 def fsdd(root: Path | str, on_bad_file: str = "stop") -> Recordings:
@@ -123,28 +100,41 @@ def fsdd(root: Path | str, on_bad_file: str = "stop") -> Recordings:
     Source: github.com/Jakobovski/free-spoken-digit-dataset.
     """
     root, faults = Path(root).expanduser(), _Faults(on_bad_file)
-    name = re.compile(r"recordings/(?P<label>[0-9])_(?P<speaker>[^/_]+)_(?P<take>\d{1,9})\.wav")
+    name = re.compile(r"recordings/(?P<label>[0-9])_(?P<speaker>[^/_]+)_(?P<take>\d{1,9})\.\w+")
     layout = "recordings/D_name_T.wav, as in recordings/0_jackson_0.wav"
-    files = _digits(root, root / "recordings", name, layout, faults)
+    files, found = _digits(root, root / "recordings", name, layout, faults)
     accents = {"jackson": "USA", "theo": "USA", "nicolas": "Belgium, French", "george": "Greece"}
     accents |= {"yweweler": "Germany", "lucas": "Germany"}
-    table = {speaker: Speaker("male", accent) for speaker, accent in accents.items()}
-    return Recordings("fsdd", root, files, DIGITS, _speakers(files, table), tuple(faults.sentences))
+    names = {file.speaker for file in files}
+    table = {name: Speaker("male", accents[name.lower()]) for name in names if name.lower() in accents}
+    speakers, skipped = _speakers(files, table), tuple(faults.sentences)
+    return Recordings("fsdd", root, files, DIGITS, speakers, skipped, left_out=dict(found.left_out))
 
 
 def folder(root: Path | str, on_bad_file: str = "stop") -> Recordings:
-    """Any words: `WORD/*.wav` (or flac, ogg); a folder whose name begins with "_" or "." is no word.
+    """Any words: `WORD/*.wav`, or any other type that `sound_files` reads; a folder whose name begins with "_" or "."
+    is no word.
 
-    Speakers are known where files are named as in Google's Speech Commands, SPEAKER_nohash_TAKE.wav.
+    Speakers are known where files are named as in Google's Speech Commands, SPEAKER_nohash_TAKE.wav, whose lists of
+    validation and test files are read where they are there.
     """
     root, faults = Path(root).expanduser(), _Faults(on_bad_file)
     layout = "WORD/*.wav, a folder for each word"
-    found = [item for item in _sounds(root, root, layout) if not item[0].startswith(("_", "."))]
+    listing = find_sounds(root, root, layout)
+    faults.add_all(listing.faults)
+    found = [item for item in listing.sounds if not item[0].startswith("_")]
+    if no_words := len(listing.sounds) - len(found):
+        listing.left_out["sounds in folders whose name begins with _"] = no_words
     name = re.compile(r"(?P<word>[^/]+)/(?:(?P<speaker>[^/]+)_nohash_(?P<take>\d{1,9})|[^/]+)\.\w+")
     takes: Counter[str] = Counter()
     words = sorted({path.partition("/")[0] for path, _ in found if path.count("/") == 1})
+    folders = {path for path in listing.folders if path != "." and "/" not in path and not path.startswith("_")}
+    empty = sorted(folders - set(words))
     if len(words) < 2:
-        raise InputError(f"{root} holds sounds of {len(words)} words; it takes at least two folders, {layout}.")
+        without = f" ({', '.join(empty)} without any)" if empty else ""
+        raise InputError(
+            f"{root} holds sounds of {len(words)} words{without}; it takes at least two folders, {layout}."
+        )
     files = []
     for path, stat in found:
         match = name.fullmatch(path)
@@ -153,17 +143,37 @@ def folder(root: Path | str, on_bad_file: str = "stop") -> Recordings:
             continue
         take = int(match["take"]) if match["take"] else takes[match["word"]]
         takes[match["word"]] += not match["take"]
-        files.append(Recording(words.index(match["word"]), match["speaker"] or "unknown", take, path, *stat))
-    return Recordings("folder", root, tuple(sorted(files)), tuple(words), _speakers(files, {}), tuple(faults.sentences))
+        files.append(Recording(words.index(match["word"]), match["speaker"] or UNKNOWN_SPEAKER, take, path, *stat))
+    return Recordings(
+        "folder", root, tuple(sorted(files)), tuple(words), _speakers(files, {}), tuple(faults.sentences),
+        tuple(empty), dict(listing.left_out), _read_official(root),
+    )  # fmt: skip
 
 
 SOURCES = {"audiomnist": audiomnist, "fsdd": fsdd, "folder": folder}
 
 
-def _digits(root: Path, where: Path, name: re.Pattern, layout: str, faults: _Faults) -> tuple[Recording, ...]:
+def _read_official(root: Path) -> dict[str, frozenset[str]]:
+    """Returns the paths, without suffix, that each list of Speech Commands names; none where a list is absent."""
+    official = {}
+    for part, name in OFFICIAL_LISTS.items():
+        try:
+            lines = (root / name).read_text(encoding="utf-8-sig", errors="replace").split("\n")
+        except OSError:
+            continue
+        paths = (line.strip().replace("\\", "/").removeprefix("./") for line in lines)
+        official[part] = frozenset(without_suffix(path) for path in paths if path)
+    return official
+
+
+def _digits(
+    root: Path, where: Path, name: re.Pattern, layout: str, faults: _Faults
+) -> tuple[tuple[Recording, ...], Listing]:
     """Every sound below `where` whose relative path is a `name` with its label, speaker and take, sorted."""
     files: dict[tuple, Recording] = {}
-    for path, stat in _sounds(root, where, layout):
+    found = find_sounds(root, where, layout)
+    faults.add_all(found.faults)
+    for path, stat in found.sounds:
         match = name.fullmatch(path)
         if match is None:
             faults.add(f"{root / path} is not named like {layout}, with a digit 0 to 9; rename or remove it")
@@ -174,27 +184,7 @@ def _digits(root: Path, where: Path, name: re.Pattern, layout: str, faults: _Fau
             faults.add(f"{root / path} is the same take as {root / known.path}; remove one of them")
     if not files:
         raise InputError(f"{where} holds no file named like {layout}; see --config.data.root.")
-    return tuple(sorted(files.values()))
-
-
-def _sounds(root: Path, where: Path, layout: str) -> list[tuple[str, tuple[int, int]]]:
-    """(relative path, (bytes, modified)) of each sound file below `where`, sorted by path."""
-    if not where.is_dir():
-        raise InputError(f"{where} is not a folder; set --config.data.root to the folder that holds {layout}.")
-
-    def refuse(error: OSError) -> None:
-        raise InputError(f"{error.filename} cannot be read ({error.strerror}); set its rights, or another root.")
-
-    found = []
-    for folder_path, _, names in os.walk(where, onerror=refuse):
-        for entry in os.scandir(folder_path) if any(n.lower().endswith(EXTENSIONS) for n in names) else ():
-            if entry.name.lower().endswith(EXTENSIONS) and entry.is_file():
-                stat = entry.stat()
-                path = Path(entry.path).relative_to(root).as_posix()
-                found.append((path, (stat.st_size, stat.st_mtime_ns)))
-    if not found:
-        raise InputError(f"{where} holds no sound files; set --config.data.root to the folder that holds {layout}.")
-    return sorted(found)
+    return tuple(sorted(files.values())), found
 
 
 def _speakers(files: Iterable[Recording], table: dict[str, Speaker]) -> dict[str, Speaker]:

@@ -1,11 +1,14 @@
 """Who learns and who is asked: seeded index arrays, always train, validation and test."""
 
+import hashlib
 import itertools
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
+from audiojax.data.listing import without_suffix
+from audiojax.data.sources import OFFICIAL_LISTS, UNKNOWN_SPEAKER
 from audiojax.types import Clips, InputError
 
 # Becker et al. 2018: the folds of preprocess_data.py in github.com/soerenab/AudioMNIST. For digits 12 speakers a block;
@@ -25,6 +28,20 @@ AUDIOMNIST_SEX_BLOCKS = (
 )
 
 
+NAMES = ("random", "official", "folds", "speaker")
+# Of a label in the random split: one for each part.
+_MIN_CLIPS = 3
+
+
+class Impossible(InputError):
+    """A split that these clips do not have."""
+
+    def __init__(self, sentence: str, fix: str, *, too_few: bool):
+        super().__init__(sentence)
+        self.fix = fix  # what makes it possible
+        self.too_few = too_few  # whether more clips do
+
+
 class Split(NamedTuple):
     """Indices into Clips, i64 each, that do not overlap."""
 
@@ -34,43 +51,127 @@ class Split(NamedTuple):
 
 
 def make(clips: Clips, *, name: str, fold: int, seed: int, num_speakers: int = 0) -> Split:
-    """The split `name` of `clips`. `fold` is read by `folds` and `speaker`, `seed` by `random`.
+    """The split `name` of `clips`, as `choose` gives it, without the training clips that are `copies` of others.
+
+    A published split is left as it was published.
+    """
+    split = choose(clips, name=name, fold=fold, seed=seed, num_speakers=num_speakers)
+    if is_published(clips, name):
+        return split
+    train = split.train[~copies(clips, split.train, held_out(split))]
+    if len(lost := np.setdiff1d(clips.label[split.train], clips.label[train])):
+        raise InputError(
+            f"every training clip of {clips.label_names[lost[0]]!r} in split={name} is a copy of one in validation or "
+            "test; remove the copies and add other clips."
+        )
+    return split._replace(train=train)
+
+
+def choose(clips: Clips, *, name: str, fold: int, seed: int, num_speakers: int = 0) -> Split:
+    """The split `name` of `clips`, whose sound is not looked at. `fold` is read by `folds` and `speaker`, `seed` by
+    `random`.
 
     With `num_speakers` only that many of the training speakers, drawn by `seed`, are learnt from: see `fewer_speakers`.
 
-    Raises InputError for a name or fold that does not exist, and where a part would be empty.
+    Raises InputError for a name or fold that does not exist, and where a part, or a label in training, would be empty.
     """
-    if fold and name in ("random", "official"):
-        raise InputError(f"config.split.fold is {fold}, but split={name} has no folds; choose folds or speaker.")
-    if name == "random":
-        split = random(clips, seed=seed)
-    elif name == "official":
-        split = official(clips)
-    elif name == "folds":
-        split = folds(clips, fold=fold)
-    elif name == "speaker":
-        split = speaker(clips, fold=fold)
-    else:
-        raise InputError(f"config.split.name is {name!r}; choose random, official, folds or speaker.")
-    if num_speakers:
-        split = split._replace(train=fewer_speakers(clips, split.train, num_speakers=num_speakers, seed=seed))
-    for part, indices in split._asdict().items():
-        if not len(indices):
-            raise InputError(f"split {name!r} leaves no clip for {part} in {clips.source}; choose another split.")
+    try:
+        split = _parts(clips, name, fold, seed)
+        if num_speakers:
+            split = split._replace(train=fewer_speakers(clips, split.train, num_speakers=num_speakers, seed=seed))
+        _check_parts(clips, split, name)
+    except Impossible as error:
+        others = [other for other in NAMES if other != name and _is_possible(clips, other, seed)]
+        fix = " or ".join([error.fix, *([f"choose split={' or split='.join(others)}"] if others else [])])
+        if error.too_few and list(clips.speakers) == [UNKNOWN_SPEAKER]:
+            fix = f"all {len(clips):,} clips belong to one unknown speaker, which no split by speakers divides; {fix}"
+        raise Impossible(f"{error}; {fix}.", fix, too_few=error.too_few) from None
     return split
 
 
+def _parts(clips: Clips, name: str, fold: int, seed: int) -> Split:
+    if name not in NAMES:
+        raise InputError(f"config.split.name is {name!r}; choose random, official, folds or speaker.")
+    if fold and name in ("random", "official"):
+        raise Impossible(f"config.split.fold is {fold}, but split={name} has no folds", "set it to 0", too_few=False)
+    if name == "random":
+        return random(clips, seed=seed)
+    if name == "official":
+        return official(clips)
+    return folds(clips, fold=fold) if name == "folds" else speaker(clips, fold=fold)
+
+
+def _check_parts(clips: Clips, split: Split, name: str) -> None:
+    """Raises Impossible where a part is empty, or training lacks a label that has clips."""
+    for part, indices in split._asdict().items():
+        if not len(indices):
+            raise Impossible(
+                f"split={name} leaves no clip for {part} in {clips.source}", "add clips for it", too_few=True
+            )
+    number = np.bincount(clips.label, minlength=len(clips.label_names))
+    lacking = np.setdiff1d(clips.label, clips.label[split.train])
+    if len(lacking):
+        raise Impossible(
+            f"{_counted(clips, lacking, number)}, none of which split={name} leaves for training, where each label "
+            "needs at least 1",
+            "add clips",
+            too_few=True,
+        )
+
+
+def _counted(clips: Clips, labels: Iterable[int], number: np.ndarray) -> str:
+    """Returns the names of labels with their numbers of clips, the first ten of them."""
+    labels = list(labels)
+    told = [f"{clips.label_names[i]!r} has {number[i]:,} clip{'s' if number[i] != 1 else ''}" for i in labels[:10]]
+    return ", ".join(told) + (f" and {len(labels) - 10:,} more have too few" if len(labels) > 10 else "")
+
+
+def _is_possible(clips: Clips, name: str, seed: int) -> bool:
+    try:
+        _check_parts(clips, _parts(clips, name, 0, seed), name)
+    except InputError:
+        return False
+    return True
+
+
+def is_published(clips: Clips, name: str) -> bool:
+    """Returns whether others published the split `name` of these clips, so that numbers are compared by it."""
+    return name == "official" or (name == "folds" and clips.source == "audiomnist")
+
+
+def held_out(split: Split) -> np.ndarray:
+    """Returns the indices of validation and test."""
+    return np.concatenate([split.validation, split.test])
+
+
+def copies(clips: Clips, indices: np.ndarray, among: np.ndarray, of: Clips | None = None) -> np.ndarray:
+    """bool[n]: whether the sound of each clip at `indices` is that of one at `among`, of the clips `of` if given."""
+    of = of or clips
+    sounds = {hashlib.blake2b(of[index].tobytes()).digest() for index in among if len(of[index])}
+    digests = (hashlib.blake2b(clips[index].tobytes()).digest() for index in indices)
+    return np.fromiter((digest in sounds for digest in digests), bool, len(indices))
+
+
 def random(clips: Clips, *, seed: int) -> Split:
-    """80/20 inside each label, then both shuffled, as the seed project did; a tenth of the 80 is for validation.
+    """80/20 inside each label, then both shuffled, as the seed project did; a tenth of the 80 is for validation, and
+    at least one clip of each label is.
 
     Speakers are on all sides: never quote it for a speaker who was not heard in training.
     """
+    number = np.bincount(clips.label, minlength=len(clips.label_names))
+    few = np.flatnonzero((number > 0) & (number < _MIN_CLIPS))
+    if len(few):
+        raise Impossible(
+            f"{_counted(clips, few, number)}, and split=random needs {_MIN_CLIPS} of each label",
+            "add clips",
+            too_few=True,
+        )
     rng = np.random.default_rng(seed)
     parts: dict[str, list[np.ndarray]] = {part: [] for part in Split._fields}
     for label in range(len(clips.label_names)):
         indices = rng.permutation(np.flatnonzero(clips.label == label))
         num_test = round(0.2 * len(indices))
-        num_validation = round(0.1 * (len(indices) - num_test))
+        num_validation = max(round(0.1 * (len(indices) - num_test)), min(1, len(indices)))
         parts["test"].append(indices[:num_test])
         parts["validation"].append(indices[num_test : num_test + num_validation])
         parts["train"].append(indices[num_test + num_validation :])
@@ -78,14 +179,44 @@ def random(clips: Clips, *, seed: int) -> Split:
 
 
 def official(clips: Clips) -> Split:
-    """FSDD's own: takes 0-4 are the test set. Takes 5-9 are for validation, the others for training."""
+    """FSDD's own: takes 0-4 are the test set. Takes 5-9 are for validation, the others for training.
+
+    That of a folder of words is in the lists that Speech Commands comes with.
+    """
+    if clips.source == "folder":
+        return _by_lists(clips)
     if clips.source != "fsdd":
-        raise InputError(f"split=official belongs to fsdd, not to {clips.source}; choose folds, speaker or random.")
+        raise Impossible(
+            f"split=official belongs to fsdd and to folders of words, not to {clips.source}",
+            "choose another source",
+            too_few=False,
+        )
     return Split(
         np.flatnonzero(clips.take >= 10),
         np.flatnonzero((clips.take >= 5) & (clips.take < 10)),
         np.flatnonzero(clips.take < 5),
     )
+
+
+def _by_lists(clips: Clips) -> Split:
+    """Returns the split whose validation and test clips are those that `clips.official` names."""
+    if absent := [name for part, name in OFFICIAL_LISTS.items() if part not in clips.official]:
+        raise Impossible(
+            f"split=official reads {' and '.join(OFFICIAL_LISTS.values())} in config.data.root, where "
+            f"{' and '.join(absent)} cannot be found",
+            "add what is missing",
+            too_few=False,
+        )
+    validation, test = clips.official["validation"], clips.official["test"]
+    if both := sorted(validation & test):
+        raise InputError(
+            f"{both[0]} is named by {' and by '.join(OFFICIAL_LISTS.values())} in config.data.root, as "
+            f"{len(both) - 1:,} others are; remove it from one of them."
+        )
+    stems = [without_suffix(path) for path in clips.path]
+    in_validation = np.asarray([stem in validation for stem in stems])
+    in_test = np.asarray([stem in test for stem in stems])
+    return Split(*(np.flatnonzero(part) for part in (~in_validation & ~in_test, in_validation, in_test)))
 
 
 def folds(clips: Clips, *, fold: int) -> Split:
@@ -103,11 +234,14 @@ def folds(clips: Clips, *, fold: int) -> Split:
         blocks = [[f"{number:02d}" for number in block] for block in numbers]
         wanted = set(itertools.chain(*blocks))
         if missing := sorted(wanted - set(clips.speakers)):
-            raise InputError(
+            raise Impossible(
                 f"split=folds needs all {len(wanted)} speakers, and {', '.join(missing)} are absent below "
-                "config.data.root; complete the data or use split=speaker."
+                "config.data.root",
+                "complete the data",
+                too_few=True,
             )
     else:
+        _check_speakers(clips, "folds", num_blocks)
         names = sorted(clips.speakers, key=lambda name: (clips.speakers[name].sex if of_sex else "", name))
         blocks = [names[start::num_blocks] for start in range(num_blocks)]
     *train, validation, test = blocks[fold:] + blocks[:fold]
@@ -117,6 +251,7 @@ def folds(clips: Clips, *, fold: int) -> Split:
 def speaker(clips: Clips, *, fold: int) -> Split:
     """Leave one speaker out: number `fold` in order of name is the test, the next one the validation."""
     names = sorted(clips.speakers)
+    _check_speakers(clips, "speaker", 3)
     _check_fold("speaker", fold, len(names))
     test, validation = names[fold], names[(fold + 1) % len(names)]
     rest = [name for name in names if name not in (test, validation)]
@@ -137,6 +272,14 @@ def fewer_speakers(clips: Clips, train: np.ndarray, *, num_speakers: int, seed: 
     lines = [[name for name in drawn if clips.speakers[name].sex == sex] for sex in sexes]
     order = [name for turn in itertools.zip_longest(*lines) for name in turn if name is not None]
     return train[np.isin(clips.speaker[train], order[:num_speakers])]
+
+
+def _check_speakers(clips: Clips, name: str, number: int) -> None:
+    if len(clips.speakers) >= number:
+        return
+    fix = "name the files SPEAKER_nohash_TAKE.wav" if clips.source == "folder" else "add speakers"
+    about = f"{clips.source} has clips of {len(clips.speakers)} speakers, and split={name} needs {number}"
+    raise Impossible(f"{about}: it leaves no clip for train, validation or test", fix, too_few=True)
 
 
 def _check_fold(name: str, fold: int, num_folds: int) -> None:

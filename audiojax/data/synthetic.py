@@ -12,12 +12,12 @@ from concurrent.futures import as_completed
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 
 from audiojax.data import workers
-from audiojax.data.disk import whole_folder
+from audiojax.data.disk import whole_folder, write_bytes
 from audiojax.data.phonemes import DIGITS, PHONEMES, PRONUNCIATIONS, VOWELS
+from audiojax.data.signal import wav_file
 from audiojax.data.voices import Voice, make_voice
 from audiojax.types import Progress
 
@@ -248,4 +248,4 @@ def write_takes(data: Path, number: int, num_takes: int, say: Callable[[int, int
     for digit in range(len(DIGITS)):
         for take in range(num_takes):
             path = where / f"{digit}_{number:02d}_{take}.wav"
-            soundfile.write(path, say(digit, take), FILE_RATE_HZ, subtype="PCM_16")
+            write_bytes(path, wav_file(say(digit, take), FILE_RATE_HZ))  # soundfile does not say that the disk is full

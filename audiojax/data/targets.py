@@ -27,7 +27,7 @@ def choose(clips: Clips, target: str) -> Clips:
         heard = f"only {found[0]} speakers" if found else "no speaker's sex"
         raise InputError(f"config.data.target is 'sex', but {clips.source} tells of {heard}; choose another source.")
     if len(known) < len(clips):
-        clips = _some(clips, known)
+        clips = some(clips, known)
     return dataclasses.replace(
         clips,
         label=np.asarray([SEXES.index(clips.speakers[name].sex) for name in clips.speaker], np.int32),
@@ -37,12 +37,12 @@ def choose(clips: Clips, target: str) -> Clips:
     )
 
 
-def _some(clips: Clips, indices: np.ndarray) -> Clips:
+def some(clips: Clips, indices: np.ndarray) -> Clips:
     """The clips at `indices`, their sound copied."""
     speaker = clips.speaker[indices]
     return dataclasses.replace(
         clips,
-        samples=np.concatenate([clips[index] for index in indices]),
+        samples=np.concatenate([np.empty(0, np.int16), *(clips[index] for index in indices)]),
         offsets=np.cumsum([0, *clips.length[indices]]),
         label=clips.label[indices],
         speaker=speaker,

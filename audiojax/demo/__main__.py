@@ -1,11 +1,14 @@
 """Opens a page at which a browser's microphone is listened to, live: speak digits and see them.
 
 Prints the page's address. Browsers give a page the microphone on this machine (localhost) or over HTTPS only: for
-other machines give --host 0.0.0.0 with --certfile and --keyfile.
+other machines give --host 0.0.0.0 with --certfile and --keyfile. It answers requests for this machine's own names;
+--allow-host adds another.
 """
 
 import asyncio
+import functools
 import importlib.util
+import sys
 from pathlib import Path
 
 from audiojax import command
@@ -19,6 +22,13 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0 is any free one")
     parser.add_argument("--certfile", type=Path, help="a certificate (PEM), for HTTPS")
     parser.add_argument("--keyfile", type=Path, help="its key, where it is in another file")
+    parser.add_argument(
+        "--allow-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a host name of this server that it answers for, as behind a proxy; may be given again",
+    )
     parser.add_argument("--max-clients", type=int, default=64, help="at once; default: 64")
     args = parser.parse_args(argv)
     if importlib.util.find_spec("websockets") is None:
@@ -28,8 +38,14 @@ def main(argv: list[str]) -> None:
     if args.keyfile and not args.certfile:
         raise InputError(f"--keyfile {args.keyfile} needs the certificate it belongs to; give --certfile too.")
 
-    from audiojax.demo import server
+    from audiojax.demo import access, server
 
+    hosts = {args.host.lower()}
+    for name in args.allow_host:
+        try:
+            hosts.add(access.parse_authority(name)[0])
+        except ValueError as error:
+            raise InputError(f"--allow-host {name} cannot be used; give a host name such as audio.example.") from error
     tls = server.load_tls(args.certfile, args.keyfile) if args.certfile else None
     with server.open_port(args.host, args.port) as port:
         command.setup_jax()
@@ -37,8 +53,11 @@ def main(argv: list[str]) -> None:
 
         recognizers = Recognizers.from_workdir(args.workdir, num_streams=args.max_clients)
         server.warm_up(recognizers)
-        asyncio.run(server.run(recognizers, port, tls, announce=lambda url: print(url, flush=True)))
+        if meaning := server.exposure(port, tls):
+            print(f"audiojax: {meaning}", file=sys.stderr, flush=True)
+        announce = functools.partial(print, flush=True)
+        asyncio.run(server.run(recognizers, port, tls, announce=announce, allowed_hosts=hosts))
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, interrupted="interrupted; the server has stopped.")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import numpy as np
 from websockets.datastructures import Headers
@@ -18,7 +18,7 @@ from audiojax.data.synthetic import RATE_HZ, synthesise
 from audiojax.data.voices import Voice, make_voice
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("page.js", "show.js", "line.js", "sound.js", "view.js", "worklet.js")
+SCRIPTS = ("page.js", "show.js", "line.js", "messages.js", "sound.js", "view.js", "worklet.js")
 FILES = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
@@ -37,9 +37,8 @@ SECURITY = {
 NUM_VOICES = 12
 
 
-def answer(url: str, label_names: Sequence[str]) -> Response:
-    """What a GET of `url` gets."""
-    path, query = urlsplit(url).path, parse_qs(urlsplit(url).query)
+def answer(path: str, query: str, label_names: Sequence[str]) -> Response:
+    """Returns the response to a GET of `path?query`."""
     if path in FILES:
         name, kind = FILES[path]
         return response(HTTPStatus.OK, (FOLDER / name).read_bytes(), kind)
@@ -47,7 +46,7 @@ def answer(url: str, label_names: Sequence[str]) -> Response:
         words = [{"label": name, "sample": name in PRONUNCIATIONS} for name in label_names]
         return response(HTTPStatus.OK, json.dumps(words).encode(), "application/json")
     samples = {f"/sample/{i}.wav": name for i, name in enumerate(label_names) if name in PRONUNCIATIONS}
-    voice = query.get("voice", ["0"])[0]
+    voice = parse_qs(query).get("voice", ["0"])[0]
     if path in samples and voice.isascii() and voice.isdigit() and len(voice) < 10:
         return response(HTTPStatus.OK, sample(samples[path], int(voice) % NUM_VOICES), "audio/wav")
     return response(HTTPStatus.NOT_FOUND, b"There is nothing here.\n")

@@ -5,13 +5,14 @@ likes, and may say {"end": true}, after which another {"rate_hz": N} begins a ne
 {"label", "start_seconds", "end_seconds", "emitted_seconds", "probability"}, and now and then a {"status"}.
 
 Clients only ever fill queues of their own, whose length is bounded: who is ahead is not read from. One loop takes a
-little of each queue, has one thread advance all streams together, and hands round what was said.
+little of each queue, has one thread advance all streams together, and hands round what was said. Everything in a queue
+has a cost in seconds of sound, by the work that it makes, and each client may spend the same in a turn.
 """
 
 import asyncio
 import json
 from collections import deque
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from websockets.asyncio.server import ServerConnection, broadcast
 from websockets.exceptions import ConnectionClosed
 
+from audiojax.data.signal import check_rate
 from audiojax.types import InputError
 
 if TYPE_CHECKING:
@@ -27,7 +29,13 @@ if TYPE_CHECKING:
 TURN_SECONDS = 0.02  # between two advances of the batch, at least
 SOUND_PER_TURN_SECONDS = 0.2  # of one client: ten times as fast as it is spoken
 MAX_AHEAD_SECONDS = 3.0  # sound of one client that waits
-MIN_ITEM_SECONDS = 0.005  # what a message counts, however short it is
+MIN_ITEM_SECONDS = 0.005  # what a message costs, however short it is
+FULL_COST_RATE_HZ = 96_000  # samples of a higher rate cost as if they were of this one: resampling takes longer
+BEGIN_SECONDS = 0.1  # what the beginning of a sound costs: a reset, and perhaps another rate's filter
+END_SECONDS = 0.5  # what an end costs: as much silence is recognised
+MAX_RATE_CHANGES = 10  # of one client, one of which is forgotten each RATE_CHANGE_SECONDS
+RATE_CHANGE_SECONDS = 1.0
+READ_BYTES = 2**13  # of one socket at once, so that thousands of tiny messages make nobody else wait
 MAX_UNREAD_BYTES = 2**18
 UNSUPPORTED_DATA, INVALID_DATA, POLICY, TRY_AGAIN_LATER = 1003, 1007, 1008, 1013  # RFC 6455, 7.4, and its registry
 
@@ -51,34 +59,43 @@ class Client:
         self.last_heard = now
         self.room = asyncio.Event()
         self._rate_hz = 0  # of the sound that is being sent; 0 between two sounds
+        self._last_rate_hz, self._rate_changes, self._changed_at = 0, 0.0, now
         self._queue: deque[tuple[float, Item]] = deque()
         self._ahead_seconds = 0.0
+        self._debt_seconds = 0.0  # what the last turn spent beyond its share
         # The listening thread's own:
         self.slot: int | None = None
         self.slot_rate_hz = 0
         self.heard_seconds = 0.0
 
-    def put(self, message: str | bytes) -> None:
+    def put(self, message: str | bytes, now: float) -> None:
         """Queues what a message asks for; raises WrongMessage."""
-        for item in self._sound(message) if isinstance(message, bytes) else [self._told(message)]:
-            seconds = len(item) / 2 / self._rate_hz if isinstance(item, bytes) else 0.0
-            self._queue.append((max(seconds, MIN_ITEM_SECONDS), item))
+        for item in self._sound(message) if isinstance(message, bytes) else [self._told(message, now)]:
+            self._queue.append((self._cost_seconds(item), item))
             self._ahead_seconds += self._queue[-1][0]
         if self._ahead_seconds > MAX_AHEAD_SECONDS:
             self.room.clear()
         else:
             self.room.set()
 
-    def take(self) -> Iterator[Item]:
-        """What the next turn hears of this client."""
-        turn_seconds = 0.0
-        while self._queue and turn_seconds + self._queue[0][0] < SOUND_PER_TURN_SECONDS + 1e-6:
+    def take(self) -> list[Item]:
+        """What the next turn hears of this client; short messages in a row are one piece of sound."""
+        items: list[Item] = []
+        left = SOUND_PER_TURN_SECONDS - self._debt_seconds
+        while self._queue and left > 0 and (self._queue[0][0] < left + 1e-6 or self._queue[0][1] is None):
             seconds, item = self._queue.popleft()
-            turn_seconds += seconds
-            yield item
-        self._ahead_seconds = self._ahead_seconds - turn_seconds if self._queue else 0.0
+            left -= seconds
+            self._ahead_seconds -= seconds
+            last = items[-1] if items else None
+            if isinstance(item, bytes) and isinstance(last, bytes):
+                items[-1] = last + item
+            else:
+                items.append(item)
+        self._debt_seconds = max(0.0, -left)
+        self._ahead_seconds = self._ahead_seconds if self._queue else 0.0
         if self._ahead_seconds < MAX_AHEAD_SECONDS / 2:
             self.room.set()
+        return items
 
     @property
     def waits(self) -> bool:
@@ -95,10 +112,15 @@ class Client:
         if len(message) % 2:
             sentence = f"a message of {len(message)} bytes is not 16-bit sound; send two bytes a sample."
             raise WrongMessage(UNSUPPORTED_DATA, sentence)
-        size = 2 * max(1, int(SOUND_PER_TURN_SECONDS * self._rate_hz))
+        size = 2 * max(1, int(SOUND_PER_TURN_SECONDS * min(self._rate_hz, FULL_COST_RATE_HZ)))
         return [message[at : at + size] for at in range(0, len(message), size)] or [b""]
 
-    def _told(self, message: str) -> Item:
+    def _cost_seconds(self, item: Item) -> float:
+        if isinstance(item, bytes):
+            return max(len(item) / 2 / min(self._rate_hz, FULL_COST_RATE_HZ), MIN_ITEM_SECONDS)
+        return END_SECONDS if item is None else BEGIN_SECONDS
+
+    def _told(self, message: str, now: float) -> Item:
         try:
             told = json.loads(message)
         except (ValueError, RecursionError):
@@ -107,11 +129,25 @@ class Client:
             self._rate_hz = 0
             return None
         rate_hz = told.get("rate_hz") if isinstance(told, dict) and len(told) == 1 else None
+        if isinstance(rate_hz, float) and rate_hz.is_integer():  # as some languages write 48000
+            rate_hz = int(rate_hz)
         if type(rate_hz) is not int or not 0 < rate_hz < 10**7:
             sentence = 'a text message is not understood; send {"rate_hz": N}, a whole number, before a sound.'
             raise WrongMessage(POLICY, sentence)
-        self._rate_hz = rate_hz
+        try:
+            self._rate_hz = check_rate(rate_hz)
+        except InputError as error:
+            raise WrongMessage(POLICY, str(error)) from None
+        self._count_rate_change(now)
         return rate_hz
+
+    def _count_rate_change(self, now: float) -> None:
+        """Raises WrongMessage where one rate follows another again and again."""
+        self._rate_changes = max(0.0, self._rate_changes - (now - self._changed_at) / RATE_CHANGE_SECONDS)
+        self._rate_changes, self._changed_at = self._rate_changes + (self._rate_hz != self._last_rate_hz), now
+        self._last_rate_hz = self._rate_hz
+        if self._rate_changes > MAX_RATE_CHANGES:
+            raise WrongMessage(POLICY, f"the sample rate changed {MAX_RATE_CHANGES} times at once; keep one rate.")
 
 
 class Hall:
@@ -146,11 +182,12 @@ class Hall:
 
     async def _read(self, client: Client) -> WrongMessage | None:
         loop = asyncio.get_running_loop()
+        client.connection.transport.max_size = READ_BYTES  # type: ignore[attr-defined]  # asyncio's own is 256 KiB
         client.tell({"status": "ready", "labels": list(self._recognizers.label_names)})
         try:
             async for message in client.connection:
                 client.last_heard = loop.time()
-                client.put(message)
+                client.put(message, client.last_heard)
                 self._news.set()
                 if not client.room.is_set():
                     await _first(client.room.wait(), client.connection.wait_closed())
@@ -168,7 +205,7 @@ class Hall:
             self._news.clear()
             began = loop.time()
             left, self._left = self._left, []
-            work = [(client, list(client.take())) for client in self.clients if client.waits]
+            work = [(client, client.take()) for client in self.clients if client.waits]
             for client, message in await loop.run_in_executor(self._thread, self._hear, left, work):
                 client.tell(message)
                 if "error" in message:
@@ -225,8 +262,7 @@ class Hall:
             client.slot_rate_hz = item
         assert client.slot is not None, "sound without a beginning"
         if item is None:
-            said = self._advance()
-            said += [(client, _words(event)) for event in self._recognizers.flush(client.slot)]
+            said = [(client, _words(event)) for event in self._recognizers.flush(client.slot)]
             return [*said, (client, {"status": "ended", "seconds": round(self._seconds(client), 3)})]
         sound = np.frombuffer(item if isinstance(item, bytes) else b"", "<i2")
         self._recognizers.push(client.slot, sound, client.slot_rate_hz)  # refuses a rate that cannot be

@@ -2,21 +2,45 @@
 
 const FULL = 1013; // the code that says that all places are taken
 const MAX_UNSENT_SECONDS = 3;
+const LOST_SECONDS = 6; // without an answer that is due: the connection is lost, though the browser has not noticed
+
+// An error that means that the server cannot be reached, or that all its places are taken.
+export const lost = (full = false) => Object.assign(new Error("no connection"), { lost: true, full });
 
 export class Line {
-  // `on` has word(event) and closed(reason), which are called only once the line is open.
+  // `on` has word(event) and closed(reason, code), which are called only once the line is open. The code is 0 where
+  // the server stopped answering.
   constructor(on) {
-    Object.assign(this, { on, socket: null, opening: null, waiting: [], number: 0, sounding: false });
+    Object.assign(this, { on, socket: null, opening: null, waiting: [], number: 0, sounding: false, ended: true });
   }
 
-  // Connects, unless it is connected. Fails with an Error whose `lost` is true, and `full` where all places are taken.
+  // Connects, unless it is connected. Fails with a `lost` error.
   open() {
     this.opening ??= new Promise((ready, failed) => {
       const socket = new WebSocket(new URL("listen", location.href.replace(/^http/, "ws")));
+      let answered = performance.now();
+      let error = "";
+      const close = (code, reason) => {
+        clearInterval(watching);
+        socket.onmessage = socket.onclose = null;
+        socket.close();
+        const wasOpen = this.socket === socket;
+        this.socket = this.opening = null;
+        this.sounding = false;
+        this.move();
+        if (wasOpen) this.on.closed(error || reason, code);
+        else failed(lost(code === FULL));
+      };
+      const watching = setInterval(() => {
+        if (this.socket === socket && !this.due) answered = performance.now();
+        if (performance.now() - answered > 1000 * LOST_SECONDS) close(0, "");
+      }, 500);
       socket.binaryType = "arraybuffer";
       socket.onmessage = ({ data }) => {
+        answered = performance.now();
         const message = JSON.parse(data);
         if (message.label) this.on.word(message);
+        if (message.error) error = message.error;
         if (message.status === "ready") {
           this.socket = socket;
           ready();
@@ -25,16 +49,14 @@ export class Line {
           this.move();
         }
       };
-      socket.onclose = ({ code, reason }) => {
-        const wasOpen = this.socket === socket;
-        this.socket = this.opening = null;
-        this.sounding = false;
-        this.move();
-        if (wasOpen) this.on.closed(reason);
-        else failed(Object.assign(new Error("no connection"), { lost: true, full: code === FULL }));
-      };
+      socket.onclose = ({ code, reason }) => close(code, reason);
     });
     return this.opening;
+  }
+
+  // Whether the server has to answer: it tells every second of sound that it has processed, and the end.
+  get due() {
+    return !this.ended && (!this.sounding || this.sent - this.heard > 1.5);
   }
 
   // A sound of this sample rate begins.

@@ -1,20 +1,16 @@
 // The page: one sound at a time, from the microphone, a sample or a file, and the words that come back.
 
-import { Line } from "./line.js";
+import { Line, lost } from "./line.js";
+import { INSECURE, MICROPHONE_ERRORS, MUTED, PAUSED, UNSUPPORTED } from "./messages.js";
 import * as show from "./show.js";
-import { openMicrophone, play, readFile } from "./sound.js";
+import { audio, onChange, openMicrophone, play, readFile, resume, running } from "./sound.js";
 import { Timeline } from "./view.js";
 
 const TRY_AGAIN_SECONDS = [1, 2, 4, 8];
 const SILENCE_SECONDS = 0.9; // after a sample, in which its word is said
+const EARLY_CHUNKS = 50; // of 40 ms, from before the server is connected
 const AHEAD_SECONDS = 2; // that a file is sent before the server has heard it
-const INSECURE =
-  "Browsers give a page the microphone only over HTTPS or on localhost; " +
-  "--certfile and --keyfile repair that.";
-const REFUSED =
-  "The browser does not give this page the microphone. " +
-  "Allow it beside the page's address, then press the button again.";
-const MISSING = "This device has no microphone. Samples and files work.";
+const UNEXPECTED = [0, 1001, 1005, 1006, 1011, 1012, 4000]; // codes of a line that the server did not refuse
 
 const $ = (id) => document.getElementById(id);
 const timeline = new Timeline($("timeline"));
@@ -27,15 +23,33 @@ let tries = 0;
 let samples = Promise.resolve(); // those that were asked for, one after the other
 let waiting = 0; // how many those are
 let voice = 0;
+let activity = null; // while sound is captured or played: what shows that
+
+function display(name, text, options) {
+  activity = null;
+  show.state(name, text, options);
+}
 
 function rest(notice = "") {
-  show.state("ready", "Ready", { notice: notice || (window.isSecureContext ? "" : INSECURE) });
-  show.hint(window.isSecureContext ? "Press the microphone and say a digit" : "Press a digit");
+  display("ready", "Ready", { notice: notice || (window.isSecureContext ? "" : INSECURE) });
+  show.hint(window.isSecureContext ? `Press the microphone and say a ${show.noun()}` : `Press a ${show.noun()}`);
 }
 
 function listening() {
-  show.state("listening", "Listening", { busy: true });
-  show.hint("Say a digit, from zero to nine");
+  activity = () => {
+    if (microphone.track.muted) return show.state("muted", "Microphone muted", { busy: true, notice: MUTED });
+    show.state("listening", "Listening", { busy: true });
+    show.hint(show.noun() === "digit" ? "Say a digit, from zero to nine" : "Say a word");
+  };
+  update();
+}
+
+// Shows what goes on, unless the browser has paused it. The button of a paused microphone lets it go on.
+function update() {
+  if (!activity) return;
+  if (!running()) show.state("paused", "Sound paused", { busy: !microphone, notice: PAUSED });
+  else if (microphone && !sound) listen(); // the server has closed the connection meanwhile
+  else activity();
 }
 
 // --- Sound on its way ---
@@ -65,21 +79,45 @@ function onWord(event) {
   timeline.mark(show.symbol(event.label), event.start_seconds, event.end_seconds);
 }
 
-function onClosed(reason) {
-  if (!sound) return; // an idle line may close; the next sound opens another
+function onClosed(reason, code) {
+  const was = sound;
+  const unexpected = UNEXPECTED.includes(code);
   sound = null;
+  if (!was) { // the server may close an idle line, and the next sound opens another
+    if (unexpected && document.body.dataset.state === "ready") lose(". Press the microphone to connect again.");
+    return;
+  }
   waiting = 0;
   turn += 1;
-  if (microphone) tryAgain(false);
-  else show.state("lost", "Connection lost", { notice: `The connection was lost${reason ? `: ${reason}` : "."}` });
+  if (microphone && !running()) return; // nothing was sent; `update` begins anew
+  if (microphone && unexpected) {
+    tryAgain(false);
+    return;
+  }
+  closeMicrophone();
+  if (/\brate\b/.test(reason)) {
+    const [name, text, notice] = UNSUPPORTED;
+    display(name, text, { notice: `${notice} (${was.rate} Hz: ${reason})` });
+  } else lose(reason ? `: ${reason}` : ".");
+}
+
+function lose(ending) {
+  display("lost", "Connection lost", { notice: `The connection was lost${ending}` });
 }
 
 function failed(error, otherwise) {
   sound = null;
   waiting = 0;
+  closeMicrophone();
   if (!error.lost) rest(otherwise);
-  else if (error.full) show.state("full", "Server full", { notice: "All places are taken; try again in a moment." });
-  else show.state("lost", "Connection lost", { notice: "The server does not answer; try again." });
+  else if (error.full) display("full", "Server full", { notice: "All places are taken; try again in a moment." });
+  else display("lost", "Connection lost", { notice: "The server does not answer; try again." });
+}
+
+function closeMicrophone() {
+  microphone?.close();
+  microphone = null;
+  $("mic").style.setProperty("--loud", 0);
 }
 
 // Ends whatever is going on, and waits for its last words.
@@ -87,9 +125,7 @@ async function stop() {
   turn += 1;
   waiting = tries = 0;
   clearTimeout(retry);
-  microphone?.close();
-  microphone = null;
-  $("mic").style.setProperty("--loud", 0);
+  closeMicrophone();
   const ending = sound;
   if (ending) await line.end();
   if (sound === ending) sound = null;
@@ -99,11 +135,16 @@ async function stop() {
 
 async function listen() {
   const mine = ++turn;
-  show.state("connecting", "Connecting", { busy: true });
+  const early = []; // what was said before the server was connected
+  clearTimeout(retry);
+  display("connecting", "Connecting", { busy: true });
   try {
-    if (!microphone) {
+    if (microphone) await audio(); // goes on, where it was paused
+    else {
+      line.open().catch(() => {}); // meanwhile; `begin` sees whether it worked
       const opened = await openMicrophone((chunk) => {
         if (sound?.kind === "microphone" && !waiting) heard(chunk);
+        else if (turn === mine && !sound) early.push(chunk);
       });
       if (turn !== mine) return opened.close();
       microphone = opened;
@@ -111,14 +152,16 @@ async function listen() {
     }
     await begin("microphone", microphone.rate, -microphone.delay);
     if (turn !== mine) return;
+    early.slice(-EARLY_CHUNKS).forEach(heard);
     tries = 0;
     listening();
   } catch (error) {
     if (turn !== mine) return;
     if (error.lost) return tryAgain(error.full);
-    const missing = error.name === "NotFoundError";
+    const unknown = ["failed", "Microphone failed", `The microphone cannot be started: ${error.message || error.name}.`];
     await stop();
-    show.state("refused", missing ? "No microphone" : "Microphone refused", { notice: missing ? MISSING : REFUSED });
+    const [name, text, notice] = MICROPHONE_ERRORS[error.name] ?? unknown;
+    display(name, text, { notice });
   }
 }
 
@@ -127,8 +170,8 @@ function tryAgain(full) {
   const seconds = TRY_AGAIN_SECONDS[Math.min(tries++, TRY_AGAIN_SECONDS.length - 1)];
   retry = setTimeout(listen, 1000 * seconds);
   const again = "this page tries again by itself.";
-  if (full) show.state("full", "Server full", { busy: true, notice: `All places are taken; ${again}` });
-  else show.state("lost", "Connection lost", { busy: true, notice: `The server does not answer; ${again}` });
+  if (full) display("full", "Server full", { busy: true, notice: `All places are taken; ${again}` });
+  else display("lost", "Connection lost", { busy: true, notice: `The server does not answer; ${again}` });
 }
 
 // --- Samples ---
@@ -143,7 +186,8 @@ async function sayNow(index, label) {
   const key = show.keyOf(label);
   const mine = turn;
   key.classList.add("speaking");
-  show.state("playing", `Playing “${label}”`, { busy: true });
+  activity = () => show.state("playing", `Playing “${label}”`, { busy: true });
+  activity();
   waiting = Math.max(1, waiting);
   try {
     await play(`sample/${index}.wav?voice=${voice++}`, SILENCE_SECONDS, {
@@ -175,7 +219,7 @@ async function sayNow(index, label) {
 async function open(file) {
   await stop();
   const mine = ++turn;
-  const reading = (share) => show.state("reading", `${Math.floor(100 * share)} % of ${file.name}`, { busy: true });
+  const reading = (share) => display("reading", `${Math.floor(100 * share)} % of ${file.name}`, { busy: true });
   reading(0);
   try {
     const { samples, rate } = await readFile(file);
@@ -205,6 +249,7 @@ $("clear").onclick = () => {
   if (sound) listening();
   else rest();
 };
+$("copy").onclick = show.copy;
 $("file").onchange = () => {
   if ($("file").files.length) open($("file").files[0]);
   $("file").value = "";
@@ -228,5 +273,18 @@ document.addEventListener("keydown", ({ key }) => {
   if (key === "Escape" && $("mic").ariaPressed === "true") $("mic").click();
 });
 
+document.addEventListener("visibilitychange", resume);
+for (const gesture of ["pointerup", "keydown"]) {
+  document.addEventListener(gesture, ({ target, key = "Enter" }) => {
+    // The button, when it is pressed, lets sound go on by itself; done before, it would stop what goes on.
+    if (!$("mic").contains(target) || (key !== "Enter" && key !== " ")) resume();
+  });
+}
+onChange(update);
+
 rest();
-show.keys(await (await fetch("words.json")).json(), say);
+try {
+  show.keys(await (await fetch("words.json")).json(), say);
+} catch {
+  failed(lost());
+}

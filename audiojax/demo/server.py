@@ -7,17 +7,16 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import numpy as np
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from audiojax.demo import assets
+from audiojax.demo import access, assets
 from audiojax.demo.hall import Hall
 from audiojax.types import InputError, one_line
 
@@ -77,8 +76,12 @@ async def run(
     *,
     announce: Callable[[str], None],
     idle_seconds: float = IDLE_SECONDS,
+    allowed_hosts: Iterable[str] = (),
 ) -> None:
-    """Serves until it is cancelled, or a signal comes, which it raises as KeyboardInterrupt once all is closed."""
+    """Serves until it is cancelled, or a signal comes, which it raises as KeyboardInterrupt once all is closed.
+
+    Beside this machine's own names it answers for those in `allowed_hosts`.
+    """
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[int] = loop.create_future()
 
@@ -92,8 +95,16 @@ async def run(
             loop.add_signal_handler(number, ask_to_stop, number)
     hall = Hall(recognizers, idle_seconds)
 
+    bound_host = port.getsockname()[0]
+    names = access.own_names(bound_host) | {*allowed_hosts}
+
     async def reply(connection: ServerConnection, request: Request) -> Response | None:
-        return await asyncio.to_thread(_reply, request, recognizers.label_names)
+        try:
+            # With HTTPS no other name gets here: the browser refuses a certificate of another host.
+            access.check(request.headers, bound_host=bound_host, names=names, any_name=tls is not None)
+            return await asyncio.to_thread(_reply, request, recognizers.label_names)
+        except access.Refused as refused:
+            return assets.response(refused.status, f"{refused}\n".encode())
 
     server = serve(
         hall.receive,
@@ -132,18 +143,34 @@ def url(port: socket.socket, tls: ssl.SSLContext | None) -> str:
     return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{number}/"
 
 
+def exposure(port: socket.socket, tls: ssl.SSLContext | None) -> str | None:
+    """Returns what it means that other machines reach the server; None where only this one does."""
+    host, number = port.getsockname()[:2]
+    if access.is_loopback(host):
+        return None
+    meaning = (
+        f"every machine that reaches port {number} of this one can use the page and its processor; "
+        "there is no password. --host 127.0.0.1 serves this machine only."
+    )
+    if tls:
+        return meaning
+    return (
+        f"{meaning} Sound travels unencrypted, and browsers on other machines do not give the page the microphone "
+        "without HTTPS: give --certfile and --keyfile."
+    )
+
+
 def _reply(request: Request, label_names: tuple[str, ...]) -> Response | None:
     """The answer to a request over HTTP; None lets a WebSocket through."""
-    wants_socket = request.headers.get("Upgrade", "").lower() == "websocket"
     if request.method != "GET":
         return assets.response(HTTPStatus.METHOD_NOT_ALLOWED, b"Only GET is understood.\n")
-    if not wants_socket:
-        return assets.answer(request.path, label_names)
-    if urlsplit(request.path).path != SOCKET_PATH:
+    path, _, query = request.path.partition("?")
+    if not path.startswith("/") or path.startswith("//"):  # another host's name, where a path belongs
+        raise access.Refused(HTTPStatus.BAD_REQUEST, "The target of a request is a path, such as /.")
+    if not any(value.lower() == "websocket" for value in request.headers.get_all("Upgrade")):
+        return assets.answer(path, query, label_names)
+    if path != SOCKET_PATH:
         return assets.response(HTTPStatus.NOT_FOUND, f"The socket is at {SOCKET_PATH}.\n".encode())
-    origins = request.headers.get_all("Origin")
-    if origins and [urlsplit(origins[0]).netloc.lower()] != [host.lower() for host in request.headers.get_all("Host")]:
-        return assets.response(HTTPStatus.FORBIDDEN, b"Another site's page may not listen here.\n")
     return None
 
 

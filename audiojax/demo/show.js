@@ -8,6 +8,8 @@ const delays = [];
 let count = 0;
 
 export const symbol = (label) => (DIGITS.includes(label) ? String(DIGITS.indexOf(label)) : label);
+// What the server knows: "digit", or "word" where it knows others too.
+export const noun = () => (document.body.classList.contains("words") ? "word" : "digit");
 const isDigit = (label) => DIGITS.includes(label);
 const percent = (share) => `${Math.min(99, Math.round(share * 100))} %`;
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${(seconds % 60).toFixed(1).padStart(4, "0")}`;
@@ -15,7 +17,7 @@ const clock = (seconds) => `${Math.floor(seconds / 60)}:${(seconds % 60).toFixed
 // What the page does; `busy` makes the large button stop it.
 export function state(name, text, { busy = false, notice = "" } = {}) {
   document.body.dataset.state = name;
-  $("state-text").textContent = text;
+  $("state-text").textContent = $("state").title = text;
   if ($("notice").textContent !== notice) $("notice").textContent = notice;
   $("notice").hidden = !notice;
   $("mic").setAttribute("aria-pressed", String(busy));
@@ -43,11 +45,11 @@ export function word({ label, probability, start_seconds: start }, delay) {
   const told = delay === null ? `at ${when}` : `${when} after the word`;
   $("facts").textContent = `${percent(probability)} sure · ${told}`;
   light(keyOf(label));
-  remember(label, probability, when);
+  remember(label, probability, delay === null ? [`at ${when}`, "in the file"] : [when, "delay"]);
   if (delay !== null) delays.push(delay);
   const middle = [...delays].sort((a, b) => a - b)[Math.floor(delays.length / 2)];
-  $("summary").textContent = `${count}${middle === undefined ? "" : ` · ${middle.toFixed(2)} s each`}`;
-  $("summary").title = "How many words, and their median delay";
+  const words = count === 1 ? "1 word" : `${count} words`;
+  $("summary").textContent = middle === undefined ? words : `${words}, median delay ${middle.toFixed(2)} s`;
 }
 
 function light(key) {
@@ -57,35 +59,55 @@ function light(key) {
   key.unlight = setTimeout(() => key.classList.remove("lit"), 700);
 }
 
-function remember(label, probability, when) {
+function remember(label, probability, [when, kind]) {
   const item = document.createElement("li");
-  item.title = `${label}, ${percent(probability)} sure, ${when}`;
   item.classList.toggle("unsure", probability < 0.6);
-  const add = (kind, text, name, hidden) => {
-    const part = item.appendChild(document.createElement(kind));
-    Object.assign(part, { textContent: text, className: name });
-    if (hidden) part.ariaHidden = "true";
+  const add = (tag, ...content) => item.appendChild(document.createElement(tag)).append(...content);
+  const labelled = (value, name) => {
+    const caption = document.createElement("i");
+    caption.textContent = name;
+    return [`${value} `, caption];
   };
-  add("b", symbol(label), "", true);
-  add("small", `${percent(probability)}`, "", true);
-  add("small", when, "", true);
-  add("span", `${label}, ${percent(probability)} sure`, "unseen", false); // what is read aloud
-  $("list").append(item);
-  while ($("list").children.length > HISTORY) $("list").firstChild.remove();
-  $("list").scrollTop = $("list").scrollHeight;
-  $("clear").hidden = false;
+  add("b", symbol(label));
+  add("small", ...labelled(percent(probability), "sure"));
+  add("small", ...labelled(when, kind));
+  following($("list"), () => {
+    $("list").append(item);
+    while ($("list").children.length > HISTORY) $("list").firstChild.remove();
+  });
+  // Appended, never written anew, so that what is selected stays so.
+  following($("text"), () => $("text").append(`${count > 1 ? " " : ""}${symbol(label)}`));
+  $("clear").disabled = $("copy").disabled = false;
+}
+
+// Lets `change` add to an element and keeps the end in view, unless somebody has scrolled back.
+function following(element, change) {
+  const atEnd = element.scrollTop + element.clientHeight > element.scrollHeight - 40;
+  change();
+  if (atEnd) element.scrollTop = element.scrollHeight;
 }
 
 export function clear() {
   count = delays.length = 0;
-  $("list").replaceChildren();
-  $("summary").textContent = $("digit").textContent = $("facts").textContent = "";
-  $("clear").hidden = true;
+  for (const id of ["list", "text", "summary", "digit", "facts"]) $(id).replaceChildren();
+  $("clear").disabled = $("copy").disabled = true;
+}
+
+// Copies all words. Without HTTPS a page has no clipboard, but it may copy what is selected.
+export async function copy() {
+  try {
+    await navigator.clipboard.writeText($("text").textContent);
+  } catch {
+    getSelection().selectAllChildren($("text"));
+    document.execCommand("copy");
+  }
+  $("copy").textContent = "Copied";
+  setTimeout(() => { $("copy").textContent = "Copy"; }, 1500);
 }
 
 // A key for every word that the server knows; `say(index, label)` is called for those that it can say.
 export function keys(words, say) {
-  $("keys").classList.toggle("words", !words.every(({ label }) => isDigit(label)));
+  document.body.classList.toggle("words", !words.every(({ label }) => isDigit(label)));
   words.forEach(({ label, sample }, index) => {
     const key = document.createElement("button");
     Object.assign(key, { type: "button", textContent: symbol(label), disabled: !sample });

@@ -1,16 +1,40 @@
 // Where sound comes from: the microphone, a sample that is played, a file. All become mono 16-bit samples.
 
+import { lost } from "./line.js";
+
 const PLAIN = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
 const FILE_HZ = 16000;
 
-let context = null;
+const START_SECONDS = 1; // that a browser gets to start sound before the page calls it paused
 
-// The one audio context. Browsers let it run only once a person has pressed something.
+let context = null;
+let changed = () => {};
+
+// Has `callback` called whenever the browser pauses sound or lets it go on, or the system mutes the microphone.
+export function onChange(callback) {
+  changed = callback;
+}
+
+// Whether sound is captured and played now. Browsers suspend it without a gesture, in a telephone call, and at will.
+export const running = () => context?.state === "running";
+
+// Asks for sound to go on, which a browser may grant only after a gesture.
+export function resume() {
+  if (context && !running()) context.resume().catch(() => {});
+}
+
+// The one audio context, which runs unless the browser does not let it.
 export async function audio() {
-  context ??= new AudioContext({ latencyHint: "interactive" });
-  await context.resume();
+  if (!context) {
+    context = new AudioContext({ latencyHint: "interactive" });
+    context.onstatechange = () => changed();
+  }
+  resume();
+  for (let waited = 0; !running() && waited < START_SECONDS; waited += 0.02) await sleep(0.02);
   return context;
 }
+
+const sleep = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
 
 // Opens the microphone; `heard` gets every chunk. Returns its rate, its own delay where the browser tells, its track,
 // and how to close it.
@@ -18,19 +42,20 @@ export async function openMicrophone(heard) {
   const stream = await navigator.mediaDevices.getUserMedia({ audio: PLAIN });
   try {
     const context = await audio();
-    await context.audioWorklet.addModule("worklet.js");
+    await context.audioWorklet.addModule("worklet.js").catch(() => { throw lost(); });
     const source = context.createMediaStreamSource(stream);
     const tap = new AudioWorkletNode(context, "tap", { channelCount: 1, channelCountMode: "explicit" });
     tap.port.onmessage = ({ data }) => heard(data);
     source.connect(tap).connect(context.destination); // which pulls; the tap itself is silent
+    const [track] = stream.getAudioTracks();
+    track.onmute = track.onunmute = () => changed();
     const close = () => {
-      tap.port.onmessage = null;
+      tap.port.onmessage = track.onmute = track.onunmute = track.onended = null;
       tap.port.postMessage("stop");
       source.disconnect();
       tap.disconnect();
-      stream.getTracks().forEach((track) => track.stop());
+      track.stop();
     };
-    const [track] = stream.getAudioTracks();
     return { close, track, rate: context.sampleRate, delay: track.getSettings().latency ?? 0 };
   } catch (error) {
     stream.getTracks().forEach((track) => track.stop());
@@ -47,7 +72,7 @@ export async function readFile(file) {
 // much later than handed over they are heard, before the first; stops when it is no longer wanted.
 export async function play(url, silenceSeconds, { begin, heard, wanted }) {
   const context = await audio();
-  const answer = await fetch(url);
+  const answer = await fetch(url).catch(() => { throw lost(); });
   if (!answer.ok) throw new Error(`the server answers ${answer.status}`);
   const buffer = await context.decodeAudioData(await answer.arrayBuffer());
   const { samples, rate } = mono(buffer);
@@ -59,7 +84,7 @@ export async function play(url, silenceSeconds, { begin, heard, wanted }) {
   const start = context.currentTime + 0.02;
   source.start(start);
   for (let sent = 0; sent < sound.length && wanted();) {
-    await new Promise((done) => setTimeout(done, 40));
+    await sleep(0.04);
     const due = Math.min(sound.length, Math.floor((context.currentTime - start) * rate));
     if (due > sent) heard(sound.slice(sent, due));
     sent = Math.max(sent, due);

@@ -1,0 +1,71 @@
+"""Clients of a live page's server that try to delay the others; `experiments.load --hostile` starts them."""
+
+import asyncio
+import multiprocessing
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import numpy as np
+
+from audiojax.types import InputError
+from experiments.sockets import BINARY, TEXT, address, beginning, frame, handshake
+
+WRITE_BYTES = 2**16  # at once
+
+
+def hostile_messages() -> dict[str, tuple[bytes, bytes]]:
+    """What each hostile client sends once, and what it then repeats."""
+    sample = frame(BINARY, bytes(2))
+    rates = b"".join(beginning(rate_hz) + sample for rate_hz in range(44_101, 44_301, 2))
+    ends = beginning(8000) + sample + frame(TEXT, b'{"end": true}')
+    sound = np.random.default_rng(0).integers(-9000, 9000, WRITE_BYTES // 2 - 1).astype("<i2").tobytes()
+    return {
+        "coprime rate": (beginning(767_999) + frame(BINARY, bytes(200)), frame(BINARY, sound)),
+        "alternating rates": (b"", rates * (WRITE_BYTES // len(rates) + 1)),
+        "ends": (b"", ends * (WRITE_BYTES // len(ends) + 1)),
+    }
+
+
+async def attack(url: str, first: bytes, again: bytes) -> None:
+    """Sends as fast as it is read, for ever."""
+    host, port, netloc, path = address(url)
+    while True:
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(handshake(netloc, path) + first)
+        drop = asyncio.create_task(_read_all(reader))
+        with suppress(OSError):
+            while not drop.done():
+                writer.write(again)
+                await writer.drain()
+        drop.cancel()
+        writer.transport.abort()
+
+
+async def _read_all(reader: asyncio.StreamReader) -> None:
+    with suppress(OSError):
+        while await reader.read(2**16):
+            pass
+
+
+def attack_all(url: str) -> None:
+    """What the process of the hostile clients does."""
+
+    async def run() -> None:
+        await asyncio.gather(*(attack(url, *messages) for messages in hostile_messages().values()))
+
+    asyncio.run(run())
+
+
+@contextmanager
+def hostile_clients(url: str) -> Iterator[None]:
+    process = multiprocessing.get_context("spawn").Process(target=attack_all, args=(url,), daemon=True)
+    process.start()
+    try:
+        time.sleep(2)  # to import this, and to connect
+        yield
+        if not process.is_alive():
+            raise InputError(f"the hostile clients failed at {url}; is the server's --max-clients large enough?")
+    finally:
+        process.terminate()
+        process.join()
