@@ -19,7 +19,9 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     run = opened(args.workdir)
     run.config.init_from, run.config.decoder = "", get_config().decoder
-    run.config.data.update(root="", cache="~/.cache/audiojax")  # where it was trained is nobody else's business
+    run.config.data.update(root="", cache="~/.cache/audiojax")  # where files lay is of no use to others
+    run.config.streams.real = "DIR" if run.config.streams.real else ""
+    run.config.wandb = get_config().wandb
     run.write_packaged(PACKAGED)
     size = sum(path.stat().st_size for path in PACKAGED.iterdir())
     print(f"{PACKAGED} holds {', '.join(map(str, args.workdir))} at step {run.step}, {size / 1e6:.2f} MB")
