@@ -19,7 +19,7 @@ _BUCKET_SAMPLES = {"synthetic": (5200, 6400, 7600), "fsdd": (3200, 4000, 5200), 
 GRAMMAR = "[SOURCE][,split=random|official|folds|speaker][,fold=K][,recipe=NAME][,runlocal]"
 
 # Keys that say where files lie on this machine.
-PATHS = ("data.root", "data.also_root", "data.cache", "init_from")
+PATHS = ("data.root", "data.also_root", "data.cache", "streams.real", "init_from")
 
 
 class Choice(NamedTuple):
@@ -113,6 +113,16 @@ def base(choice: Choice) -> ConfigDict:
         voices=(),  # made sources whose words are learnt beside those of config.data.source
         phrases=(),  # made voices that say what is no word: "synthetic", "espeak"
         num_strings=0,  # of words, on which an epoch is scored
+        real="",  # a folder of real recordings with an index.csv, see `data.real`, that are learnt beside; "" for none
+        shares=(0.5525, 0.2975, 0.0525, 0.0975),  # digits, digits and other speech, that alone, no speech
+        synthetic_words=0.4,  # the share of scenes with words whose words are of streams.voices
+        real_words=0.35,  # ... of streams.real
+        real_speech=0.75,  # the share of other speech that is of streams.real
+        real_noise=0.65,  # the share of scenes with noise of streams.real
+        snr_db=(0.0, 30.0),  # of words against noise
+        fresh_share=0.0,  # the share of segments that start from the initial state
+        repeat_share=0.0,  # the share of words that are the last one once more
+        overlap_seconds=0.0,  # by which words without a pause overlap, at most
         alarm_hours=0.0,  # of silence, noise and other speech, each, by which a finished run is judged
     )
     config.decoder = dict(threshold=0.4, keep=0.6, apart_steps=7)  # see `decoder.Decoder`

@@ -34,7 +34,7 @@ NUM_CLIPS = 64
 NUM_STREAMS = 4  # of these clips, heard step by step
 EXTRA = ("onnx", "onnxruntime", "flatbuffers")
 # Of the config, what is nobody else's business.
-LOCAL = ("data.root", "data.also_root", "data.cache", "init_from", "wandb", "mesh")
+LOCAL = ("data.root", "data.also_root", "data.cache", "streams.real", "init_from", "wandb", "mesh")
 
 Parts = dict[str, np.ndarray]
 Classify = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of audio i16[B, T] and its length i32[B]

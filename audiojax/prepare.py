@@ -17,10 +17,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from audiojax import command, runlog
-from audiojax.data import cache, espeak, phrases, sources, splits, synthetic, targets
+from audiojax.data import cache, espeak, phrases, real, sources, splits, synthetic, targets
 from audiojax.data.listing import without_suffix
 from audiojax.data.phonemes import DIGITS
-from audiojax.data.rehearsal import Pool
+from audiojax.data.pools import Pool, Real
 from audiojax.data.sound_files import shortened
 from audiojax.types import Clips, InputError, Speaker
 
@@ -158,6 +158,13 @@ def load_pools(config: ConfigDict, clips: Clips, indices: np.ndarray) -> tuple[l
     return pools, [Pool.of(other, np.arange(len(other))) for other in others]
 
 
+def load_real(config: ConfigDict) -> Real | None:
+    """Returns the real recordings of `config.streams.real` for training; None where there are none."""
+    if not config.streams.real:
+        return None
+    return Real(real.load(config.streams.real, "train", lambda recordings: _cached(config, recordings)))
+
+
 def _cached(config: ConfigDict, recordings: sources.Recordings) -> Clips:
     source = recordings.source
     with runlog.progress(f"preparing {source}") as report:
@@ -192,10 +199,11 @@ def _made(config: ConfigDict, source: str) -> sources.Recordings:
 
 def _phrases(config: ConfigDict, maker: str, part: str) -> sources.Recordings:
     """What made voices say that is no digit, as a folder of words."""
-    if maker not in MADE:
-        raise InputError(f"config.streams.phrases has {maker!r}; choose from {', '.join(MADE)}.")
+    versions = {name: version for name, (_, version) in MADE.items()} | {"letters": espeak.VERSION}
+    if maker not in versions:
+        raise InputError(f"config.streams.phrases has {maker!r}; choose from {', '.join(versions)}.")
     voices, seed = config.synthetic.num_voices, config.synthetic.seed
-    version = f"{phrases.VERSION}.{MADE[maker][1]}"
+    version = f"{phrases.VERSION}.{versions[maker]}"
     root = _folder(config) / f"phrases-{maker}-{part}-v{version}-seed{seed}-voices{voices}"
     if not root.exists():
         with runlog.progress(f"speaking {maker} phrases") as report:

@@ -2,15 +2,18 @@
 
 import dataclasses
 import json
+import zipfile
 from pathlib import Path
 
+import numpy as np
+from flax import traverse_util
 from ml_collections import ConfigDict
 
 from audiojax import config as configs
 from audiojax.config import base, flatten, parse_arg
 from audiojax.data.disk import read_json, write_text
 from audiojax.models import MODELS
-from audiojax.types import InputError
+from audiojax.types import InputError, one_line
 
 # What may change between two starts of one run; train.num_epochs too, but only upwards.
 FREE_TO_CHANGE = ("data.root", "data.also_root", "data.cache", "wandb", "mesh", "decoder", "train.log_every_steps")
@@ -81,6 +84,18 @@ def _is_like(value: object, default: object) -> bool:
     return isinstance(value, int | float if isinstance(default, float) else type(default))
 
 
+def read_parameters(folder: Path) -> dict:
+    """Returns the variables in `folder`/parameters.npz, which `Trained.write_packaged` writes.
+
+    Raises InputError where the file is damaged.
+    """
+    try:
+        with np.load(folder / "parameters.npz") as saved:
+            return traverse_util.unflatten_dict({tuple(name.split("/")): saved[name] for name in saved})
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"{folder / 'parameters.npz'} cannot be read ({one_line(error)}); write it again.") from None
+
+
 def check_resumable(workdir: Path, config: ConfigDict, data: dict) -> None:
     """Raises InputError where `workdir` holds a run of another config or other data, naming what differs."""
     saved, saved_data = load(workdir)
@@ -105,4 +120,6 @@ def check_resumable(workdir: Path, config: ConfigDict, data: dict) -> None:
 def _may_change(name: str, old: object, new: object) -> bool:
     if name == "train.num_epochs" and isinstance(old, int) and isinstance(new, int):
         return new > old
+    if name == "streams.real":  # where the recordings lie, but not whether there are some
+        return bool(old) == bool(new)
     return any(name == free or name.startswith(free + ".") for free in FREE_TO_CHANGE)

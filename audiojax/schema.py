@@ -117,7 +117,17 @@ RULES: dict[str, Rule] = {
     "augment.filter_db": Range(0, 60),
     "streams.steps_per_epoch": Range(0, 1_000_000),
     "streams.voices": Items(MADE),
-    "streams.phrases": Items(MADE),
+    "streams.phrases": Items((*MADE, "letters")),
+    "streams.real": ANY_TEXT,
+    "streams.shares": Items(SHARE, 4),
+    "streams.synthetic_words": SHARE,
+    "streams.real_words": SHARE,
+    "streams.real_speech": SHARE,
+    "streams.real_noise": SHARE,
+    "streams.snr_db": Items(Range(-200, 200), 2),
+    "streams.fresh_share": SHARE,
+    "streams.repeat_share": SHARE,
+    "streams.overlap_seconds": Range(0, 0.2),
     "streams.num_strings": Range(0, 100_000),
     "streams.alarm_hours": Range(0, 1000),
     "decoder.threshold": SHARE,
@@ -252,9 +262,10 @@ def _check_train(flat: Mapping[str, Any]) -> None:
             f"config.train.bucket_samples is {tuple(flat['train.bucket_samples'])}; give whole numbers below "
             f"length_samples, {longest}."
         )
-    pair = flat["augment.noise_snr_db"]
-    if len(pair) != 2 or pair[0] > pair[1]:
-        raise InputError(f"config.augment.noise_snr_db is {tuple(pair)}; give two numbers of dB, the lower first.")
+    for key in ("augment.noise_snr_db", "streams.snr_db"):
+        pair = flat[key]
+        if len(pair) != 2 or pair[0] > pair[1]:
+            raise InputError(f"config.{key} is {tuple(pair)}; give two numbers of dB, the lower first.")
     number, count = flat["mesh.process_id"], flat["mesh.num_processes"]
     if number >= count and flat["mesh.coordinator"] != "auto":
         raise InputError(f"config.mesh.process_id is {number}; with num_processes={count} choose 0 to {count - 1}.")
@@ -285,5 +296,8 @@ def _check_streams(flat: Mapping[str, Any]) -> None:
     ):
         if flat[key] not in rule:
             raise InputError(f"config.{key} is {_number(flat[key])}; for a network that listens choose {rule}.")
+    shares = flat["streams.shares"]
+    if len(shares) != 4 or not sum(shares):
+        raise InputError(f"config.streams.shares is {tuple(shares)}; give four shares, of which one is above 0.")
     if flat["model.readout"] != "last":
         raise InputError(f"config.model.readout is {flat['model.readout']!r}; a network that listens needs 'last'.")

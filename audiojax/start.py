@@ -32,8 +32,11 @@ def start_from(
     if not source:
         return state
     workdir = Path(source).expanduser()
-    variables, step = restore_variables(workdir, "best")
     saved, data = saved_config.load(workdir)
+    if (workdir / "parameters.npz").exists():  # what experiments.ship_listener wrote
+        variables, step = saved_config.read_parameters(workdir), data["step"]
+    else:
+        variables, step = restore_variables(workdir, "best")
     ours, theirs = (traverse_util.flatten_dict(tree, sep="/") for tree in (state.variables, variables))
     new_head = tuple(data["label_names"]) != label_names
     if new_head:

@@ -1,6 +1,7 @@
 """The state of training and the pure functions over it: to augment a batch, to learn from it, to evaluate one."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.struct
@@ -164,6 +165,11 @@ def listens(model: nn.Module) -> bool:
     return getattr(model, "listens", False)
 
 
+def _where_row(which: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+    """Returns the rows of `x` where `which` bool[B] is true, of `y` elsewhere."""
+    return jnp.where(which.reshape(-1, *(1,) * (x.ndim - 1)), x, y)
+
+
 def make_augment_step(augment: Augment) -> AugmentStep:
     """The jit-compiled augmentation of the batch of one step: (batch, key, step) -> batch.
 
@@ -204,7 +210,9 @@ def make_train_step(
             variables = {"params": params, "batch_stats": state.batch_stats}
             how = dict(train=True, mutable=["batch_stats"], rngs={"dropout": _keys(key, state.step)[1]})
             if listens(model):
-                (carry, said), updates = model.apply(variables, state.carry, batch["audio"], method="listen", **how)
+                fresh = model.apply(variables, label.shape[0], method="initial_carry")
+                start = jax.tree.map(partial(_where_row, batch["reset"] > 0), fresh, state.carry)
+                (carry, said), updates = model.apply(variables, start, batch["audio"], method="listen", **how)
                 logits, times = said[..., :-2], said[..., -2:]
                 loss = listening_loss(logits, batch, label_smoothing) + times_loss(times, batch, logits.shape[-1])
             else:

@@ -155,7 +155,9 @@ def _shared_values(config: ConfigDict) -> dict[str, Any]:
     """Returns what the processes of one run must have in common: all keys but the mesh and paths."""
     flat = configs.flatten(config.to_dict())
     same = {f"config.{k}": v for k, v in flat.items() if k not in configs.PATHS and not k.startswith("mesh.")}
-    return same | {"config.init_from": "a path" if config.init_from else "", "devices": jax.local_device_count()}
+    for name in ("init_from", "streams.real"):
+        same[f"config.{name}"] = "a path" if flat[name] else ""
+    return same | {"devices": jax.local_device_count()}
 
 
 def _learnt(clips: Clips, indices: np.ndarray, also: Clips | None) -> tuple[Clips, np.ndarray]:
@@ -181,6 +183,8 @@ def _epochs(config: ConfigDict, clips: Clips, indices: np.ndarray, shape: dict) 
         num_steps=config.streams.steps_per_epoch,
         rows=shape["rows"],
         seed=config.seed,
+        mixture=rehearsal.Mixture(**{name: config.streams[name] for name in rehearsal.Mixture._fields}),
+        real=prepare.load_real(config),
     )
     return endless, config.train.batch_size
 

@@ -50,8 +50,7 @@ class Trained:
         """The listener that comes with the package; `audiojax/listener/MODEL_CARD.md` says what it is."""
         config, data = saved_config.load(PACKAGED)
         model = models.build(**config.model, num_labels=len(data["label_names"]), rate_hz=config.data.rate_hz)
-        with np.load(PACKAGED / "parameters.npz") as saved:
-            variables = traverse_util.unflatten_dict({tuple(name.split("/")): saved[name] for name in saved})
+        variables = saved_config.read_parameters(PACKAGED)
         return cls(config, data, model, jax.device_put(variables), data["step"])
 
     def write_packaged(self, folder: Path) -> None:

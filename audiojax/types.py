@@ -97,4 +97,5 @@ class Batch(TypedDict):
     length: Any  # i32[B] in [1, T], samples
     label: Any  # i32[B]
     mask: Any  # f32[B], 1 for a clip and 0 for a row that only fills the batch
+    reset: NotRequired[Any]  # f32[B], 1 where a stream's state is the initial one before this batch
     times: NotRequired[Any]  # f32[B, N, 2], seconds since a word began and ended, see `data.streams.targets`

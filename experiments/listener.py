@@ -5,6 +5,7 @@
                        validation speakers and FSDD's development speakers: what a recipe may be chosen by
   python -m experiments.listener test --workdir RUN --audiomnist DIR --fsdd DIR --hours 10
                        what is reported
+  python -m experiments.listener real --root DIR          real people and rooms, see experiments/real_sound.py
 
 Without --workdir it is the listener that comes with the package. The strings are those of experiments/strings.
 """
@@ -189,6 +190,10 @@ def score(run: Trained, part: str, audiomnist: str, fsdd: str, hours: float) -> 
 
 
 def main(argv: list[str]) -> None:
+    if argv[:1] in (["real"], ["unsure"]):
+        from experiments import real_sound  # which imports this module
+
+        return real_sound.main(argv)
     parser = command.parser("experiments.listener", __doc__ or "")
     parser.add_argument("what", choices=("lists", "develop", "test"))
     parser.add_argument("--workdir", type=Path, nargs="+", help="of several runs the mean of their parameters")

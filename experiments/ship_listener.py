@@ -16,13 +16,16 @@ from experiments.listener import opened
 def main(argv: list[str]) -> None:
     parser = command.parser("experiments.ship_listener", __doc__ or "")
     parser.add_argument("--workdir", type=Path, nargs="+", required=True)
+    parser.add_argument("--out", type=Path, default=PACKAGED, help="another folder, to start a run from (init_from)")
     args = parser.parse_args(argv)
     run = opened(args.workdir)
     run.config.init_from, run.config.decoder = "", get_config().decoder
-    run.config.data.update(root="", cache="~/.cache/audiojax")  # where it was trained is nobody else's business
-    run.write_packaged(PACKAGED)
-    size = sum(path.stat().st_size for path in PACKAGED.iterdir())
-    print(f"{PACKAGED} holds {', '.join(map(str, args.workdir))} at step {run.step}, {size / 1e6:.2f} MB")
+    run.config.data.update(root="", cache="~/.cache/audiojax")  # where files lay is of no use to others
+    run.config.streams.real = "DIR" if run.config.streams.real else ""
+    run.config.wandb = get_config().wandb
+    run.write_packaged(args.out)
+    size = sum(path.stat().st_size for path in args.out.iterdir())
+    print(f"{args.out} holds {', '.join(map(str, args.workdir))} at step {run.step}, {size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

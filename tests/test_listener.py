@@ -109,6 +109,23 @@ def test_what_a_stream_remembers_is_kept_and_matters(listen, run):
     assert losses[0] != losses[1]
 
 
+def test_a_row_that_is_reset_starts_from_the_initial_state(listen, run):
+    config = listen()
+    assembled = train.assemble(config, num_labels=10, rate_hz=8000, num_steps=6)
+    with Checkpoints(run) as checkpoints:
+        state = jax.device_get(checkpoints.restore("last", assembled.state))
+    batch, key = next(_epochs(config)(6, 7)), jax.random.key(0)
+    initial = assembled.model.apply(state.variables, 4, method="initial_carry")
+
+    def loss(carry, reset):
+        given = jax.tree.map(np.array, state.replace(carry=jax.device_get(carry)))
+        return float(
+            assembled.train_step(given, batch | {"reset": np.full(4, reset, np.float32)}, key)[1].metrics.loss_sum
+        )
+
+    assert loss(state.carry, 1.0) == loss(initial, 0.0) != loss(state.carry, 0.0)
+
+
 def _epochs(config):
     clips, shape = train.prepare.load_clips(config), train.configs.batch_shape(config) | {"rows": slice(None)}
     return train._epochs(config, clips, train.splits.make(clips, **config.split).train, shape)[0]

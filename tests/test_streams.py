@@ -1,11 +1,14 @@
 """Streams of words: what is rendered is where it is said to be, and says what it should; training goes on."""
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 
 from audiojax.data import corrupt, rehearsal, signal, streams
+from audiojax.data.pools import Real
+from audiojax.data.real import RealSound
 from audiojax.data.signal import Resampler
 from audiojax.data.streams import Plan, Word
 from audiojax.types import Clips, InputError
@@ -192,3 +195,68 @@ def test_a_resampler_is_as_exact_after_a_hundred_years():
     seconds = 100 * 365 * 86_400
     old._done, old._first = seconds * RATE_HZ, seconds * 767_999 - old._reach
     np.testing.assert_array_equal(old.feed(sound), fresh.feed(sound))
+
+
+def recorded(clips, unsure=()) -> Real:
+    """Real recordings to sample from: the words of `clips`, and one clip each of speech and noise."""
+    rng = np.random.default_rng(0)
+    speech, noise = (
+        dataclasses.replace(
+            Clips.unlabelled([np.round(level * rng.standard_normal(6 * RATE_HZ)).astype(np.int16)], RATE_HZ),
+            path=(f"{name}/0.ogg",),
+            label_names=(name,),
+        )
+        for name, level in (("reading", 3000), ("rooms", 100))
+    )
+    at = np.arange(6)
+    return Real(RealSound(clips, at, speech, at[:1], noise, at[:1], {}, {"reading/0.ogg": list(unsure)}))
+
+
+def test_streams_with_real_recordings_are_a_function_of_seed_and_number(clips):
+    mixture = rehearsal.Mixture(real_words=0.5, fresh_share=0.5, repeat_share=0.3, overlap_seconds=0.05)
+    [first, again] = (list(endless(clips, mixture=mixture, real=recorded(clips))(5, 9)) for _ in range(2))
+    for a, b in zip(first, again, strict=True):
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name])
+    without = list(endless(clips)(5, 9))
+    assert any(not np.array_equal(a["audio"], b["audio"]) for a, b in zip(first, without, strict=True))
+    assert 0 < sum(batch["reset"].sum() for batch in first) < 16
+
+
+def test_a_segment_from_the_initial_state_leaves_words_cut_by_it_open(clips):
+    usual, fresh = (list(endless(clips, mixture=rehearsal.Mixture(fresh_share=share))(0, 40)) for share in (0.0, 1.0))
+    cut = 0
+    for a, b in zip(usual, fresh, strict=True):
+        np.testing.assert_array_equal(a["audio"], b["audio"])
+        np.testing.assert_array_equal(a["label"], b["label"])
+        assert not a["reset"].any() and b["reset"].all()
+        began_before = a["times"][..., 0] > 160 * np.arange(1, 51) / RATE_HZ
+        is_cut = (a["label"] < len(clips.label_names)) & began_before
+        np.testing.assert_array_equal(b["mask"], np.where(is_cut, 0, a["mask"]))
+        cut += int(is_cut.sum())
+    assert cut > 0
+
+
+def test_speech_with_a_stretch_that_may_hold_a_digit_is_left_out(clips):
+    real, rng = recorded(clips, unsure=[(2.0, 3.0)]), np.random.default_rng(0)
+    whole = real._sound.speech[0]
+    for _ in range(30):
+        part = real.speech(rng)
+        [start] = np.flatnonzero((np.lib.stride_tricks.sliding_window_view(whole, len(part)) == part).all(axis=1))
+        assert start + len(part) <= 2 * RATE_HZ or start >= 3 * RATE_HZ
+
+
+def test_real_noise_has_no_gap_and_unit_power(clips):
+    noise = recorded(clips).noise(np.random.default_rng(0), 20 * RATE_HZ)
+    assert np.mean(noise**2) == pytest.approx(1, rel=1e-3)
+    assert np.mean(noise.reshape(-1, RATE_HZ // 10) ** 2, axis=1).min() > 0.2
+
+
+def test_the_span_of_a_recorded_word_leaves_out_breath_and_clicks():
+    rng = np.random.default_rng(0)
+    sound = 30 * rng.standard_normal(RATE_HZ)
+    sound[3000:5000] += 8000 * np.sin(2 * np.pi * 500 * np.arange(2000) / RATE_HZ)
+    sound[7000:7080] += 6000 * rng.standard_normal(80)  # a click, 0.25 s after the word
+    start, end = streams.spoken_span(sound.astype(np.int16), RATE_HZ)
+    assert start == pytest.approx(3000, abs=80) and end == pytest.approx(5000, abs=80)
+    assert streams.span(sound.astype(np.int16), RATE_HZ)[1] > 7000  # which the span of a clean clip does not

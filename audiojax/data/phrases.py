@@ -36,7 +36,7 @@ def write_phrases(folder: Path, *, maker: str, part: str, num_voices: int, seed:
     its digits from its other words is then nothing but the words. Fifty voices say 30 to 40 minutes.
 
     Args:
-        maker: "synthetic", the formant synthesiser, or "espeak".
+        maker: "synthetic", the formant synthesiser, "espeak", or "letters": espeak-ng, which spells names without O.
         part: "train" or "test".
 
     Raises InputError where espeak-ng is wanted and is not installed, or fails.
@@ -80,7 +80,12 @@ def _with_espeak(folder: Path, part: str, num_voices: int, seed: int, done: Call
     in_own_process("audiojax.data.phrases", arguments, num_voices, lambda number, _: done(number))
 
 
-_MAKERS = {"synthetic": _with_synthesiser, "espeak": _with_espeak}
+def _with_letters(folder: Path, part: str, num_voices: int, seed: int, done: Callable[[int], None]) -> None:
+    arguments = [str(folder), f"--part={part}", f"--voices={num_voices}", f"--seed={seed}", "--letters"]
+    in_own_process("audiojax.data.phrases", arguments, num_voices, lambda number, _: done(number))
+
+
+_MAKERS = {"synthetic": _with_synthesiser, "espeak": _with_espeak, "letters": _with_letters}
 
 
 def _main() -> None:
@@ -90,6 +95,7 @@ def _main() -> None:
     parser.add_argument("--part")
     parser.add_argument("--voices", type=int)
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--letters", action="store_true")
     args = parser.parse_args()
     espeak = Espeak(args.seed)
     variants = variants_of(args.part, espeak.variants())
@@ -97,7 +103,8 @@ def _main() -> None:
     for number in range(1, args.voices + 1):
         rng = np.random.default_rng([args.seed, number, PARTS.index(args.part)])
         speaker = Speaker(espeak, variants, rng)
-        for phrase in _script(words, SENTENCES[args.part], rng):
+        script = _spelled(rng) if args.letters else _script(words, SENTENCES[args.part], rng)
+        for phrase in script:
             clip = speaker.say(" ".join(phrase), RATE_HZ, _LONGEST_SECONDS)
             _write(args.folder, phrase, f"espeak-{args.part}-{number:03d}", clip)
         print(number, flush=True)
@@ -115,6 +122,17 @@ def _script(words: Sequence[Phrase], sentences: Sequence[Phrase], rng: np.random
     for phrases, number in ((words, WORDS_PER_VOICE), (sentences, SENTENCES_PER_VOICE)):
         for index in rng.choice(len(phrases), number, replace=False):
             yield phrases[index]
+
+
+def _spelled(rng: np.random.Generator) -> Iterator[Phrase]:
+    """Returns sequences of letters, as many as a script has phrases. O is left out: it is a common name of zero."""
+    letters = list("ABCDEFGHIJKLMNPQRSTUVWXYZ")
+    found: set[Phrase] = set()
+    while len(found) < WORDS_PER_VOICE + SENTENCES_PER_VOICE:
+        phrase = tuple(str(letter) for letter in rng.choice(letters, rng.integers(1, 7)))
+        if phrase not in found:
+            found.add(phrase)
+            yield phrase
 
 
 def _write(folder: Path, phrase: Phrase, voice: str, clip: np.ndarray) -> None:

@@ -1,44 +1,37 @@
-"""What a listener learns from: endless streams of words, noise and other speech, drawn anew all the time.
+"""Endless streams of words, noise and other speech for training, sampled anew for every scene.
 
-Rooms, microphones, codings, levels and noises are drawn for each scene; speed and tempo for each word.
+Rooms, microphones, codings, levels and noises are sampled for each scene; speed and tempo for each word.
 """
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from audiojax.data import corrupt, streams
+from audiojax.data.pools import FLOOR_DB, Pool, Real
 from audiojax.data.streams import Scene, Word
-from audiojax.types import Batch, Clips, InputError
+from audiojax.types import Batch, InputError
 
 SCENE_SEGMENTS = 3  # segments of training that one scene lasts
-FLOOR_DB = 6.0  # see `streams.span`: what a word's end is to a listener, not its clip's
 
 
-@dataclass(frozen=True)
-class Pool:
-    """Clips to speak with, by speaker."""
+WORD_POWER = 0.01  # of each part of a scene with real sound, before its level is sampled
 
-    clips: Clips
-    by_speaker: list[np.ndarray]
-    spans: dict[int, tuple[int, int]] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, clips: Clips, indices: np.ndarray) -> "Pool":
-        """The clips at `indices`."""
-        return cls(clips, streams.by_speaker(clips, indices))
+class Mixture(NamedTuple):
+    """What the streams consist of; all shares are in [0, 1]. See `config.streams`."""
 
-    def span(self, index: int) -> tuple[int, int]:
-        """Where the word in a clip begins and ends, in samples."""
-        if index not in self.spans:
-            self.spans[index] = streams.span(self.clips[index], self.clips.rate_hz, FLOOR_DB)
-        return self.spans[index]
-
-    def draw(self, rng: np.random.Generator, number: int) -> np.ndarray:
-        """Clips of one speaker."""
-        return rng.choice(self.by_speaker[rng.integers(len(self.by_speaker))], number)
+    shares: tuple[float, ...] = (0.5525, 0.2975, 0.0525, 0.0975)  # digits, digits and other speech, that alone, noise
+    synthetic_words: float = 0.4
+    real_words: float = 0.35
+    real_speech: float = 0.75
+    real_noise: float = 0.65
+    snr_db: tuple[float, float] = (0.0, 30.0)
+    fresh_share: float = 0.0
+    repeat_share: float = 0.0
+    overlap_seconds: float = 0.0
 
 
 class Endless:
@@ -59,8 +52,10 @@ class Endless:
         num_steps: int,
         rows: slice = slice(None),
         seed: int,
+        mixture: Mixture = Mixture(),  # noqa: B008
+        real: Real | None = None,
     ):
-        """`pools` speak the words to be heard, the first of them most; `others` what is no word of those."""
+        """`pools` have the words to be recognised, the first of them most; `others` what is none of those."""
         if segment_samples % step_samples:
             raise InputError(
                 f"config.train.length_samples is {segment_samples}; choose a multiple of {step_samples}, a step."
@@ -71,34 +66,55 @@ class Endless:
         self._num_labels = len(pools[0].clips.label_names)
         self._scene = functools.lru_cache(maxsize=len(self._rows) + 1)(
             lambda row, number: rehearse(
-                np.random.default_rng([seed, row, number]), pools, others, SCENE_SEGMENTS * segment_samples
+                np.random.default_rng([seed, row, number]),
+                pools,
+                others,
+                SCENE_SEGMENTS * segment_samples,
+                mixture,
+                real,
             )
         )
         self._rate_hz = pools[0].clips.rate_hz
+        self._seed, self._fresh_share = seed, mixture.fresh_share
 
     def __call__(self, start: int, stop: int) -> Iterator[Batch]:
         """Batches `start` to `stop` (exclusive): a Batch whose label i32[B, N] and mask f32[B, N] are of each step, and
-        times f32[B, N, 2], see `targets`."""
+        times f32[B, N, 2], see `targets`. Its reset f32[B] is 1 where a row starts from the initial state."""
         for k in range(start, stop):
             segments = [self._part(row, k + row) for row in self._rows]
-            audio, label, mask, times = (np.stack(parts) for parts in zip(*segments, strict=True))
+            audio, label, mask, times, reset = (np.stack(parts) for parts in zip(*segments, strict=True))
             length = np.full(len(self._rows), self._segment, np.int32)
-            yield Batch(audio=audio, length=length, label=label, mask=mask, times=times)
+            yield Batch(audio=audio, length=length, label=label, mask=mask, times=times, reset=reset)
 
     def _part(self, row: int, segment: int):
         number, part = divmod(segment, SCENE_SEGMENTS)
         scene, start = self._scene(row, number), part * self._segment
         steps = self._segment // self._step
-        said = streams.targets(scene.words, start, steps, self._step, self._num_labels, self._rate_hz)
-        return (scene.audio[start : start + self._segment], *said)
+        label, mask, times = streams.targets(scene.words, start, steps, self._step, self._num_labels, self._rate_hz)
+        fresh = np.random.default_rng([self._seed, row, segment, 1]).random() < self._fresh_share
+        if fresh:  # whether a word that began before the start is recognised is left open
+            mask[(label < self._num_labels) & (times[:, 0] > self._step * np.arange(1, steps + 1) / self._rate_hz)] = 0
+        return scene.audio[start : start + self._segment], label, mask, times, np.float32(fresh)
 
 
-def rehearse(rng: np.random.Generator, pools: Sequence[Pool], others: Sequence[Pool], num_samples: int) -> Scene:
-    """One scene: words, other speech or nothing at all, spoken somewhere, recorded somehow."""
+def rehearse(
+    rng: np.random.Generator,
+    pools: Sequence[Pool],
+    others: Sequence[Pool],
+    num_samples: int,
+    mixture: Mixture = Mixture(),  # noqa: B008
+    real: Real | None = None,
+) -> Scene:
+    """Returns one scene: words, other speech or neither, in a sampled room, noise and recording channel."""
     rate_hz = pools[0].clips.rate_hz
-    pool = pools[0] if len(pools) == 1 or rng.random() < 0.6 else pools[int(rng.integers(1, len(pools)))]
-    with_words, with_others = rng.random() < 0.85, rng.random() < 0.35
-    parts, words = spoken(rng, pool, others, num_samples, with_words, with_others)
+    kind = rng.choice(4, p=np.asarray(mixture.shares) / sum(mixture.shares))
+    if real and rng.random() < mixture.real_words:
+        pool = real.words
+    elif len(pools) == 1 or rng.random() >= mixture.synthetic_words:
+        pool = pools[0]
+    else:
+        pool = pools[int(rng.integers(1, len(pools)))]
+    parts, words = spoken(rng, pool, others, num_samples, kind in (0, 1), kind in (1, 2), mixture, real)
     sound = streams.laid_out(parts, num_samples)
     sound = streams.levelled(sound, [Word(0, at, at + len(part)) for at, part in parts], 0.0)
 
@@ -108,11 +124,22 @@ def rehearse(rng: np.random.Generator, pools: Sequence[Pool], others: Sequence[P
         sound = corrupt.filtered(sound, impulse, gains, rate_hz)
         sound /= max(float(np.abs(sound).max()), 1e-5)
     loudness = corrupt.power(np.concatenate([part for _, part in parts])) if parts else 0.02
-    for name in _noises(rng):
-        noise = streams.noise_of(name, rng, num_samples, pool.clips, pool.draw(rng, int(rng.integers(1, 7))))
-        easy_db = 10.0 if name in ("hum", "rumble", "clicks", "beeps") else 0.0  # they leave most of a word alone
-        snr_db = rng.uniform(0, 30) - rng.uniform(0, easy_db)
+    real_noise = real is not None and rng.random() < mixture.real_noise
+    names = ["real"] if real_noise and rng.random() < 0.6 else [*["real"] * real_noise, *_noises(rng)]
+    low_db, high_db = mixture.snr_db
+    if pool.in_rooms:  # the room around a recorded word must not end with it
+        names, high_db = names or ["pink"], max(low_db, min(high_db, 25.0))
+    for name in names:
+        if name == "real":
+            assert real
+            noise, easy_db = real.noise(rng, num_samples), 0.0
+        else:
+            noise = streams.noise_of(name, rng, num_samples, pool.clips, pool.draw(rng, int(rng.integers(1, 7))))
+            easy_db = 10.0 if name in ("hum", "rumble", "clicks", "beeps") else 0.0  # they leave most of a word alone
+        snr_db = rng.uniform(low_db, high_db) - rng.uniform(0, easy_db)
         sound += noise * np.float32(np.sqrt(loudness * 10 ** (-snr_db / 10)))
+    if real and rng.random() < 0.5:  # no corpus is to be told by its bandwidth
+        sound = corrupt.filtered(sound, None, [corrupt.low_pass(rng.uniform(2800, 3900))], rate_hz)
     sound *= np.float32(10 ** (rng.uniform(-40, 0) / 20))
     return Scene(streams.quantised(_coded(rng, sound, rate_hz), rng), tuple(words))
 
@@ -136,44 +163,70 @@ def _coded(rng: np.random.Generator, sound: np.ndarray, rate_hz: int) -> np.ndar
 
 
 def spoken(
-    rng: np.random.Generator, pool: Pool, others: Sequence[Pool], num_samples: int, with_words: bool, with_others: bool
+    rng: np.random.Generator,
+    pool: Pool,
+    others: Sequence[Pool],
+    num_samples: int,
+    with_words: bool,
+    with_others: bool,
+    mixture: Mixture = Mixture(),  # noqa: B008
+    real: Real | None = None,
 ):
-    """[(start, f32[t])] of what is said, at most one at a time, and the words among it."""
+    """Returns [(start, f32[t])] of the speech in a scene, and the words in it."""
     parts: list[tuple[int, np.ndarray]] = []
     words: list[Word] = []
     if not (with_words or with_others):
         return parts, words
     rate_hz, clips = pool.clips.rate_hz, pool.clips
     busy, mine, same_voice = rng.uniform(0.1, 1.2), pool.draw(rng, 40), rng.random() < 0.8
-    speed, tempo, trims = rng.uniform(-0.15, 0.15), rng.uniform(-0.25, 0.6), rng.random() < 0.65
+    speed, tempo, trims = (
+        rng.uniform(-0.15, 0.15),
+        rng.uniform(-0.25, 0.6),
+        rng.random() < (0.85 if pool.in_rooms else 0.65),
+    )
     paced = rng.random() < 0.6
-    at = round(rng.exponential(busy) * rate_hz)
+    at, index = round(rng.exponential(busy) * rate_hz), -1
     while True:
         is_word = with_words and not (with_others and rng.random() < 0.5)
-        index = mine[rng.integers(len(mine))] if same_voice else pool.draw(rng, 1)[0]
-        clip = clips[index] if is_word else _no_word(rng, clips[index], others)
+        if not (index >= 0 and words and rng.random() < mixture.repeat_share):  # else the same word once more
+            index = int(mine[rng.integers(len(mine))] if same_voice else pool.draw(rng, 1)[0])
+        clip = clips[index] if is_word else _no_word(rng, clips[index], others, mixture, real)
         faster = np.exp(speed + rng.normal(0, 0.03)), np.exp(tempo + rng.normal(0, 0.1)) if paced else 1.0
         start, end = pool.span(index) if is_word else streams.span(clip, rate_hz, FLOOR_DB)
         if trims:
-            margins = rng.integers(0, rate_hz // 20, 2)
+            margins = rng.integers(0, rate_hz // 20, 2) + (rate_hz // 12 if is_word and pool.in_rooms else 0)
             first, last = max(0, start - margins[0]), min(len(clip), end + margins[1])
             clip, start, end = clip[first:last], start - first, end - first
         sound, places = played(clip.astype(np.float32) / 32768, *faster, (start, end))
-        sound = _faded(sound) * np.float32(10 ** (rng.normal(0, 2) / 20))
+        if real:  # no corpus is to be told by its level
+            sound *= np.float32(np.sqrt(WORD_POWER / corrupt.power(sound[places[0] : places[1]])))
+        sound = _faded(sound, 240 if pool.in_rooms else 40) * np.float32(10 ** (rng.normal(0, 3 if real else 2) / 20))
         if at + len(sound) > num_samples - rate_hz // 3:
             return parts, words
         parts.append((at, sound))
         if is_word:
             words.append(Word(int(clips.label[index]), at + places[0], at + places[1]))
-        at += len(sound) + (0 if rng.random() < 0.4 else round(rng.exponential(busy) * rate_hz))
+        at += len(sound)
+        if rng.random() >= 0.4:
+            at += round(rng.exponential(busy) * rate_hz)
+        elif mixture.overlap_seconds and trims:
+            at -= min(round(rng.uniform(0, mixture.overlap_seconds) * rate_hz), len(sound) // 4)
 
 
-def _no_word(rng: np.random.Generator, clip: np.ndarray, others: Sequence[Pool]) -> np.ndarray:
-    """i16[t] of speech in which none of the words is said: other words, or `clip` backwards or in the wrong order."""
+def _no_word(
+    rng: np.random.Generator, clip: np.ndarray, others: Sequence[Pool], mixture: Mixture, real: Real | None
+) -> np.ndarray:
+    """Returns i16[t] of speech in which none of the words is: other words, or `clip` backwards, reordered or cut."""
+    if real and rng.random() < mixture.real_speech:
+        return real.speech(rng)
     kind = rng.random()
     if others and kind < 0.6:
         other = others[int(rng.integers(len(others)))]
         return other.clips[other.draw(rng, 1)[0]]
+    if real and kind < 0.7:  # the first or the last part of a word
+        start, end = streams.span(clip, 8000, FLOOR_DB)
+        cut = start + round((end - start) * rng.uniform(0.25, 0.45))
+        return clip[: max(cut, 400)] if rng.random() < 0.5 else clip[end - max(cut - start, 400) :]
     if kind < 0.8:
         return clip[::-1]
     pieces = np.array_split(clip, rng.integers(3, 6))
@@ -181,8 +234,8 @@ def _no_word(rng: np.random.Generator, clip: np.ndarray, others: Sequence[Pool])
     return np.concatenate([pieces[i][::-1] if rng.random() < 0.5 else pieces[i] for i in order])
 
 
-def _faded(sound: np.ndarray) -> np.ndarray:
-    ramp = np.linspace(0, 1, min(40, len(sound) // 2 + 1), dtype=np.float32)
+def _faded(sound: np.ndarray, num_samples: int = 40) -> np.ndarray:
+    ramp = np.linspace(0, 1, min(num_samples, len(sound) // 2 + 1), dtype=np.float32)
     sound = sound.copy()
     sound[: len(ramp)] *= ramp
     sound[len(sound) - len(ramp) :] *= ramp[::-1]

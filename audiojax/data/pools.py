@@ -1,0 +1,106 @@
+"""What endless streams are made of: clips by speaker, and real recordings by corpus."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from audiojax.data import corrupt, streams
+from audiojax.data.real import RealSound
+from audiojax.types import Clips
+
+FLOOR_DB = 6.0  # see `streams.span`: what a word's end is to a listener, not its clip's
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Clips to speak with, by speaker."""
+
+    clips: Clips
+    by_speaker: list[np.ndarray]
+    spans: dict[int, tuple[int, int]] = field(default_factory=dict)
+    in_rooms: bool = False  # clips are recordings with a room around the word
+
+    @classmethod
+    def of(cls, clips: Clips, indices: np.ndarray, *, in_rooms: bool = False) -> "Pool":
+        """The clips at `indices`."""
+        return cls(clips, streams.by_speaker(clips, indices), in_rooms=in_rooms)
+
+    def span(self, index: int) -> tuple[int, int]:
+        """Where the word in a clip begins and ends, in samples."""
+        if index not in self.spans:
+            clip, rate_hz = self.clips[index], self.clips.rate_hz
+            in_rooms = self.in_rooms
+            self.spans[index] = (
+                streams.spoken_span(clip, rate_hz) if in_rooms else streams.span(clip, rate_hz, FLOOR_DB)
+            )
+        return self.spans[index]
+
+    def draw(self, rng: np.random.Generator, number: int) -> np.ndarray:
+        """Clips of one speaker; of recordings in rooms, those of a speaker with more of them are sampled more often."""
+        if not self.in_rooms:
+            return rng.choice(self.by_speaker[rng.integers(len(self.by_speaker))], number)
+        shares = np.sqrt([len(indices) for indices in self.by_speaker])
+        return rng.choice(self.by_speaker[int(rng.choice(len(shares), p=shares / shares.sum()))], number)
+
+
+# How often each corpus of other speech is sampled, and each of noise.
+SPEECH_WEIGHTS = {"speech_commands_words": 4.0, "librispeech": 3.0, "wake_words": 2.0, "coffee": 2.0, "mycroft": 2.5}
+NOISE_WEIGHTS = {"rooms": 4.0, "esc10": 1.5, "speech_commands_background": 1.5, "speech_commands_silence": 1.5}
+
+
+class Real:
+    """Real recordings to sample from: words by speaker, other speech and noise by corpus."""
+
+    def __init__(self, sound: RealSound):
+        self.words = Pool.of(sound.digits, sound.digit_indices, in_rooms=True)
+        self._sound = sound
+        self._speech = _by_corpus(sound.speech, sound.speech_indices, SPEECH_WEIGHTS)
+        self._noise = _by_corpus(sound.noise, sound.noise_indices, NOISE_WEIGHTS)
+
+    def speech(self, rng: np.random.Generator) -> np.ndarray:
+        """Returns i16[t], at most 4 s of speech in which no digit is known to be spoken."""
+        clips = self._sound.speech
+        while True:
+            index = _sample(rng, self._speech)
+            clip, rate_hz = clips[index], clips.rate_hz
+            size = min(len(clip), round(rng.uniform(0.6, 4.0) * rate_hz))
+            first = int(rng.integers(len(clip) - size + 1))
+            unsure = self._sound.unsure.get(clips.path[index], ())
+            if all(end * rate_hz <= first or start * rate_hz >= first + size for start, end in unsure):
+                return clip[first : first + size]
+
+    def noise(self, rng: np.random.Generator, num_samples: int) -> np.ndarray:
+        """Returns f32[num_samples] of mean power 1: recordings of one corpus, joined by cross-fades of 50 ms."""
+        clips, (indices, _) = self._sound.noise, self._noise[_weighted(rng, self._noise)]
+        fade = round(0.05 * clips.rate_hz)
+        ramp = np.linspace(0, 1, fade, dtype=np.float32)
+        sound = np.zeros(num_samples + fade, np.float32)
+        same, at = rng.random() < 0.3, 0  # one recording over and over, or several
+        index = int(rng.choice(indices))
+        while at < num_samples:
+            clip = clips[index].astype(np.float32)
+            clip = clip[int(rng.integers(max(1, len(clip) // 2))) :]
+            clip = clip / np.sqrt(corrupt.power(clip)) * np.float32(10 ** (rng.normal(0, 2) / 20))
+            clip[:fade] *= ramp[: len(clip)]
+            clip[len(clip) - fade :] *= ramp[::-1][-len(clip) :]
+            kept = clip[: len(sound) - at]
+            sound[at : at + len(kept)] += kept
+            at += max(len(clip) - fade, fade)
+            index = index if same else int(rng.choice(indices))
+        sound = sound[:num_samples]
+        return sound / np.sqrt(corrupt.power(sound))
+
+
+def _by_corpus(clips: Clips, indices: np.ndarray, weights: dict[str, float]) -> list[tuple[np.ndarray, float]]:
+    names = np.asarray([clips.label_names[label] for label in clips.label[indices]])
+    return [(indices[names == name], weights.get(name, 1.0)) for name in np.unique(names)]
+
+
+def _weighted(rng: np.random.Generator, groups: Sequence[tuple[np.ndarray, float]]) -> int:
+    weights = np.asarray([weight for _, weight in groups])
+    return int(rng.choice(len(groups), p=weights / weights.sum()))
+
+
+def _sample(rng: np.random.Generator, groups: Sequence[tuple[np.ndarray, float]]) -> int:
+    return int(rng.choice(groups[_weighted(rng, groups)][0]))

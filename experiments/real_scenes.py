@@ -1,0 +1,221 @@
+"""Makes the sounds by which the recogniser is scored on real recordings, with the digits in them."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from audiojax.data import corrupt, real, streams
+from audiojax.data.phonemes import DIGITS
+from audiojax.data.real import RealSound
+from audiojax.data.rehearsal import FLOOR_DB, played
+from audiojax.data.streams import Word
+from audiojax.decoder import FLUSH_SECONDS
+from audiojax.types import Clips, InputError
+
+RATE_HZ = 8000
+SCENE_SECONDS, FADE_SECONDS = 4.0, 0.05
+WEAK_SECONDS = (0.12, 0.15)  # of a word, before and after its loud part
+SNRS_DB = (20, 10, 5)
+NUM_SCENES, NUM_STRINGS = 200, 100
+NAMES = {"speech_commands_words": "words", "librispeech": "reading"}  # of a corpus in the table
+MANNERS = ("fast", "gapless", "spaced", "grouped")  # of speaking a string
+_REPEATS = {"double": 2, "triple": 3}
+
+Words = tuple[Clips, np.ndarray]  # clips, and the indices of those that may be used
+Named = list[tuple[str, np.ndarray]]  # sounds i16[t] and their names
+
+
+class Row(NamedTuple):
+    """A row of the table: sounds, each of which starts from the initial state, and the digits in them.
+
+    Its `kind` says what is counted: "first" and "exact" the sounds whose first or only event is right, "errors" wrong
+    digits, "events" all events, none of which is right.
+    """
+
+    name: str
+    kind: str
+    sounds: list[np.ndarray]  # i16[t]
+    digits: list[tuple[int, ...]]
+    clips: list[tuple[str, float]]  # name and seconds of each that the sounds consist of, in order
+
+
+def validation(sound: RealSound, audiomnist: Words | None = None) -> list[Row]:
+    """Returns the rows of the validation part; `audiomnist` has more held-out words for scenes and strings."""
+    digits = _by_corpus(sound.digits, sound.digit_indices)
+    noise = _by_corpus(sound.noise, sound.noise_indices)
+    for corpora, name in ((digits, "speech_commands"), (digits, "sai004"), (noise, "rooms")):
+        if name not in corpora:
+            raise InputError(f"there is no {name} among the recordings for validation; restore it in index.csv.")
+    words = [(sound.digits, digits[name]) for name in ("speech_commands", "sai004")]
+    strings = {"sai004": words[1]} | ({"audiomnist": audiomnist} if audiomnist else {})
+    rooms = [sound.noise[index] for index in noise["rooms"]]
+    rows = [_alone(name, sound.digits, indices) for name, indices in digits.items()]
+    rows += scenes([*words, *([audiomnist] if audiomnist else [])], rooms)
+    rows += _without_digits("rooms", _recorded(sound, sound.noise, noise.pop("rooms")))
+    for name, indices in _by_corpus(sound.speech, sound.speech_indices).items():
+        rows += _without_digits(NAMES.get(name, name), _recorded(sound, sound.speech, indices))
+    others = [clip for indices in noise.values() for clip in _recorded(sound, sound.noise, indices)]
+    rows += _without_digits("noise", others) if others else []
+    return rows + [telephone(name, of, rooms) for name, of in strings.items()]
+
+
+def judge(root: Path, clips_of: dict[str, Clips]) -> list[Row]:
+    """Returns the rows of the judge part; `clips_of` has its clips of each kind."""
+    texts = {row["file"]: row["label"] for row in real.rows(root)}
+    rows = [_alone(name, clips_of["digit"], of) for name, of in _by_corpus(clips_of["digit"]).items()]
+    strings = clips_of["string"]
+    digits = [digits_of(texts[path], path) for path in strings.path]
+    rows.append(_row("telephone numbers", "errors", _named(strings), digits))
+    return rows + _without_digits("spelled names", _named(clips_of["speech"]))
+
+
+def digits_of(text: str, path: str = "a string") -> tuple[int, ...]:
+    """Returns the digits of a label: figures or names, "oh" for zero, "double" and "triple" before one of them."""
+    found: list[int] = []
+    times = 1
+    for token in re.findall(r"[a-z]+|\S", re.sub(r"[,.\-]", " ", text.lower())):
+        if token in _REPEATS:
+            times *= _REPEATS[token]
+            continue
+        if token in ("oh", "o"):
+            token = "zero"
+        if token not in DIGITS and not re.fullmatch("[0-9]", token):
+            raise InputError(f"the label of {path} has {token!r}; a digit is 0 to 9, zero to nine or oh.")
+        found += times * [DIGITS.index(token) if token in DIGITS else int(token)]
+        times = 1
+    if times > 1 or not found:
+        raise InputError(f"the label of {path} is {text!r}; give the digits that are spoken.")
+    return tuple(found)
+
+
+def scenes(words: Sequence[Words], rooms: Sequence[np.ndarray]) -> list[Row]:
+    """Returns a row for each noise level: one word in `SCENE_SECONDS` of two rooms; only the level differs."""
+    sounds, digits = {snr_db: list[np.ndarray]() for snr_db in SNRS_DB}, []
+    for count in range(NUM_SCENES):
+        rng = np.random.default_rng([0, count])
+        clips, indices = words[count % len(words)]
+        index = int(rng.choice(indices))
+        clip, num_samples = _faded(clips[index]), round(SCENE_SECONDS * RATE_HZ)
+        start, end = span(clips[index])
+        first, last = RATE_HZ // 2 - start, num_samples - RATE_HZ // 2 - end  # half a second around the word
+        at = int(rng.integers(max(0, first), max(0, first, last) + 1))
+        spoken = [Word(int(clips.label[index]), at + start, at + end)]
+        dry = streams.levelled(streams.laid_out([(at, clip)], num_samples), spoken, rng.uniform(-35, -10))
+        chosen = rng.choice(len(rooms), 2, replace=len(rooms) < 2)
+        noise = joined([rooms[room] for room in chosen], num_samples)
+        for snr_db in SNRS_DB:
+            wet = corrupt.mixed(dry, noise, streams.speech_power(dry, spoken), snr_db)
+            sounds[snr_db].append(streams.quantised(wet, np.random.default_rng([1, count])))
+        digits.append((spoken[0].label,))
+    lengths = [(f"scene {count}", SCENE_SECONDS) for count in range(NUM_SCENES)]
+    return [Row(f"scenes {snr_db} dB", "exact", of, digits, lengths) for snr_db, of in sounds.items()]
+
+
+def telephone(name: str, words: Words, rooms: Sequence[np.ndarray]) -> Row:
+    """Returns a row of strings of 7 to 10 words of one speaker, spoken in four ways, in one room at 20 dB."""
+    clips, indices = words
+    speakers, sounds, digits = streams.by_speaker(clips, indices), [], []
+    for count in range(NUM_STRINGS):
+        rng = np.random.default_rng([2, count])
+        mine = rng.choice(speakers[rng.integers(len(speakers))], int(rng.integers(7, 11)))
+        parts, spoken, at = [], [], round(rng.uniform(0.1, 1.0) * RATE_HZ)
+        tempo = rng.uniform(*((1.15, 1.4), (1.0, 1.2), (1.0, 1.1), (1.0, 1.2))[count % 4])
+        for place, index in enumerate(mine):
+            clip = clips[index].astype(np.float32)
+            start, end = span(clips[index])
+            clip = clip[max(0, start - RATE_HZ // 100) : end + RATE_HZ // 100]
+            sound, _ = played(_faded(clip, 0.005), 1.0, tempo * np.exp(rng.normal(0, 0.05)), (0, len(clip)))
+            sound *= np.float32(10 ** (rng.normal(0, 2) / 20) / np.sqrt(corrupt.power(sound)))
+            at += round(_pause(rng, count % 4, place, len(mine)) * RATE_HZ)
+            parts.append((at, sound))
+            spoken.append(Word(int(clips.label[index]), at, at + len(sound)))
+            at += len(sound)
+        dry = streams.laid_out(parts, at + round(0.6 * RATE_HZ))
+        dry = streams.levelled(dry, spoken, rng.uniform(-30, -6))
+        noise = joined([rooms[rng.integers(len(rooms))]], len(dry))
+        wet = corrupt.mixed(dry, noise, streams.speech_power(dry, spoken), 20)
+        sounds.append(streams.quantised(wet, rng))
+        digits.append(tuple(word.label for word in spoken))
+    lengths = [(f"{MANNERS[count % 4]} {count}", len(sound) / RATE_HZ) for count, sound in enumerate(sounds)]
+    return Row(f"strings {name}", "errors", sounds, digits, lengths)
+
+
+def span(clip: np.ndarray) -> tuple[int, int]:
+    """Returns where the word in a clip i16[t] begins and ends, in samples: its loudest stretch, and what may be weak
+    consonants before and after it, but not the room around."""
+    first, last = streams.span(clip, RATE_HZ, FLOOR_DB)
+    start, end = streams.spoken_span(clip, RATE_HZ)
+    before, after = (round(seconds * RATE_HZ) for seconds in WEAK_SECONDS)
+    return max(first, start - before), min(last, end + after)
+
+
+def _pause(rng: np.random.Generator, manner: int, place: int, number: int) -> float:
+    """Returns the seconds before word `place` of a string: fast and overlapping, gapless, with gaps, or in groups."""
+    if place == 0:
+        return 0.0
+    if manner == 3:
+        group = place in (3, 6) if number > 7 else place == 3
+        return rng.uniform(0.3, 0.8) if group else rng.uniform(-0.02, 0.06)
+    return (rng.uniform(-0.03, 0.02), 0.0, rng.uniform(0.05, 0.2))[manner]
+
+
+def joined(rooms: Sequence[np.ndarray], num_samples: int) -> np.ndarray:
+    """Returns f32[num_samples] of mean power 1: rooms i16[t] of equal power in turn, joined by cross-fades."""
+    fade = round(FADE_SECONDS * RATE_HZ)
+    sound, at, place = np.zeros(num_samples, np.float32), 0, 0
+    while at < num_samples:
+        room = rooms[place % len(rooms)].astype(np.float32)
+        room = _faded(room / np.sqrt(corrupt.power(room)), FADE_SECONDS, opens=at > 0)
+        sound += streams.laid_out([(at, room)], num_samples)
+        at, place = at + max(len(room) - fade, 1), place + 1
+    return sound / np.float32(np.sqrt(corrupt.power(sound)))
+
+
+def _faded(sound: np.ndarray, seconds: float = 0.02, opens: bool = True) -> np.ndarray:
+    """Returns f32[t], i16 as it is or f32, faded out at its end and, if it `opens` so, in at its start."""
+    ramp = np.linspace(0, 1, max(1, min(round(seconds * RATE_HZ), len(sound) // 2)), dtype=np.float32)
+    sound = sound.astype(np.float32)
+    if opens:
+        sound[: len(ramp)] *= ramp
+    sound[len(sound) - len(ramp) :] *= ramp[::-1]
+    return sound
+
+
+def _by_corpus(clips: Clips, indices: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Returns the indices of each corpus, whose name is the first folder of a clip's path."""
+    indices = np.arange(len(clips)) if indices is None else indices
+    names = np.asarray([clips.path[index].partition("/")[0] for index in indices])
+    return {str(name): indices[names == name] for name in sorted(set(names.tolist()))}
+
+
+def _named(clips: Clips, indices: Sequence[int] | np.ndarray | None = None) -> Named:
+    return [(clips.path[index], clips[index]) for index in (range(len(clips)) if indices is None else indices)]
+
+
+def _recorded(sound: RealSound, clips: Clips, indices: np.ndarray) -> Named:
+    return [(clips.path[index], real.recorded_level(sound, clips, index)) for index in indices]
+
+
+def _alone(name: str, clips: Clips, indices: np.ndarray) -> Row:
+    digits = [(int(clips.label[index]),) for index in indices]
+    return _row(f"digits {name}", "first", _named(clips, indices), digits)
+
+
+def _without_digits(name: str, clips: Named) -> list[Row]:
+    """Returns the row of one stream and the row of a fresh start for each clip."""
+    fresh = _row(f"{name}, fresh", "events", clips, [()] * len(clips))
+    stream = _flushed(np.concatenate([clip for _, clip in clips]))
+    return [fresh._replace(name=f"{name}, stream", sounds=[stream], digits=[()]), fresh]
+
+
+def _row(name: str, kind: str, clips: Named, digits: list[tuple[int, ...]]) -> Row:
+    """Returns a row of clips, each alone with silence behind it."""
+    lengths = [(path, len(clip) / RATE_HZ) for path, clip in clips]
+    return Row(name, kind, [_flushed(clip) for _, clip in clips], digits, lengths)
+
+
+def _flushed(sound: np.ndarray) -> np.ndarray:
+    return np.concatenate([sound, np.zeros(round(FLUSH_SECONDS * RATE_HZ), np.int16)])

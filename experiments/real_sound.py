@@ -1,0 +1,269 @@
+"""Scores the streaming recogniser on recordings of real people and real rooms, see `audiojax.data.real`.
+
+  python -m experiments.listener real --root DIR [--audiomnist DIR]       the held-out part of what may be trained on
+  python -m experiments.listener real --root DIR --curve --decoder keep=0.6 keep=0.7        over thresholds
+  python -m experiments.listener real --root DIR --part judge         the final evaluation, logged; tune nothing by it
+  python -m experiments.listener unsure --root DIR        lists where a digit may be spoken in untranscribed reading
+
+Without --workdir the recogniser is the packaged one. AudioMNIST's words are those of its validation speakers.
+"""
+
+import datetime
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.stats
+
+from audiojax import command, environment, hearing, runlog
+from audiojax import config as configs
+from audiojax.data import cache, real
+from audiojax.data.disk import write_text
+from audiojax.data.phonemes import DIGITS
+from audiojax.data.streams import Word
+from audiojax.decoder import Decoder, Event
+from audiojax.listener_report import Ear
+from audiojax.trained import Trained
+from audiojax.types import Clips, InputError
+from experiments import real_scenes
+from experiments.listener import load, opened
+from experiments.real_scenes import RATE_HZ, Row
+
+LOG = Path(__file__).parent / "results" / "judge.md"
+THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+WARM_SECONDS = 2.0
+UNSURE_PROBABILITY, UNSURE_MARGIN_SECONDS = 0.8, 0.15
+
+
+def cached(recordings: real.Recordings) -> Clips:
+    """Returns the clips of `recordings` at `RATE_HZ`, from the cache or read now."""
+    with runlog.progress(f"preparing {recordings.source}") as report:
+        return cache.load_or_build(
+            recordings, rate_hz=RATE_HZ, on_bad_file="stop", folder=configs.cache_dir().resolve(), progress=report
+        )[0]
+
+
+def heard(ear: Ear, rows: Sequence[Row]) -> list[list[np.ndarray]]:
+    """Returns the network's outputs for the sounds of each row, computed together."""
+    flat = iter(ear.said([sound for row in rows for sound in row.sounds]))
+    return [[next(flat) for _ in row.sounds] for row in rows]
+
+
+def score(
+    ear: Ear, rows: Sequence[Row], outputs: Sequence[Sequence[np.ndarray]], decoder: Decoder
+) -> dict[str, dict[str, Any]]:
+    """Returns what is counted of each row, by name, from the `outputs` that `heard` returned."""
+    flat = [part for row in outputs for part in row]
+    order = np.argsort([len(part) for part in flat], kind="stable")  # those of like length are decoded together
+    found: list[list[Event]] = [[]] * len(flat)
+    for place, events in zip(order, ear.events([flat[place] for place in order], decoder), strict=True):
+        found[place] = events
+    events_of = iter(found)
+    return {row.name: _counted(row, [next(events_of) for _ in row.sounds]) for row in rows}
+
+
+def _counted(row: Row, events: Sequence[Sequence[Event]]) -> dict[str, Any]:
+    seconds = sum(length for _, length in row.clips)
+    result: dict[str, Any] = {"clips": len(row.clips), "minutes": seconds / 60}
+    labels = [[event.label for event in found] for found in events]
+    answers = [[DIGITS[digit] for digit in digits] for digits in row.digits]
+    if row.kind == "events":
+        count, hours = sum(map(len, labels)), seconds / 3600
+        low, high = scipy.stats.chi2.ppf((0.025, 0.975), (2 * count, 2 * count + 2)) / 2 / hours
+        bounds = {"low": float(np.nan_to_num(low)), "high": float(high)}
+        return result | {"count": count, "rate": count / hours} | bounds | {"events": _listed(row, events)}
+    if row.kind == "errors":
+        scenes = [[Word(digit, 0, 0) for digit in digits] for digits in row.digits]
+        pairs = zip(scenes, events, strict=True)
+        errors = hearing.errors_of(
+            hearing.confusion_of(
+                [match for words, found in pairs for match in hearing.match(words, found, DIGITS)], DIGITS
+            )
+        )
+        count = errors.substitutions + errors.deletions + errors.insertions
+        exact = sum(mine == right for mine, right in zip(labels, answers, strict=True))
+        return result | _share(count, errors.words) | errors._asdict() | {"exact": exact}
+    if row.kind == "first":
+        labels = [found[:1] for found in labels]
+    right = sum(mine == answer for mine, answer in zip(labels, answers, strict=True))
+    return result | _share(right, len(answers)) | {"none": labels.count([])}
+
+
+def _listed(row: Row, events: Sequence[Sequence[Event]]) -> list[tuple[str, float, str, float]]:
+    """Returns the clip of each event, the seconds in it at which the word ends, the label and its probability."""
+    starts, listed = np.cumsum([0.0, *(seconds for _, seconds in row.clips[:-1])]), []
+    for place, found in enumerate(events):
+        for event in found:
+            clip = place
+            if len(row.sounds) < len(row.clips):  # one stream of all of them
+                clip = int(np.searchsorted(starts, event.end_seconds, "right")) - 1
+            since = event.end_seconds - (starts[clip] if len(row.sounds) < len(row.clips) else 0.0)
+            listed.append((row.clips[clip][0], round(float(since), 3), event.label, round(event.probability, 3)))
+    return listed
+
+
+def _share(count: int, number: int) -> dict[str, Any]:
+    """Returns a count and its share of `number` with 95 % bounds (Wilson)."""
+    interval = scipy.stats.binomtest(min(count, number), number).proportion_ci(method="wilson")
+    return {"count": count, "of": number, "rate": count / number, "low": interval.low, "high": interval.high}
+
+
+def show(result: dict[str, dict[str, Any]]) -> str:
+    """Returns the table as Markdown."""
+    lines = ["| | clips | minutes | counts | rate | 95 % |", "|---|---|---|---|---|---|"]
+    for name, of in result.items():
+        if "events" in of:
+            counts, rates = f"{of['count']:,} events", [f"{of[key]:,.0f}" for key in ("rate", "low", "high")]
+            rates[0] += " an hour"
+        else:
+            rates = [f"{of[key]:.1%}".replace("%", " %") for key in ("rate", "low", "high")]
+            counts = f"{of['count']} of {of['of']} right, {of.get('none')} none"
+            if "words" in of:
+                kinds = " ".join(f"{name[0]} {of[name]}" for name in ("substitutions", "deletions", "insertions"))
+                counts = f"{of['count']} errors of {of['of']} ({kinds}), {of['exact']} exact"
+        lines.append(
+            f"| {name} | {of['clips']:,} | {of['minutes']:.1f} | {counts} | {rates[0]} | {rates[1]} to {rates[2]} |"
+        )
+    return "\n".join(lines)
+
+
+def show_curve(points: dict[float, dict[str, dict[str, Any]]]) -> str:
+    """Returns a line for each threshold: shares in per cent, and events an hour of a stream / of fresh starts."""
+    names = list(next(iter(points.values())))
+    columns = [name for name in names if not name.endswith(", fresh")]
+    titles = ["threshold", *(name.removesuffix(", stream") for name in columns)]
+    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
+    for threshold, result in points.items():
+        cells = [f"{threshold:g}"]
+        for name in columns:
+            if name.endswith(", stream"):
+                both = [result[f"{name.removesuffix('stream')}{start}"]["rate"] for start in ("stream", "fresh")]
+                cells.append(" / ".join(f"{rate:.0f}" for rate in both))
+            else:
+                cells.append(f"{100 * result[name]['rate']:.1f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def decoder_of(decoder: Decoder, text: str) -> Decoder:
+    """Returns `decoder` with the settings of `text`, as in "threshold=0.3,keep=0.6"."""
+    changes = {}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.partition("=")
+        try:
+            changes[name] = type(getattr(decoder, name))(value) if name in Decoder._fields else None
+        except ValueError:
+            changes[name] = None
+        if changes[name] is None:
+            raise InputError(f"--decoder {part} is not a setting; give NAME=VALUE of {', '.join(Decoder._fields)}.")
+    return decoder._replace(**changes)
+
+
+def validation_rows(root: Path, audiomnist: str | None) -> list[Row]:
+    """Returns the rows of the validation part, with AudioMNIST's words if its folder is given."""
+    words = None
+    if audiomnist:
+        clips, split = load("audiomnist", audiomnist)
+        words = clips, split.validation
+    return real_scenes.validation(real.load(root, "validation", cached), words)
+
+
+def judge_rows(root: Path) -> list[Row]:
+    """Returns the rows of the judge part."""
+    kinds = ("digit", "string", "speech")
+    return real_scenes.judge(root, {kind: cached(real.recordings(root, kind, "judge")) for kind in kinds})
+
+
+def log_judge(path: Path, model: str, decoder: Decoder, table: str) -> None:
+    """Appends an evaluation of the judge part to the log."""
+    known = path.read_text() if path.exists() else "# Evaluations of the judge part\n\nNothing is tuned by them.\n"
+    now, settings = datetime.datetime.now(), ", ".join(f"{name} {value:g}" for name, value in decoder._asdict().items())
+    title = f"{known.count(chr(10) + '## ') + 1}: {now:%Y-%m-%d %H:%M}, {model}"
+    revision = environment.describe(1)["revision"] or "no revision"
+    write_text(path, f"{known}\n## {title}\n\nRevision {revision}; decoder: {settings}.\n\n{table}\n")
+
+
+def warmed(ear: Ear, clips: Clips, indices: np.ndarray) -> list[np.ndarray]:
+    """Returns the network's outputs for each clip; `WARM_SECONDS` of the clip before it are processed first."""
+    num_warm = round(WARM_SECONDS * clips.rate_hz)
+    sounds = [clips[index] for index in indices]
+    before = [np.resize(sounds[place - 1][-num_warm:], num_warm) for place in range(len(sounds))]
+    outputs = ear.said([np.concatenate(pair) for pair in zip(before, sounds, strict=True)])
+    num_steps = num_warm // ear.run.model.step_samples
+    return [part[num_steps:] for part in outputs]
+
+
+def unsure(ear: Ear, clips: Clips, corpus: str = "librispeech") -> dict[str, list[list[float]]]:
+    """Returns the seconds of each file of `corpus` in which a digit may be spoken: events of high probability."""
+    if corpus not in clips.label_names:
+        raise InputError(f"there is no {corpus} among the speech; restore it in index.csv.")
+    indices = np.flatnonzero(clips.label == clips.label_names.index(corpus))
+    found = {}
+    for index, events in zip(indices, ear.events(warmed(ear, clips, indices)), strict=True):
+        stretches = [
+            [
+                round(max(0.0, event.start_seconds - UNSURE_MARGIN_SECONDS), 2),
+                round(event.end_seconds + UNSURE_MARGIN_SECONDS, 2),
+            ]
+            for event in events
+            if event.probability >= UNSURE_PROBABILITY
+        ]
+        if stretches:
+            found[clips.path[index]] = stretches
+    return dict(sorted(found.items()))
+
+
+def write_unsure(ear: Ear, root: Path, path: Path) -> None:
+    """Writes what `unsure` finds, a line for each file."""
+    stretches = unsure(ear, cached(real.recordings(root, "speech")))
+    rows = [f"{json.dumps(name)}: {json.dumps(parts)}" for name, parts in stretches.items()]
+    write_text(path, "{\n" + ",\n".join(rows) + "\n}\n")
+    seconds = sum(end - start for parts in stretches.values() for start, end in parts)
+    print(f"{sum(map(len, stretches.values()))} stretches, {seconds:.0f} s, in {len(stretches)} files")
+
+
+def main(argv: list[str]) -> None:
+    parser = command.parser("real_sound", __doc__ or "")
+    parser.add_argument("what", choices=("real", "unsure"))
+    parser.add_argument("--root", type=Path, required=True, help="the folder of index.csv")
+    parser.add_argument("--workdir", type=Path, nargs="+", help="of several runs the mean of their parameters")
+    parser.add_argument("--part", choices=("validation", "judge"), default="validation")
+    parser.add_argument("--audiomnist", help="adds words of its validation speakers to scenes and strings")
+    parser.add_argument(
+        "--decoder", nargs="+", default=[""], help="settings, as in threshold=0.3,keep=0.6; each is scored"
+    )
+    parser.add_argument("--curve", action="store_true", help="a line for each threshold, validation only")
+    parser.add_argument("--json", type=Path, help="where all numbers and events are written")
+    parser.add_argument("--log", type=Path, default=LOG, help="where evaluations of the judge part are added")
+    parser.add_argument("--unsure", type=Path, default=real.UNSURE, help="where unsure writes")
+    args = parser.parse_args(argv)
+    if args.curve and args.part == "judge":
+        raise InputError("--curve with --part judge would tune by it; choose a threshold by --part validation.")
+    command.setup_jax()
+    run = opened(args.workdir) if args.workdir else Trained.packaged()
+    if run.label_names != DIGITS or run.config.data.rate_hz != RATE_HZ:
+        raise InputError(f"{args.workdir} does not recognise the ten digits at {RATE_HZ} Hz; give another --workdir.")
+    ear = Ear(run)
+    if args.what == "unsure":
+        write_unsure(ear, args.root, args.unsure)
+        return
+    decoders = [decoder_of(ear.decoder, text) for text in args.decoder]
+    rows = judge_rows(args.root) if args.part == "judge" else validation_rows(args.root, args.audiomnist)
+    outputs = heard(ear, rows)
+    everything = []
+    for decoder in decoders:
+        thresholds = THRESHOLDS if args.curve else (decoder.threshold,)
+        points = {float(t): score(ear, rows, outputs, decoder._replace(threshold=t)) for t in thresholds}
+        everything += [{"decoder": decoder._replace(threshold=t)._asdict(), "rows": of} for t, of in points.items()]
+        table = show_curve(points) if args.curve else show(points[decoder.threshold])
+        print(f"{decoder}\n{table}", flush=True)
+        if args.part == "judge":
+            log_judge(args.log, " ".join(path.name for path in args.workdir or [Path("packaged")]), decoder, table)
+    if args.json:
+        write_text(args.json, json.dumps(everything, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    command.run(main)
