@@ -3,67 +3,14 @@
 `check` is what commands and training call before anything else is done.
 """
 
-import difflib
-import math
-import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from audiojax.data.batches import PLACEMENTS
 from audiojax.data.targets import TARGETS
+from audiojax.rules import Items, Range, Rule, Text, number, one_of
 from audiojax.types import InputError
 
-
-class Range(NamedTuple):
-    """Numbers from `low` to `high`, which belong to it unless that end is open."""
-
-    low: float
-    high: float = math.inf
-    open_low: bool = False
-    open_high: bool = False
-
-    def __contains__(self, value: object) -> bool:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            return False
-        above = value > self.low if self.open_low else value >= self.low
-        return above and (value < self.high if self.open_high else value <= self.high)
-
-    def __str__(self) -> str:
-        if self.high < math.inf and not (self.open_low or self.open_high):
-            return f"{_number(self.low)} to {_number(self.high)}"
-        low = f"{'above' if self.open_low else 'at least'} {_number(self.low)}"
-        high = f"{'below' if self.open_high else 'at most'} {_number(self.high)}"
-        return low if self.high == math.inf else f"{low} and {high}"
-
-
-class Items(NamedTuple):
-    """Tuples of at least `num` items, each of which is one of `of`."""
-
-    of: Range | tuple[str, ...]
-    num: int = 0
-
-    def __contains__(self, value: object) -> bool:
-        return isinstance(value, list | tuple) and len(value) >= self.num and all(item in self.of for item in value)
-
-    def __str__(self) -> str:
-        each = str(self.of) if isinstance(self.of, Range) else f"one of {', '.join(self.of)}"
-        return f"a tuple of {f'{self.num} or more' if self.num else 'any number of'} items, each {each}"
-
-
-class Text(NamedTuple):
-    """Text that matches `pattern` as a whole; `meaning` says it in words."""
-
-    pattern: str
-    meaning: str
-
-    def __contains__(self, value: object) -> bool:
-        return isinstance(value, str) and re.fullmatch(self.pattern, value) is not None
-
-    def __str__(self) -> str:
-        return self.meaning
-
-
-Rule = Range | Items | Text | tuple
 ANY_TEXT = Text(r"(?s).*", "text")
 BOOLEAN = (True, False)
 SEED = Range(0, 2**31 - 1)
@@ -206,19 +153,6 @@ NETWORKS: dict[str, tuple[str, dict[str, Rule]]] = {
 }
 
 
-def _number(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
-
-
-def one_of(name: str, value: object, choices: tuple) -> None:
-    """Raises InputError where `value` is none of `choices`."""
-    if value not in choices:
-        nearest = difflib.get_close_matches(str(value), [choice for choice in choices if isinstance(choice, str)], 1)
-        hint = f": did you mean {nearest[0]}?" if nearest and nearest[0] else "."
-        named = ", ".join(repr(choice) if choice == "" else str(choice) for choice in choices)
-        raise InputError(f"{name} is {value!r}; choose one of {named}{hint}")
-
-
 def check(flat: Mapping[str, Any]) -> None:
     """Raises InputError for the first key of `flat`, {"section.key": value}, that is unknown or out of its range.
 
@@ -232,7 +166,7 @@ def check(flat: Mapping[str, Any]) -> None:
         if isinstance(rule, tuple) and not isinstance(rule, Range | Items | Text):
             one_of(f"config.{name}", value, rule)
         elif value not in rule:
-            shown = _number(value) if isinstance(value, float) else repr(value)
+            shown = number(value) if isinstance(value, float) else repr(value)
             raise InputError(f"config.{name} is {shown}; choose {rule}.")
     _check_train(flat)
     _check_model(flat)
@@ -295,7 +229,7 @@ def _check_streams(flat: Mapping[str, Any]) -> None:
         ("streams.alarm_hours", Range(0.001, 1000)),
     ):
         if flat[key] not in rule:
-            raise InputError(f"config.{key} is {_number(flat[key])}; for a network that listens choose {rule}.")
+            raise InputError(f"config.{key} is {number(flat[key])}; for a network that listens choose {rule}.")
     shares = flat["streams.shares"]
     if len(shares) != 4 or not sum(shares):
         raise InputError(f"config.streams.shares is {tuple(shares)}; give four shares, of which one is above 0.")

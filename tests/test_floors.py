@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"types"},
-    {"data", "interrupt"},
+    {"data", "interrupt", "rules"},
     {"models", "schema", "metrics", "mesh", "augment", "analysis", "environment", "integrity", "decoder"},
     {"relevance", "audible"},
     {"state", "hearing", "anatomy"},
