@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,7 @@ _FIXES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _SPACE),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _RIGHTS),
 }
+_at_once: list[bool] = []  # not empty where `run` does not wait
 
 
 def _interrupt(number: int, _) -> None:
@@ -38,6 +40,25 @@ def run(
     interrupted: str = "interrupted; the same command starts again from what is whole.",
 ) -> None:
     """Runs a command and exits: an InputError or Ctrl-C becomes one sentence on stderr and a non-zero exit code."""
+    try:
+        _run(main, interrupted)
+    except BaseException as error:
+        if not _at_once:
+            raise
+        code = error.code if isinstance(error, SystemExit) else "".join(traceback.format_exception(error))
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 1)
+
+
+def exit_at_once() -> None:
+    """Has `run` exit without waiting for threads and exit handlers, which may wait for another process in vain."""
+    _at_once.append(True)
+
+
+def _run(main: Callable[[list[str]], int | None], interrupted: str) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = main(sys.argv[1:])
@@ -130,7 +151,10 @@ def _wrong_key(keys: list[str], overrides: list[str]) -> str | None:
         match = re.match(r"--(?:no)?config\.([^=]+)", override)
         if match and match[1] not in keys:
             nearest = difflib.get_close_matches(match[1], keys, 1, 0.6)
-            hint = f"did you mean --config.{nearest[0]}?" if nearest else f"the keys are {', '.join(keys)}."
+            section = match[1].partition(".")[0]
+            names = [key for key in keys if key.startswith(f"{section}.")]
+            listed = f"the keys{f' of config.{section}' if names else ''} are {', '.join(names or keys)}"
+            hint = f"did you mean --config.{nearest[0]}? {listed.capitalize()}." if nearest else f"{listed}."
             return f"there is no key config.{match[1]}; {hint}"
     return None
 

@@ -3,16 +3,13 @@
 A run is its config: each section is handed whole to one function, which refuses a key that it does not read.
 """
 
-import difflib
-import math
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from audiojax.data.batches import PLACEMENTS
-from audiojax.data.targets import TARGETS
+from audiojax import schema
 from audiojax.types import InputError
 
 # Each source and the split it gets unasked.
@@ -21,48 +18,8 @@ SPLITS = {"synthetic": "folds", "audiomnist": "folds", "fsdd": "random", "folder
 _BUCKET_SAMPLES = {"synthetic": (5200, 6400, 7600), "fsdd": (3200, 4000, 5200), "audiomnist": (5280, 6000, 6800)}
 GRAMMAR = "[SOURCE][,split=random|official|folds|speaker][,fold=K][,recipe=NAME][,runlocal]"
 
-_ALMOST_ONE = 1 - 1e-9
-RANGES: dict[str, tuple[float, float]] = {
-    "seed": (0, 2**31 - 1),
-    "data.rate_hz": (1000, 96_000),
-    "split.num_speakers": (0, 1_000_000),
-    "synthetic.num_voices": (1, 99),
-    "synthetic.num_takes": (1, 1000),
-    "synthetic.seed": (0, 2**31 - 1),
-    "train.batch_size": (1, 1_000_000),
-    "train.length_samples": (128, 10_000_000),
-    "train.num_epochs": (1, 1_000_000),
-    "train.label_smoothing": (0, _ALMOST_ONE),
-    "train.average_decay": (0, _ALMOST_ONE),
-    "train.log_every_steps": (1, math.inf),
-    "optimizer.learning_rate": (1e-12, 1e30),
-    "optimizer.warmup_steps": (0, math.inf),
-    "optimizer.momentum": (0, _ALMOST_ONE),
-    "optimizer.weight_decay": (0, 1),
-    "optimizer.clip_norm": (0, math.inf),
-    "streams.steps_per_epoch": (0, 1_000_000),
-    "streams.num_strings": (0, 100_000),
-    "streams.alarm_hours": (0, 1000),
-    "decoder.threshold": (0, 1),
-    "decoder.keep": (0, _ALMOST_ONE),
-    "decoder.apart_steps": (1, 1000),
-    "augment.max_margin_samples": (0, 10_000_000),
-    "augment.tempo": (0, 1),
-    "augment.speed": (0, 1),
-    "augment.max_offset_samples": (0, 10_000_000),
-    "augment.gain_db": (0, 60),
-    "augment.filter_db": (0, 60),
-    "model.dropout": (0, _ALMOST_ONE),
-    "mesh.num_processes": (1, 1_000_000),
-    "mesh.process_id": (0, 999_999),
-}
-CHOICES = {
-    "data.on_bad_file": ("stop", "skip"),
-    "data.target": TARGETS,
-    "train.placement": PLACEMENTS,
-    "model.dtype": ("float32", "bfloat16"),
-    "wandb.mode": ("auto", "online", "offline", "disabled"),
-}
+# Keys that say where files lie on this machine.
+PATHS = ("data.root", "data.also_root", "data.cache", "init_from")
 
 
 class Choice(NamedTuple):
@@ -79,7 +36,8 @@ def parse_arg(arg: str, recipes: tuple[str, ...] = ()) -> Choice:
     """What follows the colon of `--config configs/NAME.py:...`, by `GRAMMAR`; raises InputError for anything else."""
     source, rest = "synthetic", [word for word in (arg or "").split(",") if word]
     if rest and "=" not in rest[0] and rest[0] != "runlocal":
-        source = _one_of("source", rest.pop(0), tuple(SPLITS))
+        source = rest.pop(0)
+    schema.one_of("the config's source", source, tuple(SPLITS))
     words = {"split": SPLITS[source], "fold": "0", "recipe": "default", "runlocal": ""}
     for word in rest:
         name, equals, value = word.partition("=")
@@ -88,28 +46,21 @@ def parse_arg(arg: str, recipes: tuple[str, ...] = ()) -> Choice:
         words[name] = value or "yes"
     if not words["fold"].isdecimal():
         raise InputError(f"the config's argument {arg!r} has fold={words['fold']}; a fold is a number from 0.")
-    return Choice(
-        source,
-        _one_of("split", words["split"], ("random", "official", "folds", "speaker")),
-        int(words["fold"]),
-        _one_of("recipe", words["recipe"], ("default", *recipes)),
-        bool(words["runlocal"]),
-    )
+    schema.one_of("the config's split", words["split"], schema.RULES["split.name"])
+    schema.one_of("the config's recipe", words["recipe"], ("default", *recipes))
+    return Choice(source, words["split"], int(words["fold"]), words["recipe"], bool(words["runlocal"]))
 
 
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        nearest = difflib.get_close_matches(value, choices, 1)
-        hint = f"did you mean {nearest[0]}?" if nearest else f"choose one of {', '.join(choices)}."
-        raise InputError(f"the config's {name} is {value!r}; {hint}")
-    return value
+def is_trial(arg: str) -> bool:
+    """Returns whether a config's argument asks for a trial run."""
+    return "runlocal" in arg.split(",")
 
 
 def base(choice: Choice) -> ConfigDict:
     """All keys, with the values that most runs share."""
     config = ConfigDict()
-    config.seed = 0  # of the parameters, the order of clips, the augmentation and the random split
-    config.init_from = ""  # a workdir whose best parameters to start from
+    config.seed = 0  # of the parameters, the order of clips and the augmentation
+    config.init_from = ""  # a workdir whose best parameters to start from; with other labels, all but the last layer's
     config.data = dict(
         source=choice.source,
         root="",  # the data set's folder; the synthetic one makes its own
@@ -124,7 +75,9 @@ def base(choice: Choice) -> ConfigDict:
     config.split = dict(
         name=choice.split,
         fold=choice.fold,
-        num_speakers=0,  # to learn from, drawn by `seed`; 0 takes all
+        seed=0,  # of the split "random", and of what the two keys below take
+        num_speakers=0,  # to learn from; 0 takes all
+        num_clips=0,  # of each part at most, all labels alike; 0 takes all
     )
     config.train = dict(
         batch_size=20,
@@ -192,6 +145,7 @@ def recurrent_model() -> dict[str, Any]:
     )
 
 
+TRIAL_VOICES, TRIAL_TAKES = 8, 3
 # How networks for sound of any length hear a clip in training, each time otherwise.
 ANY_LENGTH_AUGMENT = dict(tempo=0.5, speed=0.15, gain_db=10.0, noise_snr_db=(10.0, 40.0), filter_db=12.0)
 
@@ -203,17 +157,23 @@ def train_any_length(config: ConfigDict, source: str, num_epochs: int) -> None:
     config.optimizer.update(learning_rate=0.05, clip_norm=1.0)
 
 
+def split_reads_seed(config: ConfigDict) -> bool:
+    """Returns whether `split.seed` changes the split of `config`; folds and official splits are fixed."""
+    return config.split.name == "random" or config.split.num_speakers > 0 or config.split.num_clips > 0
+
+
 def batch_shape(config: ConfigDict) -> dict[str, Any]:
     """What all of a run's batches share."""
     return {key: config.train[key] for key in ("batch_size", "length_samples", "bucket_samples", "placement")}
 
 
 def shrink(config: ConfigDict) -> ConfigDict:
-    """The same config for a trial run in under a minute: a hundred synthetic clips, two epochs."""
-    config.data.source = "synthetic"
-    config.split.update(name="folds", fold=0)
-    config.synthetic.update(num_voices=5, num_takes=2)
-    config.train.update(batch_size=20, num_epochs=2, log_every_steps=1)
+    """The same config for a trial run in about a minute: few epochs on few clips, of its own source."""
+    config.synthetic.update(num_voices=TRIAL_VOICES, num_takes=TRIAL_TAKES)
+    if config.data.source not in schema.MADE:
+        config.split.num_clips = 10 * TRIAL_VOICES * TRIAL_TAKES
+    num_epochs = 20 if config.train.bucket_samples else 8  # networks for any length take the shorter steps
+    config.train.update(batch_size=20, num_epochs=num_epochs, log_every_steps=1)
     config.train.bucket_samples = config.train.bucket_samples[-1:]  # each length is compiled
     return config
 
@@ -236,19 +196,5 @@ def flatten(config: dict, prefix: str = "") -> dict[str, Any]:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises InputError for the first key whose value is out of its range."""
-    for name, value in flatten(config.to_dict()).items():
-        low, high = RANGES.get(name, (-math.inf, math.inf))
-        if name in RANGES and not low <= value <= high:  # NaN is not, either
-            bounds = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
-            raise InputError(f"config.{name} is {value:g}; choose {bounds}.")
-        if value not in CHOICES.get(name, (value,)):
-            raise InputError(f"config.{name} is {value!r}; choose one of {', '.join(CHOICES[name])}.")
-    buckets, longest = list(config.train.bucket_samples), config.train.length_samples
-    if not all(isinstance(x, int) and 0 < x < longest for x in buckets):
-        raise InputError(
-            f"config.train.bucket_samples is {tuple(buckets)}; give whole numbers below length_samples, {longest}."
-        )
-    pair = config.augment.noise_snr_db
-    if len(pair) != 2 or not all(isinstance(x, int | float) for x in pair) or not pair[0] <= pair[1]:
-        raise InputError(f"config.augment.noise_snr_db is {tuple(pair)}; give two numbers of dB, the lower first.")
+    """Raises InputError for the first key whose value is out of its range, see `schema`."""
+    schema.check(flatten(config.to_dict()))

@@ -194,7 +194,7 @@ def main(argv: list[str]) -> None:
     clips = prepare.load_clips(run.config)
     if clips.key != run.data["key"]:
         raise InputError(f"the clips of config.data are not those that {args.workdir} was trained on; restore them.")
-    split = splits.make(clips, **run.config.split, seed=run.config.seed)
+    split = splits.make(clips, **run.config.split)
     if run.listens:
         amount = {"num_strings": args.strings, "hours": args.hours}
         with runlog.progress("listening", unit="tests") as report_progress:

@@ -148,7 +148,7 @@ def _faithfulness(run: Trained, part: str, num_clips: int, workdir: Path, out: P
     clips = prepare.load_clips(run.config)
     if clips.key != run.data["key"]:
         raise InputError(f"the clips of config.data are not those that {workdir} was trained on; restore them.")
-    indices = getattr(splits.make(clips, **run.config.split, seed=run.config.seed), part)
+    indices = getattr(splits.make(clips, **run.config.split), part)
     if num_clips < 1:
         raise InputError(f"--num-clips is {num_clips}; give at least 1.")
     indices = np.sort(np.random.default_rng(0).permutation(indices)[:num_clips])

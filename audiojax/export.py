@@ -93,7 +93,7 @@ def _clips(run: Trained) -> tuple[Clips, np.ndarray, str]:
     try:
         clips = prepare.load_clips(run.config)
         if clips.key == run.data["key"]:
-            test = splits.make(clips, **run.config.split, seed=run.config.seed).test
+            test = splits.make(clips, **run.config.split).test
             chosen = test[np.linspace(0, len(test) - 1, min(NUM_CLIPS, len(test))).astype(int)]  # of every label
             return clips, chosen, f"{len(chosen)} test clips of {clips.source}"
         reason = f"those of {clips.source} are not what it was trained on"

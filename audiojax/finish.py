@@ -50,7 +50,10 @@ def finish(workdir: Path, log: runlog.RunLog, clips: Clips, split: splits.Split,
     log.pictures(pictures, sounds, np.asarray(result["confusion"]), clips.label_names)
     write_text(workdir / "summary.json", json.dumps(summary, indent=2) + "\n")
     log.say(f"{sentence(summary)}\nEverything lies in {workdir}; start with {page}.")
-    log.say(f"Try it: python -m audiojax.predict --workdir {workdir} FILE.wav")
+    if result["interval"][0] <= 1 / len(clips.label_names):
+        log.say(f"That may be chance (one of {len(clips.label_names)} labels): train longer, or on more clips.")
+    else:
+        log.say(f"Try it: python -m audiojax.predict --workdir {workdir} FILE.wav")
     return summary
 
 
@@ -115,13 +118,14 @@ def _four_and_eight(clips: Clips, split: splits.Split) -> list[int]:
 
 def sentence(summary: dict) -> str:
     """A summary for people."""
+    count = f"{summary['epochs']} epoch{'s' * (summary['epochs'] != 1)}"
     if "test/digit_error_rate/clean" in summary:
         return (
-            f"After {summary['epochs']} epochs on {summary['source']} the best listener errs on "
+            f"After {count} on {summary['source']} the best listener errs on "
             f"{summary['test/digit_error_rate/clean']:.2%} of the words in clean test strings, "
             f"{summary['test/digit_error_rate/10 dB']:.2%} at 10 dB."
         )
     return (
-        f"After {summary['epochs']} epochs on {summary['source']} the checkpoint with the best validation accuracy "
+        f"After {count} on {summary['source']} the checkpoint with the best validation accuracy "
         f"has {summary['test/accuracy']:.2%} on the test clips (the last: {summary['last/test']:.2%})."
     )

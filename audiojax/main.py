@@ -3,7 +3,8 @@
   python -m audiojax.main --config configs/cnn.py                     the embedded synthetic voices; no download
   python -m audiojax.main --config configs/cnn.py:fsdd --config.data.root=DIR
   python -m audiojax.main --config configs/cnn.py:audiomnist,split=folds,fold=0 --config.data.root=DIR
-  python -m audiojax.main --config configs/cnn.py:runlocal            a trial run in under a minute
+  python -m audiojax.main --config configs/cnn.py:runlocal            a trial run in about a minute; no download
+  python -m audiojax.main --config configs/cnn.py:fsdd,runlocal --config.data.root=DIR      likewise, on some of FSDD
 
 The workdir holds config.json, metrics.jsonl, checkpoints/, plots/, summary.json and what W&B keeps.
 """
@@ -13,6 +14,7 @@ import re
 from pathlib import Path
 
 from audiojax import command
+from audiojax import config as configs
 
 
 def _default_workdir(config_flag: str) -> Path:
@@ -34,8 +36,10 @@ def main(argv: list[str]) -> None:
     command.setup_jax()
     from audiojax import mesh, train  # late: --help and a mistyped key need no jax
 
-    mesh.connect(**config.mesh)
-    train.run(config, args.workdir or _default_workdir(args.config))
+    with mesh.connected(command.exit_at_once, **config.mesh):
+        train.run(config, args.workdir or _default_workdir(args.config))
+        if mesh.is_first() and configs.is_trial(args.config.partition(":")[2]):
+            print("This was a trial run on a few clips, to see that everything works; train without runlocal for use.")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
 """All of jax.sharding and jax.distributed: rows of a batch over all processes' devices, everything else on each."""
 
 import contextlib
-import hashlib
-from collections.abc import Iterator
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -10,9 +14,58 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from audiojax.types import Batch, InputError
+from audiojax.interrupt import Stopped
+from audiojax.types import Batch, InputError, one_line
 
 T = TypeVar("T")
+HEARTBEAT_SECONDS = 15  # without a sign of life, after which a process counts as dead
+LOST = "another process of this run has ended or cannot be reached"
+_RESTART = "start all of them again with the same commands, which continue from the last checkpoint."
+# What jax and gloo say when that happens.
+_LOST_ERRORS = re.compile(r"gloo|peer|socket|connection|coordination|heartbeat|UNAVAILABLE|DEADLINE_EXCEEDED", re.I)
+# jax ends the process from C++ then, with a stack trace that no setting turns off. This passes on all of stderr but
+# that: it keeps lines of the coordination service back until it is known what follows them.
+_FILTER = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+held = []
+for line in sys.stdin.buffer:
+    if b"JAX distributed service detected fatal errors" in line:
+        held = [sys.argv[1].encode()]
+        break
+    if held or b"coordination" in line:
+        held.append(line)
+    if not held or len(held) > 20:
+        sys.stderr.buffer.write(b"".join(held) or line)
+        held = []
+    sys.stderr.buffer.flush()
+sys.stderr.buffer.write(b"".join(held))
+sys.stderr.buffer.flush()
+for line in sys.stdin.buffer:
+    pass
+"""
+_agreed: list[bool] = []  # not empty once all processes know that they leave
+
+
+@contextlib.contextmanager
+def connected(
+    failed_alone: Callable[[], None], /, *, coordinator: str, num_processes: int, process_id: int
+) -> Iterator[None]:
+    """Joins the processes of a run, see `connect`, for the block. An error in one of them ends the others.
+
+    Calls `failed_alone` where only this process fails: it should exit without jax's barrier, at which it would wait for
+    the others; they end when they miss it.
+    """
+    connect(coordinator=coordinator, num_processes=num_processes, process_id=process_id)
+    try:
+        yield
+    except BaseException as error:
+        if jax.process_count() > 1 and not _agreed and not isinstance(error, Stopped):
+            failed_alone()
+            if isinstance(error, jax.errors.JaxRuntimeError) and _LOST_ERRORS.search(str(error)):
+                raise InputError(f"{LOST} ({one_line(error, 120)}); {_RESTART}") from None
+        raise
 
 
 def connect(*, coordinator: str, num_processes: int, process_id: int) -> None:
@@ -29,16 +82,30 @@ def connect(*, coordinator: str, num_processes: int, process_id: int) -> None:
     """
     if not coordinator:
         return
+    shorten_fatal_errors()
     try:
         if coordinator == "auto":
-            jax.distributed.initialize()
+            jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
         else:
-            jax.distributed.initialize(coordinator, num_processes, process_id)
+            jax.distributed.initialize(
+                coordinator, num_processes, process_id, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
+            )
     except (RuntimeError, ValueError) as error:
         raise InputError(
             f"config.mesh.coordinator is {coordinator!r}, and the processes do not come together "
             f"({str(error).strip().splitlines()[0]}); give HOST:PORT of the first one, num_processes and process_id."
         ) from None
+
+
+def shorten_fatal_errors() -> None:
+    """Sends this process's stderr through a filter that says `LOST` in the place of jax's stack trace."""
+    command = [sys.executable, "-I", "-S", "-c", _FILTER, f"audiojax: {LOST}; {_RESTART}\n"]
+    sys.stderr.flush()
+    read, write = os.pipe()
+    subprocess.Popen(command, stdin=read, stdout=subprocess.DEVNULL)
+    os.dup2(write, 2)
+    os.close(read)
+    os.close(write)
 
 
 def is_first() -> bool:
@@ -89,15 +156,42 @@ def together() -> Iterator[None]:
         yield
         failed = False
     finally:
-        if jax.process_count() > 1 and np.any(multihost_utils.process_allgather(np.asarray(failed))) and not failed:
-            raise InputError("another process of this run cannot begin, and says why.")
+        if jax.process_count() > 1 and np.any(multihost_utils.process_allgather(np.asarray(failed))):
+            _agreed.append(True)
+            if not failed:
+                raise InputError("another process of this run cannot begin, and says why.")
+
+
+def gather(text: str) -> list[str]:
+    """Returns the `text` of each process, in the order of their numbers."""
+    if jax.process_count() == 1:
+        return [text]
+    content = np.frombuffer(text.encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.asarray(len(content), np.int32))
+    padded = np.zeros(sizes.max(), np.uint8)
+    padded[: len(content)] = content
+    rows = multihost_utils.process_allgather(padded)
+    return [bytes(row[:size]).decode() for row, size in zip(np.asarray(rows), sizes.tolist(), strict=True)]
 
 
 def check_same(text: str, what: str) -> None:
     """Raises InputError, in all processes, where `text` is not the same in each; `what` says what that means."""
-    digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
-    if jax.process_count() > 1 and np.ptp(multihost_utils.process_allgather(digest), axis=0).any():
+    if len(set(gather(text))) > 1:
+        _agreed.append(True)
         raise InputError(f"{what} in one process of this run than in another; give all of them the same.")
+
+
+def check_same_values(values: Mapping[str, Any]) -> None:
+    """Raises InputError, in all processes, for the names whose JSON values are not the same in each."""
+    found = [json.loads(text) for text in gather(json.dumps(values, default=str))]
+    differing = [
+        f"{name} is {' and '.join(dict.fromkeys(json.dumps(of.get(name)) for of in found))}"
+        for name in dict.fromkeys(name for of in found for name in of)
+        if any(name not in of or of[name] != found[0].get(name) for of in found)
+    ]
+    if differing:
+        _agreed.append(True)
+        raise InputError(f"the processes of this run differ: {'; '.join(differing)}; give all of them the same.")
 
 
 def preempted(step: int) -> bool:

@@ -42,7 +42,7 @@ def load_split(config: ConfigDict) -> tuple[Clips, splits.Split]:
     """
     recordings = _source(config)
     clips = _chosen(config, recordings)
-    chosen, split = _choose_split(config, clips), splits.make(clips, **config.split, seed=config.seed)
+    chosen, split = _choose_split(config, clips), splits.make(clips, **config.split)
     if splits.is_published(clips, config.split.name):
         shared, done = int(splits.copies(clips, chosen.train, splits.held_out(chosen)).sum()), "stay there"
     else:
@@ -77,7 +77,7 @@ def _planned(config: ConfigDict) -> sources.Recordings:
 
 
 def _choose_split(config: ConfigDict, clips: Clips) -> splits.Split:
-    return splits.choose(clips, **config.split, seed=config.seed)
+    return splits.choose(clips, **config.split)
 
 
 def _recordings(config: ConfigDict, of: str, at: str) -> sources.Recordings:

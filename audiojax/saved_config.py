@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from audiojax import config as configs
 from audiojax.config import base, flatten, parse_arg
 from audiojax.data.disk import read_json, write_text
 from audiojax.models import MODELS
@@ -36,6 +37,8 @@ def load(workdir: Path) -> tuple[ConfigDict, dict]:
     try:
         saved = read_json(path)
         saved["config"]["model"]["name"], saved["data"]["label_names"][0]  # without which there is no run
+        # before `split.seed` existed, `seed` decided the split too
+        saved["config"]["split"] = {"seed": saved["config"]["seed"]} | saved["config"].get("split", {})
         for name, section in base(parse_arg("")).to_dict().items():
             if isinstance(section, dict):  # a run from before a key was there did what its default does
                 saved["config"][name] = section | saved["config"].get(name, {})
@@ -86,13 +89,16 @@ def check_resumable(workdir: Path, config: ConfigDict, data: dict) -> None:
         f"config.{name} {old.get(name)!r} -> {new.get(name)!r}"
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name) and not _may_change(name, old.get(name), new.get(name))
+        if name != "split.seed" or configs.split_reads_seed(config)
     ]
     if any(saved_data.get(key) != data.get(key) for key in ("key", "also_key")):
         differing.append("the clips themselves")
     if differing:
+        only_split_seed = len(differing) == 1 and differing[0].startswith("config.split.seed ")
+        fix = f"set --config.split.seed={old['split.seed']} to continue it, " if only_split_seed else ""
         raise InputError(
-            f"{workdir} holds a run of another config ({'; '.join(differing)}); "
-            "give another --workdir, or delete that one."
+            f"{workdir} holds a run of another config ({'; '.join(differing)}); {fix}give another --workdir, or delete "
+            "that one."
         )
 
 

@@ -61,11 +61,13 @@ def make_optimizer(
     """The optimizer, and its learning rate as a function of the steps done.
 
     Args:
-        algorithm: "sgd" with momentum, or "adam" (Kingma & Ba 2015), whose first moment decays by `momentum`.
+        algorithm: "sgd" with momentum, "adam" (Kingma & Ba 2015), whose first moment decays by `momentum`, or "adamw"
+            (Loshchilov & Hutter 2019), which differs in its weight decay.
         schedule: what follows the linear warm-up to `learning_rate`: "constant", "cosine" down to 0, or "halving" after
             each quarter of the steps.
         warmup_steps: at most half of `total_steps` are taken.
-        weight_decay: times each parameter, added to its gradient; spares vectors (biases and BatchNorm).
+        weight_decay: times each parameter but biases and BatchNorm's scales, added to its gradient (an L2 penalty,
+            which Adam then rescales); with "adamw" times the learning rate, subtracted from the parameter.
         clip_norm: bounds the gradient's global norm; 0 does not.
         total_steps: where the cosine ends.
     """
@@ -89,14 +91,22 @@ def make_optimizer(
         descent = optax.sgd(rate, momentum=momentum, nesterov=nesterov)
     elif algorithm == "adam":
         descent = optax.adam(rate, b1=momentum, nesterov=nesterov)
+    elif algorithm == "adamw":
+        descent = optax.adamw(rate, b1=momentum, nesterov=nesterov, weight_decay=weight_decay, mask=_decays)
+        weight_decay = 0.0
     else:
-        raise InputError(f"config.optimizer.algorithm is {algorithm!r}; choose sgd or adam.")
+        raise InputError(f"config.optimizer.algorithm is {algorithm!r}; choose sgd, adam or adamw.")
     optimizer = optax.chain(
         optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
-        optax.add_decayed_weights(weight_decay, mask=lambda tree: jax.tree.map(lambda x: x.ndim > 1, tree)),
+        optax.add_decayed_weights(weight_decay, mask=_decays),
         descent,
     )
     return optimizer, rate
+
+
+def _decays(params: dict) -> dict:
+    """Returns which parameters decay: all but those named bias or scale, whatever their shapes."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in ("bias", "scale"), params)
 
 
 def create_state(

@@ -1,10 +1,12 @@
 """Training, read top to bottom: data, state, the loop, the end."""
 
 import contextlib
+import functools
 import itertools
 import json
 import math
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,18 +20,22 @@ from audiojax import config as configs
 from audiojax import environment, evaluate, plots, prepare, runlog, saved_config
 from audiojax import mesh as meshes
 from audiojax.assembly import assemble
-from audiojax.checkpoint import BEST_BY, Checkpoints, diverged, restore_variables
+from audiojax.checkpoint import BEST_BY, Checkpoints, diverged
 from audiojax.data import batches, rehearsal, splits
 from audiojax.data.disk import only_process
 from audiojax.finish import finish, finished, sentence
 from audiojax.interrupt import Interrupt, Stopped
 from audiojax.mesh import absent, is_first, local_rows, preempted, replicate, shard_batch, together
 from audiojax.metrics import Metrics
-from audiojax.state import StepReport, TrainState, listens
+from audiojax.start import check_unseen, start_from
+from audiojax.state import StepReport, listens
 from audiojax.trained import Trained
 from audiojax.types import Clips, InputError
 
 _OUTPUTS = ("checkpoints", "metrics.jsonl", "summary.json", "report.html")  # what a run replaces in its workdir
+
+
+RARE = 0.01  # the share of clips that may be cut without a warning
 
 
 def run(
@@ -50,6 +56,7 @@ def run(
     """
     workdir, first = Path(workdir), is_first()  # the first of a run's processes speaks, logs and saves
     say = print if first else absent().say
+    meshes.check_same_values(_shared_values(config))
     configs.check(config)
     mesh = meshes.make_mesh(num_devices)
     meshes.check_divisible(config.train.batch_size, mesh)
@@ -69,14 +76,16 @@ def run(
             score, key = evaluate.make_score(config, model, clips, split, mesh, shape), jax.random.key(config.seed)
 
             new = not (workdir / "config.json").exists()
+            begin = functools.partial(start_from, config.init_from, state, config, clips.label_names, say)
             if new:  # what cannot be started from is refused before there is a workdir
-                state = _start_from(config.init_from, state)
+                check_unseen(config, clips, split, say)
+                state = begin()
             checkpoints: Checkpoints = absent()
             if first:
                 held.enter_context(_claim(workdir, config, data, mesh.size))
                 checkpoints = held.enter_context(Checkpoints(workdir))
             restored = checkpoints.restore("last", state)
-            state = restored or (state if new else _start_from(config.init_from, state))
+            state = restored or (state if new else begin())
         meshes.check_same(json.dumps(data), "config.data holds other clips")
         interrupt = held.enter_context(Interrupt(alone=jax.process_count() == 1, deadline=deadline))
         state = replicate(state, mesh)
@@ -87,6 +96,8 @@ def run(
             return summary
 
         say(_opening(clips, split, config, state.params, mesh.size, also))
+        if warning := _truncation(config, clips, also):
+            say(warning, file=sys.stderr)
         if done:
             say(f"Resuming at step {done} of {num_steps}.")
         # An epoch that was stopped in its middle, or before it was scored, has sums.
@@ -140,6 +151,13 @@ def run(
                 raise Stopped(where, stopped.signal_number) from None
 
 
+def _shared_values(config: ConfigDict) -> dict[str, Any]:
+    """Returns what the processes of one run must have in common: all keys but the mesh and paths."""
+    flat = configs.flatten(config.to_dict())
+    same = {f"config.{k}": v for k, v in flat.items() if k not in configs.PATHS and not k.startswith("mesh.")}
+    return same | {"config.init_from": "a path" if config.init_from else "", "devices": jax.local_device_count()}
+
+
 def _learnt(clips: Clips, indices: np.ndarray, also: Clips | None) -> tuple[Clips, np.ndarray]:
     """Clips, and the indices of those that are learnt: the `clips` at `indices`, and all of `also`."""
     if also is None:
@@ -182,15 +200,18 @@ def _claim(workdir: Path, config: ConfigDict, data: dict, num_devices: int) -> I
         yield
 
 
-def _start_from(source: str, state: TrainState) -> TrainState:
-    """The state with the best parameters of another run, whose shapes must be the same; as it is for no source."""
-    if not source:
-        return state
-    workdir = Path(source).expanduser()
-    variables, _ = restore_variables(workdir, "best")
-    if jax.tree.map(np.shape, variables) != jax.tree.map(np.shape, state.variables):
-        raise InputError(f"config.init_from is {workdir}, whose network has other shapes; give it the same model keys.")
-    return state.replace(**variables, average=jax.tree.map(np.copy, variables["params"]) if state.average else {})
+def _truncation(config: ConfigDict, clips: Clips, also: Clips | None) -> str | None:
+    """Returns a warning where training cuts clips of a length that is not rare; None otherwise."""
+    limit, length = config.train.length_samples, np.concatenate([of.length for of in (clips, also) if of])
+    cut = length > limit
+    if config.streams.steps_per_epoch or cut.mean() < RARE:
+        return None
+    needed = -(-int(np.percentile(length, 100 * (1 - RARE))) // 100) * 100
+    return (
+        f"audiojax: warning: {cut.mean():.0%} of the clips are longer than config.train.length_samples, {limit:,} "
+        f"({limit / clips.rate_hz:.2f} s at {clips.rate_hz:,} Hz), and are cut; the median clip of those loses "
+        f"{np.median(1 - limit / length[cut]):.0%}. Set --config.train.length_samples={needed} to keep them whole."
+    )
 
 
 def _log_step(

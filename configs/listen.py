@@ -36,6 +36,6 @@ def get_config(arg: str = ""):
     config.streams.phrases = MADE.get(choice.source, ("synthetic",))
     if choice.runlocal:
         shrink(config)
-        config.streams.update(steps_per_epoch=3, num_strings=4, alarm_hours=0.005, phrases=())
-        config.train.update(batch_size=4)
+        config.streams.update(steps_per_epoch=3, num_strings=4, alarm_hours=0.005, voices=(), phrases=())
+        config.train.update(batch_size=4, num_epochs=2)
     return config

@@ -67,7 +67,7 @@ def rates(seconds: dict[str, float]) -> dict[str, float]:
 def training(what: str, config: Any, argv: list[str], serving: str) -> dict | None:
     """Our training step against its peers, in time, start and memory; or `serving` one of them."""
     clips = prepare.load_clips(config)
-    split, num_batches = splits.make(clips, **config.split, seed=config.seed), 20 if what == "gru" else 1
+    split, num_batches = splits.make(clips, **config.split), 20 if what == "gru" else 1
     shape = configs.batch_shape(config)
     drawn = list(batches.Epochs(clips, split.train, **shape, seed=config.seed)(0, num_batches))
     num_clips = sum(int(batch["mask"].sum()) for batch in drawn)

@@ -78,7 +78,7 @@ def config_of(source: str, root: Path, overrides: dict):
 def first_frame_gradient(config) -> tuple[float, float]:
     """Norms of the loss's gradient by the first frame's sound, and by the loudest-heard frame's, after one step."""
     clips = prepare.load_clips(config)
-    split = splits.make(clips, **config.split, seed=config.seed)
+    split = splits.make(clips, **config.split)
     num_labels = len(clips.label_names)
     model, state, _, step, _ = assemble(config, num_labels=num_labels, rate_hz=clips.rate_hz, num_steps=1000)
     first, second = batches.Epochs(clips, split.train, **configs.batch_shape(config), seed=config.seed)(0, 2)

@@ -57,7 +57,7 @@ def main(argv: list[str]) -> None:
     _, config = command.parse_with_config(command.parser("experiments.linear_baseline", __doc__ or ""), argv)
     command.setup_jax()
     clips = prepare.load_clips(config)
-    split = splits.make(clips, **config.split, seed=config.seed)
+    split = splits.make(clips, **config.split)
     x = {part: pictures(clips, indices, config.train.length_samples) for part, indices in split._asdict().items()}
     mean, deviation = x["train"].mean(0), x["train"].std(0) + 1e-5
     x = {part: (rows - mean) / deviation for part, rows in x.items()}

@@ -90,7 +90,7 @@ def heard(workdir: Path, path: Path, about: Mapping[str, Any], num_takes: int, r
     clips = prepare.load_clips(run.config)
     if clips.key != run.data["key"]:
         raise InputError(f"the clips of config.data are not those that {workdir} was trained on; restore them.")
-    test = splits.make(clips, **run.config.split, seed=run.config.seed).test
+    test = splits.make(clips, **run.config.split).test
     test = test[clips.take[test] < num_takes] if num_takes else test
     identity = f"{records.digest(run.config)} step {run.step}, {len(test)} clips"
     known = {of["name"]: of for of in records.read(path)["runs"]}

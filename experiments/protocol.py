@@ -48,13 +48,14 @@ class Recipe(NamedTuple):
     other_root: str = ""  # of the source that a run starts from or is heard on
     overrides: Sequence[str] = ()  # "--config.KEY=VALUE"
     name: str = ""
-    trial: bool = False  # on a hundred synthetic clips
+    trial: bool = False  # on a few synthetic clips
     deadline: float = math.inf  # of time.monotonic
 
     def flags(self, arg: str, seed: int, overrides: Mapping[str, object]) -> list[str]:
         """The command line of a run, without its data's root."""
-        words = [arg, *([f"recipe={self.recipe}"] if self.recipe else []), *(["runlocal"] if self.trial else [])]
-        keys = {"seed": seed, **overrides}
+        words = ["synthetic" if self.trial else arg, *([f"recipe={self.recipe}"] if self.recipe else [])]
+        words += ["runlocal"] if self.trial else []
+        keys = {"seed": seed, "split.seed": seed, **overrides}
         if self.trial:  # of a source that needs no root, in one length
             keys = {key: value for key, value in keys.items() if key not in ("data.also", "train.bucket_samples")}
         return [f"--config={self.config}:{','.join(words)}", *(f"--config.{k}={v}" for k, v in keys.items())]
@@ -127,7 +128,7 @@ def one(recipe: Recipe, run: Run) -> dict[str, Any]:
         told = transfer.heard(opened, prepare.load_clips(other))
     else:
         clips = prepare.load_clips(config)
-        told = records.scored(opened, clips, splits.make(clips, **config.split, seed=config.seed).test)
+        told = records.scored(opened, clips, splits.make(clips, **config.split).test)
     overrides = {key: list(x) if isinstance(x, tuple) else x for key, x in run.overrides.items()}
     about = {"name": run.name, "arg": run.arg, "seed": run.seed, "overrides": overrides, "start": run.start}
     return about | told | records.trained(folder) | {"digest": digest(recipe, run), "command": recipe.shown(run)}
@@ -165,7 +166,7 @@ def add_options(parser) -> None:
     parser.add_argument("--workdir", type=Path, default=Path("runs/protocol"), help="of the runs themselves")
     parser.add_argument("--results", type=Path, help="default: experiments/results; of a trial, the workdir")
     parser.add_argument("--max-minutes", type=float, default=math.inf, help="then stop; the same command goes on")
-    parser.add_argument("--trial", action="store_true", help="everything on a hundred synthetic clips")
+    parser.add_argument("--trial", action="store_true", help="everything on a few synthetic clips")
 
 
 def recipe_of(args, protocol: str, overrides: Sequence[str], **more) -> Recipe:

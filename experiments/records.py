@@ -34,11 +34,15 @@ def is_free(key: str) -> bool:
 def digest(config: ConfigDict, start: str = "") -> str:
     """What tells a run from another one: of all keys that decide a number, and of what it starts from.
 
-    Keys as `config.base` has them are left out, so that a new one, which changes nothing, makes no run be repeated.
+    Keys as `config.base` has them are left out, so that a new one, which changes nothing, makes no run be repeated. So
+    is `split.seed` where the split does not read it, and where it equals `seed`: older runs had one seed for both.
     """
     plain = configs.flatten(configs.base(configs.parse_arg("")).to_dict())
     flat = configs.flatten(config.to_dict())
+    split_seed = flat.pop("split.seed")
     deciding = {key: value for key, value in flat.items() if not is_free(key) and plain.get(key) != value}
+    if configs.split_reads_seed(config) and split_seed != config.seed:
+        deciding["split.seed"] = split_seed
     return hashlib.sha256(json.dumps([deciding, start], sort_keys=True).encode()).hexdigest()[:16]
 
 

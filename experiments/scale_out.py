@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
     args, config = command.parse_with_config(parser, argv)
     command.setup_jax()
     clips = prepare.load_clips(config)
-    split = splits.make(clips, **config.split, seed=config.seed)
+    split = splits.make(clips, **config.split)
     [batch] = batches.Epochs(clips, split.train, **configs.batch_shape(config), seed=config.seed)(0, 1)
     two, key = mesh.make_mesh(2), jax.random.key(0)
     made = assemble(config, num_labels=len(clips.label_names), rate_hz=clips.rate_hz, num_steps=100)

@@ -12,8 +12,9 @@ import pytest
 import soundfile
 from conftest import tone
 
-from audiojax import command, explain, models, predict, saved_config
+from audiojax import command, explain, models, predict, prepare, saved_config
 from audiojax import config as configs
+from audiojax.data import splits
 from audiojax.data.phonemes import DIGITS
 from audiojax.data.sound_files import read_sound
 from audiojax.trained import Trained
@@ -35,6 +36,39 @@ CNN = f"--config={ROOT}/configs/cnn.py"
 )
 def test_the_grammar_of_the_argument(arg, expected):
     assert configs.parse_arg(arg, recipes=("seed",)) == expected
+
+
+@pytest.mark.parametrize("name", ["cnn.py", "gru.py", "listen.py", "spectrogram.py", "cnn.py:recipe=residual"])
+def test_a_trial_run_keeps_the_source_that_it_names(name):
+    for arg, source, split in (
+        ("runlocal", "synthetic", "folds"),
+        ("fsdd,split=official,runlocal", "fsdd", "official"),
+        ("audiomnist,fold=2,runlocal", "audiomnist", "folds"),
+        ("espeak,runlocal", "espeak", "folds"),
+    ):
+        file, _, more = name.partition(":")
+        flag = f"--config={ROOT}/configs/{file}:{arg}{f',{more}' if more else ''}"
+        config = command.parse_with_config(command.parser("test", ""), [flag])[1]
+        assert (config.data.source, config.split.name) == (source, split)
+        assert (config.split.num_clips > 0) == (source in ("fsdd", "audiomnist"))
+        assert config.split.fold == (2 if source == "audiomnist" else 0)
+        assert not config.streams.voices and not config.streams.phrases
+
+
+def test_a_trial_run_of_a_source_needs_its_root_and_takes_some_of_it(run_cli, tones, tmp_path):
+    args = (f"{CNN}:audiomnist,split=random,runlocal", f"--workdir={tmp_path}/run", "--config.split.num_clips=30")
+    code, out, err = run_cli("main", *args)
+    assert code == 1 and "config.data.root is empty" in err and out == ""
+    keys = {"data.root": tones, "data.cache": tmp_path, "train.length_samples": 1024, "train.num_epochs": 1}
+    code, out, err = run_cli("main", *args, *(f"--config.{key}={value}" for key, value in keys.items()))
+    assert code == 0 and "Data: audiomnist, split random: train 30 clips" in out, err
+    assert "validation 20 clips" in out and "test 30 clips" in out and "After 1 epoch on audiomnist" in out
+    assert "trial run" in out.splitlines()[-1]
+    clips = prepare.load_clips(saved_config.load(tmp_path / "run")[0])
+    split = splits.make(clips, name="random", fold=0, seed=0, num_clips=30)
+    whole = splits.make(clips, name="random", fold=0, seed=0)
+    for some, all_of in zip(split, whole, strict=True):
+        assert set(some) <= set(all_of) and set(np.bincount(clips.label[some])) == {min(30, len(all_of)) // 10}
 
 
 @pytest.mark.parametrize("arg", ["fsd", "fsdd,spli=random", "fsdd,random", "fsdd,fold=-1", "fsdd,recipe=sed", "split"])

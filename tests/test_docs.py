@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from audiojax import config as configs
+from audiojax import schema
 
 ROOT = Path(__file__).resolve().parent
 while not (ROOT / "pyproject.toml").exists():
@@ -26,7 +27,7 @@ def test_the_config_reference_has_every_key_with_default_range_and_meaning(from_
             assert f"| `{value!r}` |" in rows[key]
     assert "0 to 2,147,483,647" in rows["seed"] and "augmentation" in rows["seed"]
     assert "at least 1" in rows["train.log_every_steps"]
-    assert all(f"`{choice}`" in rows["data.on_bad_file"] for choice in configs.CHOICES["data.on_bad_file"])
+    assert all(f"`{choice}`" in rows["data.on_bad_file"] for choice in schema.RULES["data.on_bad_file"])
     assert "`True`, `False`" in rows["optimizer.nesterov"]
     assert "BatchNorm" in rows["model.batch_norm"]  # of a network's docstring
     assert str(Path.home()) not in "".join(rows.values())

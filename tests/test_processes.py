@@ -1,6 +1,7 @@
 """One run in several processes, which meet on the loopback: the same numbers, one log, and they stop together."""
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from conftest import ROOT
 from test_crashes import start, wait_for
 
 from audiojax import checkpoint, command, runlog, train
+from audiojax.mesh import LOST
 
 
 def free_port() -> int:
@@ -49,16 +51,16 @@ def last_parameters(workdir) -> np.ndarray:
 def test_two_processes_stop_together_and_end_where_one_does(gru_args, tmp_path):
     two, one = tmp_path / "two", tmp_path / "one"
     both = two_processes(gru_args, two)
-    wait_for(lambda: len(runlog.read_rows(two)) >= 3)
+    wait_for(lambda: len(runlog.read_rows(two)) >= 3, seconds=300)
     both[1].send_signal(signal.SIGTERM)  # the one that does not save
-    said = [process.communicate(timeout=120) for process in both]
+    said = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [143, 143], said
     _, step = checkpoint.restore_variables(two, "last")
     assert 0 < step < 35 and all(f"stopped at step {step} of 35" in err for _, err in said)
     assert "Data: audiomnist" in said[0][0] and "Data:" not in said[1][0]  # gloo speaks in both
 
     both = two_processes(gru_args, two)
-    said = [process.communicate(timeout=120) for process in both]
+    said = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert f"Resuming at step {step}" in said[0][0] and "Try it" in said[0][0] and "Try it" not in said[1][0]
 
@@ -76,19 +78,50 @@ def test_two_processes_stop_together_and_end_where_one_does(gru_args, tmp_path):
     ("second", "sentence"),
     [
         ("--config.data.root=/nonexistent", "another process of this run cannot begin"),
-        ("--config.data.rate_hz=4000", "config.data holds other clips in one process of this run than in another"),
+        ("--config.data.rate_hz=4000", "config.data.rate_hz is 8000 and 4000"),
+        ("--config.optimizer.learning_rate=0.5", "config.optimizer.learning_rate is 0.02 and 0.5"),
+        ("--config.model.batch_norm=False", "config.model.batch_norm is true and false"),
+        ("--config.wandb.name=other", 'config.wandb.name is "" and "other"'),
     ],
 )
 def test_what_fails_in_one_process_ends_both(tiny_args, tmp_path, second, sentence):
     both = two_processes(tiny_args, tmp_path / "run", second=(second,))
-    said = [process.communicate(timeout=120)[1] for process in both]
+    said = [process.communicate(timeout=300)[1] for process in both]
     assert [process.returncode for process in both] == [1, 1], said
     assert sentence in said[0] and "Traceback" not in "".join(said)
+
+
+def test_other_clips_in_one_process_end_both(tiny_args, tones, tmp_path):
+    """Paths may differ, what lies there may not."""
+    root = shutil.copytree(tones, tmp_path / "root")
+    (root / "data" / "03" / "3_03_3.wav").unlink()
+    both = two_processes(tiny_args, tmp_path / "run", second=(f"--config.data.root={root}",))
+    said = [process.communicate(timeout=300)[1] for process in both]
+    assert [process.returncode for process in both] == [1, 1], said
+    assert "config.data holds other clips in one process of this run than in another" in said[0]
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_process_that_misses_another_says_so_in_one_sentence_and_ends(gru_args, tmp_path, killed):
+    """The second is killed; or the first is interrupted, alone."""
+    workdir = tmp_path / "run"
+    both = two_processes([*gru_args, "--config.train.num_epochs=1000"], workdir)
+    wait_for(lambda: runlog.read_rows(workdir), seconds=300)
+    if killed:
+        both[1].kill()
+    else:
+        both[0].send_signal(signal.SIGINT)
+    said = [process.communicate(timeout=300)[1] for process in both]
+    lines = [[line for line in err.splitlines() if not line.startswith("preparing ")] for err in said]
+    left = 0 if killed else 1
+    assert len(lines[left]) == 1 and lines[left][0].startswith(f"audiojax: {LOST}") and both[left].returncode
+    if not killed:
+        assert both[0].returncode == 130 and lines[0][-1].startswith("audiojax: interrupted")
 
 
 def test_processes_that_do_not_meet_say_so(tiny_args, tmp_path):
     keys = [*tiny_args, "--config.mesh.coordinator=auto"]
     process = start(keys, tmp_path)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 1 and "config.mesh.coordinator is 'auto'" in err
     assert "Traceback" not in err

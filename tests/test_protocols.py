@@ -43,7 +43,7 @@ def speakers_of(number: int, num_women: int, takes: int = 1) -> Clips:
 
 def split_of(run: Run, clips: Clips) -> splits.Split:
     config = protocol.read_config([f"--config={ROOT}/configs/gru.py:{run.arg}", f"--config.seed={run.seed}"])
-    return splits.make(clips, **config.split, seed=config.seed)
+    return splits.make(clips, **config.split)
 
 
 @pytest.mark.parametrize("name, source, num_speakers", [("folds", "audiomnist", 60), ("fsdd-speaker", "fsdd", 6)])

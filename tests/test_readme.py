@@ -27,10 +27,10 @@ def run(command: str, cwd: Path) -> subprocess.CompletedProcess:
 
 
 def local(command: str) -> str:
-    """The command on no data: `runlocal` in every config argument, and without a root."""
-    command = re.sub(r"(configs/\w+\.py):(\S+)", r"\1:\2,runlocal", command)
-    command = re.sub(r"(configs/\w+\.py)(?=\s|$)", r"\1:runlocal", command)
-    return command.replace(" --config.data.root=DIR", "")
+    """The command on synthetic clips: a trial run of one epoch for every config argument, and no root."""
+    keys = " --config.train.num_epochs=1" if ".main " in command else ""
+    command = re.sub(r"(configs/\w+\.py)(:\S+)?(?=\s|$)", r"\1:synthetic,runlocal", command)
+    return command.replace(" --config.data.root=DIR", "") + keys
 
 
 def needs_more(command: str) -> bool:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from audiojax import config as configs
@@ -207,6 +208,39 @@ def test_clipping_and_decay():
     update, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
     np.testing.assert_allclose(update["kernel"], -0.3, rtol=1e-6)
     assert not update["bias"].any()
+
+
+@pytest.mark.parametrize("algorithm", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("name, more", [("gru", {"channels": (4,), "dense": 4}), ("melcnn", {}), ("audionet", {})])
+def test_decay_spares_biases_and_scales_of_every_shape(name, more, algorithm):
+    model = models.build(name=name, num_labels=10, rate_hz=8000, **more)
+    audio = jnp.zeros((1, 256), jnp.int16)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), audio, jnp.full(1, 256, jnp.int32))["params"]
+    params = jax.tree.map(lambda x: jnp.ones(x.shape[-1:]).reshape((1,) * (x.ndim - 1) + (-1,)), shapes)
+    changes = {**OPTIMIZER, "schedule": "constant", "warmup_steps": 0, "learning_rate": 0.01, "weight_decay": 0.1}
+    optimizer, _ = make_optimizer(**{**changes, "algorithm": algorithm}, total_steps=1)
+    with jax.numpy_dtype_promotion("standard"):
+        update, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    names = set()
+    for path, change in jax.tree_util.tree_leaves_with_path(update):
+        names.add(path[-1].key)
+        assert bool(change.any()) == (path[-1].key not in ("bias", "scale")), path
+    assert {"bias", "kernel"} <= names
+
+
+def test_adamw_is_optax_adamw_and_adam_is_not():
+    params, gradient = {"kernel": jnp.full((2, 2), 3.0)}, {"kernel": jnp.full((2, 2), 5.0)}
+    changes = {**OPTIMIZER, "schedule": "constant", "warmup_steps": 0, "learning_rate": 0.01, "weight_decay": 0.1}
+    updates = {}
+    with jax.numpy_dtype_promotion("standard"):
+        for algorithm in ("adam", "adamw"):
+            optimizer, _ = make_optimizer(**{**changes, "algorithm": algorithm}, total_steps=1)
+            updates[algorithm] = optimizer.update(gradient, optimizer.init(params), params)[0]["kernel"]
+        theirs = optax.adamw(0.01, b1=0.9, weight_decay=0.1)
+        expected = theirs.update(gradient, theirs.init(params), params)[0]["kernel"]
+    np.testing.assert_allclose(updates["adamw"], expected, rtol=1e-6)
+    np.testing.assert_allclose(updates["adamw"], -0.01 - 0.01 * 0.1 * 3, rtol=1e-5)
+    np.testing.assert_allclose(updates["adam"], -0.01, rtol=1e-5)  # the decay is scaled away with the gradient
 
 
 def five_steps(num_devices, augment=QUIET, batch_size=8, decay=0.0, seen=None):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -157,6 +158,28 @@ def test_a_config_that_cannot_train_leaves_the_workdir_free(tiny_config, tmp_pat
         with pytest.raises(InputError):
             train.run(tiny_config(**changes), tmp_path / "run")
         assert not (tmp_path / "run").exists()
+
+
+def test_clips_that_are_cut_are_told_once_before_training(tiny_config, tmp_path, capsys, tones):
+    """At twice the rate a fixed length reads half of the sound."""
+    config = tiny_config(**{"data.rate_hz": 16000})
+    clips = prepare.load_clips(config)
+    warning = train._truncation(config, clips, None)
+    cut = clips.length > 1024
+    lost = np.median(1 - 1024 / clips.length[cut])
+    assert f"{cut.mean():.0%} of the clips" in warning and f"loses {lost:.0%}" in warning
+    assert cut.mean() > 0.9 and 0.2 < lost < 0.5
+    needed = int(re.search(r"train.length_samples=(\d+)", warning)[1])
+    assert (clips.length <= needed).mean() > 0.98
+    assert (
+        train._truncation(tiny_config(**{"data.rate_hz": 16000, "train.length_samples": needed}), clips, None) is None
+    )
+    assert train._truncation(tiny_config(), prepare.load_clips(tiny_config()), None) is None
+    both = train._truncation(tiny_config(), prepare.load_clips(tiny_config()), clips)
+    assert f"{(cut.sum() / 2) / len(clips):.0%} of the clips" in both
+    config = tiny_config(**{"train.num_epochs": 1, "train.length_samples": 640})
+    train.run(config, tmp_path / "run")
+    assert capsys.readouterr().err.count("config.train.length_samples, 640") == 1
 
 
 def test_init_from_starts_from_another_runs_best(tiny_config, trained_run, tmp_path):

@@ -50,12 +50,12 @@ class Split(NamedTuple):
     test: np.ndarray
 
 
-def make(clips: Clips, *, name: str, fold: int, seed: int, num_speakers: int = 0) -> Split:
+def make(clips: Clips, *, name: str, fold: int, seed: int, num_speakers: int = 0, num_clips: int = 0) -> Split:
     """The split `name` of `clips`, as `choose` gives it, without the training clips that are `copies` of others.
 
     A published split is left as it was published.
     """
-    split = choose(clips, name=name, fold=fold, seed=seed, num_speakers=num_speakers)
+    split = choose(clips, name=name, fold=fold, seed=seed, num_speakers=num_speakers, num_clips=num_clips)
     if is_published(clips, name):
         return split
     train = split.train[~copies(clips, split.train, held_out(split))]
@@ -67,11 +67,10 @@ def make(clips: Clips, *, name: str, fold: int, seed: int, num_speakers: int = 0
     return split._replace(train=train)
 
 
-def choose(clips: Clips, *, name: str, fold: int, seed: int, num_speakers: int = 0) -> Split:
-    """The split `name` of `clips`, whose sound is not looked at. `fold` is read by `folds` and `speaker`, `seed` by
-    `random`.
-
-    With `num_speakers` only that many of the training speakers, drawn by `seed`, are learnt from: see `fewer_speakers`.
+def choose(clips: Clips, *, name: str, fold: int, seed: int, num_speakers: int = 0, num_clips: int = 0) -> Split:
+    """The split `name` of `clips`; their sound is not read. `folds` and `speaker` read `fold`, `random` reads `seed`.
+    With `num_speakers` only that many of the training speakers, drawn by `seed`, are learnt from: see `fewer_speakers`;
+    with `num_clips` each part has at most that many clips.
 
     Raises InputError for a name or fold that does not exist, and where a part, or a label in training, would be empty.
     """
@@ -79,6 +78,8 @@ def choose(clips: Clips, *, name: str, fold: int, seed: int, num_speakers: int =
         split = _parts(clips, name, fold, seed)
         if num_speakers:
             split = split._replace(train=fewer_speakers(clips, split.train, num_speakers=num_speakers, seed=seed))
+        if num_clips:
+            split = Split(*(fewer_clips(clips, part, num_clips=num_clips, seed=seed) for part in split))
         _check_parts(clips, split, name)
     except Impossible as error:
         others = [other for other in NAMES if other != name and _is_possible(clips, other, seed)]
@@ -272,6 +273,14 @@ def fewer_speakers(clips: Clips, train: np.ndarray, *, num_speakers: int, seed: 
     lines = [[name for name in drawn if clips.speakers[name].sex == sex] for sex in sexes]
     order = [name for turn in itertools.zip_longest(*lines) for name in turn if name is not None]
     return train[np.isin(clips.speaker[train], order[:num_speakers])]
+
+
+def fewer_clips(clips: Clips, indices: np.ndarray, *, num_clips: int, seed: int) -> np.ndarray:
+    """Returns at most `num_clips` of `indices` in their order; drawn by `seed`, the labels take turns."""
+    drawn = np.random.default_rng([seed, 37]).permutation(indices)
+    lines = [drawn[clips.label[drawn] == label] for label in np.unique(clips.label[drawn])]
+    order = [index for turn in itertools.zip_longest(*lines) for index in turn if index is not None]
+    return indices[np.isin(indices, order[:num_clips])]
 
 
 def _check_speakers(clips: Clips, name: str, number: int) -> None:

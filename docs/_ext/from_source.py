@@ -1,15 +1,14 @@
 """Fills pages with what the source says: the config reference and the tree of the code.
 
 A page has a line such as `<!-- config-reference -->`, which is replaced by Markdown when the page is read. Keys,
-defaults, ranges, choices and the comments that explain them are read from `audiojax.config` and from the networks'
-classes, so that nothing is written twice.
+defaults, ranges, choices and the comments that explain them are read from `audiojax.config`, `audiojax.schema` and the
+networks' classes, so that nothing is written twice.
 """
 
 import ast
 import dataclasses
 import inspect
 import io
-import math
 import re
 import textwrap
 import tokenize
@@ -19,7 +18,7 @@ from typing import Any
 
 import audiojax
 from audiojax import config as configs
-from audiojax import models
+from audiojax import models, schema
 
 ROOT = Path(audiojax.__file__).parent.parent
 HEADER = "| key | default | range | meaning |\n|---|---|---|---|\n"
@@ -54,23 +53,14 @@ def attributes(cls: type) -> dict[str, str]:
     return {name: " ".join(text.split()) for name, text in entries}
 
 
-def _range(key: str, default: Any) -> str:
-    if key in configs.CHOICES:
-        return ", ".join(f"`{choice}`" for choice in configs.CHOICES[key])
-    if key not in configs.RANGES:
-        return "`True`, `False`" if isinstance(default, bool) else ""
-    low, high = configs.RANGES[key]
-    if high == math.inf:
-        return f"at least {low:g}"
-    return f"{low:g} to 1, without 1" if 0.99 < high < 1 else f"{_number(low)} to {_number(high)}"
+def _range(rule: schema.Rule) -> str:
+    if isinstance(rule, schema.Range | schema.Items | schema.Text):
+        return "" if rule is schema.ANY_TEXT else str(rule)
+    return ", ".join(f"`{choice}`" for choice in rule)
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e12 else f"{value:g}"
-
-
-def _row(key: str, default: Any, meaning: str) -> str:
-    cells = [f"`{key}`", f"`{default!r}`", _range(key, default), meaning.replace("|", r"\|")]
+def _row(key: str, default: Any, rule: schema.Rule, meaning: str) -> str:
+    cells = [f"`{key}`", f"`{default!r}`", _range(rule), meaning.replace("|", r"\|")]
     return f"| {' | '.join(cells)} |\n"
 
 
@@ -82,19 +72,27 @@ def config_reference() -> str:
     """Returns a table for each section of the config, and one for the fields of each network."""
     keys, said = configs.base(configs.parse_arg("")).to_dict(), meanings(configs.base)
     text = "## General\n\n" + HEADER
-    text += "".join(_row(key, value, said.get(key, "")) for key, value in keys.items() if not isinstance(value, dict))
+    text += "".join(
+        _row(key, value, schema.RULES[key], said.get(key, ""))
+        for key, value in keys.items()
+        if not isinstance(value, dict)
+    )
     for section, values in keys.items():
         if isinstance(values, dict):
             about = said.get(section, "")
             text += f"\n## {section}\n\n" + (f"{about[:1].upper()}{about[1:]}\n\n" if about else "") + HEADER
             rows = ((f"{section}.{key}", value) for key, value in values.items())
-            text += "".join(_row(key, _default(key, value), said.get(key, "")) for key, value in rows)
+            text += "".join(
+                _row(key, _default(key, value), schema.RULES[key], said.get(key, "")) for key, value in rows
+            )
     text += "\n## model\n\nThe keys depend on `model.name`. The defaults are those of the class.\n"
     for name, cls in models.MODELS.items():
         fields = [f for f in dataclasses.fields(cls) if f.name not in ("parent", "name", "num_labels", "rate_hz")]
         said = attributes(cls)
         text += f"\n### {name}\n\n{HEADER}"
-        text += "".join(_row(f"model.{f.name}", f.default, said.get(f.name, "")) for f in fields)
+        text += "".join(
+            _row(f"model.{f.name}", f.default, schema.NETWORKS[name][1][f.name], said.get(f.name, "")) for f in fields
+        )
     return text
 
 

@@ -1,0 +1,289 @@
+"""The range or the choices of every key, and the keys of each network. Needs no jax.
+
+`check` is what commands and training call before anything else is done.
+"""
+
+import difflib
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from audiojax.data.batches import PLACEMENTS
+from audiojax.data.targets import TARGETS
+from audiojax.types import InputError
+
+
+class Range(NamedTuple):
+    """Numbers from `low` to `high`, which belong to it unless that end is open."""
+
+    low: float
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: object) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        above = value > self.low if self.open_low else value >= self.low
+        return above and (value < self.high if self.open_high else value <= self.high)
+
+    def __str__(self) -> str:
+        if self.high < math.inf and not (self.open_low or self.open_high):
+            return f"{_number(self.low)} to {_number(self.high)}"
+        low = f"{'above' if self.open_low else 'at least'} {_number(self.low)}"
+        high = f"{'below' if self.open_high else 'at most'} {_number(self.high)}"
+        return low if self.high == math.inf else f"{low} and {high}"
+
+
+class Items(NamedTuple):
+    """Tuples of at least `num` items, each of which is one of `of`."""
+
+    of: Range | tuple[str, ...]
+    num: int = 0
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, list | tuple) and len(value) >= self.num and all(item in self.of for item in value)
+
+    def __str__(self) -> str:
+        each = str(self.of) if isinstance(self.of, Range) else f"one of {', '.join(self.of)}"
+        return f"a tuple of {f'{self.num} or more' if self.num else 'any number of'} items, each {each}"
+
+
+class Text(NamedTuple):
+    """Text that matches `pattern` as a whole; `meaning` says it in words."""
+
+    pattern: str
+    meaning: str
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, str) and re.fullmatch(self.pattern, value) is not None
+
+    def __str__(self) -> str:
+        return self.meaning
+
+
+Rule = Range | Items | Text | tuple
+ANY_TEXT = Text(r"(?s).*", "text")
+BOOLEAN = (True, False)
+SEED = Range(0, 2**31 - 1)
+SHARE = Range(0, 1)
+BELOW_ONE = Range(0, 1, open_high=True)
+COUNT = Range(1, 1_000_000)
+MADE = ("synthetic", "espeak")  # sources that synthesise their clips
+SOURCES = ("synthetic", "audiomnist", "fsdd", "folder", "espeak")
+
+RULES: dict[str, Rule] = {
+    "seed": SEED,
+    "init_from": ANY_TEXT,
+    "data.source": SOURCES,
+    "data.root": ANY_TEXT,
+    "data.cache": Text(r"(?s).+", "the path of a folder"),
+    "data.rate_hz": Range(1000, 96_000),
+    "data.target": TARGETS,
+    "data.on_bad_file": ("stop", "skip"),
+    "data.also": ("", *SOURCES),
+    "data.also_root": ANY_TEXT,
+    "synthetic.num_voices": Range(1, 99),
+    "synthetic.num_takes": Range(1, 1000),
+    "synthetic.seed": SEED,
+    "split.name": ("random", "official", "folds", "speaker"),
+    "split.fold": Range(0, 1_000_000),
+    "split.seed": SEED,
+    "split.num_speakers": Range(0, 1_000_000),
+    "split.num_clips": Range(0, 1_000_000_000),
+    "train.batch_size": COUNT,
+    "train.length_samples": Range(128, 10_000_000),
+    "train.bucket_samples": Items(Range(1, 10_000_000)),
+    "train.placement": PLACEMENTS,
+    "train.num_epochs": COUNT,
+    "train.label_smoothing": BELOW_ONE,
+    "train.average_decay": BELOW_ONE,
+    "train.log_every_steps": Range(1),
+    "optimizer.algorithm": ("sgd", "adam", "adamw"),
+    "optimizer.schedule": ("cosine", "constant", "halving"),
+    "optimizer.learning_rate": Range(0, 1e30, open_low=True),
+    "optimizer.warmup_steps": Range(0),
+    "optimizer.momentum": BELOW_ONE,
+    "optimizer.nesterov": BOOLEAN,
+    "optimizer.weight_decay": SHARE,
+    "optimizer.clip_norm": Range(0),
+    "augment.max_margin_samples": Range(0, 10_000_000),
+    "augment.tempo": SHARE,
+    "augment.speed": SHARE,
+    "augment.max_offset_samples": Range(0, 10_000_000),
+    "augment.gain_db": Range(0, 60),
+    "augment.noise_snr_db": Items(Range(-200, 200), 2),
+    "augment.filter_db": Range(0, 60),
+    "streams.steps_per_epoch": Range(0, 1_000_000),
+    "streams.voices": Items(MADE),
+    "streams.phrases": Items(MADE),
+    "streams.num_strings": Range(0, 100_000),
+    "streams.alarm_hours": Range(0, 1000),
+    "decoder.threshold": SHARE,
+    "decoder.keep": BELOW_ONE,
+    "decoder.apart_steps": Range(1, 1000),
+    "wandb.mode": ("auto", "online", "offline", "disabled"),
+    "wandb.project": ANY_TEXT,
+    "wandb.name": ANY_TEXT,
+    "mesh.coordinator": Text(r"|auto|\S+:\d+", "HOST:PORT, auto, or nothing for one process"),
+    "mesh.num_processes": COUNT,
+    "mesh.process_id": Range(0, 999_999),
+}
+
+_FRAMES: dict[str, Rule] = {
+    "window_samples": Range(1, 100_000),
+    "hop_samples": Range(1, 100_000),
+    "num_bands": Range(1, 4096),
+    "low_hz": Range(0, 48_000),
+    "high_hz": Range(0, 48_000, open_low=True),
+}
+_CHANNELS = Range(1, 16_384)
+# The config, and the keys of its model section, of each network.
+NETWORKS: dict[str, tuple[str, dict[str, Rule]]] = {
+    "audionet": (
+        "configs/cnn.py",
+        {
+            "variant": ("batch_norm", "becker"),
+            "scale": ("rms", "percentile", "none"),
+            "batch_norm": BOOLEAN,
+            "dropout": BELOW_ONE,
+            "relu_on_logits": BOOLEAN,
+            "dtype": ("float32", "bfloat16"),
+        },
+    ),
+    "gru": (
+        "configs/gru.py",
+        _FRAMES
+        | {
+            "frontend": ("logmel", "filterbank", "learned", "raw"),
+            "normalise": ("none", "fixed", "running"),
+            "cell": ("gru", "min_gru"),
+            "features": _CHANNELS,
+            "num_layers": Range(1, 100),
+            "memory_frames": Range(0, 1_000_000),
+            "dropout": BELOW_ONE,
+            "readout": ("last", "mean", "running", "last_and_mean"),
+            "mask_padding": BOOLEAN,
+            "stack_frames": Range(1, 1000),
+            "channels": Items(_CHANNELS),
+            "dense": Range(0, 16_384),
+            "listens": BOOLEAN,
+        },
+    ),
+    "melcnn": (
+        "configs/spectrogram.py",
+        _FRAMES
+        | {
+            "frontend": ("logmel", "filterbank", "learned"),
+            "silence_samples": Range(0, 10_000_000),
+            "normalise": ("none", "fixed", "clip"),
+            "channels": Items(_CHANNELS, 1),
+            "dropout": BELOW_ONE,
+        },
+    ),
+    "resnet1d": (
+        "configs/cnn.py:recipe=residual",
+        {
+            "scale": ("rms", "percentile", "none"),
+            "window_samples": Range(1, 100_000),
+            "hop_samples": Range(1, 100_000),
+            "channels": Items(_CHANNELS, 1),
+            "dropout": BELOW_ONE,
+        },
+    ),
+    "alexnet": ("configs/spectrogram.py:recipe=alexnet", {"dropout": BELOW_ONE}),
+}
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def one_of(name: str, value: object, choices: tuple) -> None:
+    """Raises InputError where `value` is none of `choices`."""
+    if value not in choices:
+        nearest = difflib.get_close_matches(str(value), [choice for choice in choices if isinstance(choice, str)], 1)
+        hint = f": did you mean {nearest[0]}?" if nearest and nearest[0] else "."
+        named = ", ".join(repr(choice) if choice == "" else str(choice) for choice in choices)
+        raise InputError(f"{name} is {value!r}; choose one of {named}{hint}")
+
+
+def check(flat: Mapping[str, Any]) -> None:
+    """Raises InputError for the first key of `flat`, {"section.key": value}, that is unknown or out of its range.
+
+    Then for the first whose value does not go together with another one's.
+    """
+    rules = RULES | _rules_of_model(flat)
+    for name, value in flat.items():
+        if name not in rules:
+            raise InputError(f"there is no key config.{name}.")
+        rule = rules[name]
+        if isinstance(rule, tuple) and not isinstance(rule, Range | Items | Text):
+            one_of(f"config.{name}", value, rule)
+        elif value not in rule:
+            shown = _number(value) if isinstance(value, float) else repr(value)
+            raise InputError(f"config.{name} is {shown}; choose {rule}.")
+    _check_train(flat)
+    _check_model(flat)
+    _check_streams(flat)
+
+
+def _rules_of_model(flat: Mapping[str, Any]) -> dict[str, Rule]:
+    """The rules of the network that `model.name` tells; none where there is no network."""
+    given = [name.partition(".")[2] for name in flat if name.startswith("model.")]
+    if not given:
+        return {}
+    network = flat.get("model.name")
+    one_of("config.model.name", network, tuple(NETWORKS))
+    config, rules = NETWORKS[str(network)]
+    if unknown := sorted(set(given) - {"name", *rules}):
+        raise InputError(
+            f"config.model.name is {network!r}, whose keys are {', '.join(rules)}, and this config has "
+            f"config.model.{unknown[0]}; take --config {config}."
+        )
+    return {f"model.{name}": rule for name, rule in (rules | {"name": (network,)}).items()}
+
+
+def _check_train(flat: Mapping[str, Any]) -> None:
+    longest = flat["train.length_samples"]
+    if any(length >= longest or not isinstance(length, int) for length in flat["train.bucket_samples"]):
+        raise InputError(
+            f"config.train.bucket_samples is {tuple(flat['train.bucket_samples'])}; give whole numbers below "
+            f"length_samples, {longest}."
+        )
+    pair = flat["augment.noise_snr_db"]
+    if len(pair) != 2 or pair[0] > pair[1]:
+        raise InputError(f"config.augment.noise_snr_db is {tuple(pair)}; give two numbers of dB, the lower first.")
+    number, count = flat["mesh.process_id"], flat["mesh.num_processes"]
+    if number >= count and flat["mesh.coordinator"] != "auto":
+        raise InputError(f"config.mesh.process_id is {number}; with num_processes={count} choose 0 to {count - 1}.")
+
+
+def _check_model(flat: Mapping[str, Any]) -> None:
+    if any(not isinstance(size, int) for size in flat.get("model.channels", ())):
+        raise InputError(f"config.model.channels is {tuple(flat['model.channels'])}; give whole numbers.")
+    window, hop = (flat.get(f"model.{name}_samples", 1) for name in ("window", "hop"))
+    if window < hop and flat.get("model.frontend") != "raw":
+        raise InputError(f"config.model.window_samples is {window}, less than hop_samples, {hop}; choose a longer one.")
+
+
+def _check_streams(flat: Mapping[str, Any]) -> None:
+    """Raises InputError where a network and `streams` do not go together: endless streams need one that listens."""
+    steps, name = flat["streams.steps_per_epoch"], flat.get("model.name")
+    if not flat.get("model.listens", False):
+        if steps and name:
+            raise InputError(
+                f"config.streams.steps_per_epoch is {steps}, and {name} is trained on clips; choose 0, or take "
+                "--config configs/listen.py."
+            )
+        return
+    for key, rule in (
+        ("streams.steps_per_epoch", Range(1, 1_000_000)),
+        ("streams.num_strings", Range(2, 100_000)),  # clean and with noise in turn
+        ("streams.alarm_hours", Range(0.001, 1000)),
+    ):
+        if flat[key] not in rule:
+            raise InputError(f"config.{key} is {_number(flat[key])}; for a network that listens choose {rule}.")
+    if flat["model.readout"] != "last":
+        raise InputError(f"config.model.readout is {flat['model.readout']!r}; a network that listens needs 'last'.")

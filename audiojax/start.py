@@ -1,0 +1,132 @@
+"""Starts a run from the parameters of another (`config.init_from`), unless that one was trained on its test clips."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+from ml_collections import ConfigDict
+
+from audiojax import config as configs
+from audiojax import prepare, saved_config
+from audiojax.checkpoint import restore_variables
+from audiojax.data import splits
+from audiojax.state import TrainState
+from audiojax.types import Clips, InputError, one_line
+
+HEAD = "logits"  # the layer whose size and meaning depend on the labels
+_SHAPE_KEYS = ("model.", "data.rate_hz", "train.length_samples")  # what decides the parameters' shapes
+
+
+def start_from(
+    source: str, state: TrainState, config: ConfigDict, label_names: tuple[str, ...], say: Callable[[str], Any]
+) -> TrainState:
+    """Returns the state with the best parameters of the run in the workdir `source`; unchanged where it is "".
+
+    A run with other labels gives all its parameters but those of the last layer, which stays freshly initialised.
+    Raises InputError where a parameter has another shape.
+    """
+    if not source:
+        return state
+    workdir = Path(source).expanduser()
+    variables, step = restore_variables(workdir, "best")
+    saved, data = saved_config.load(workdir)
+    ours, theirs = (traverse_util.flatten_dict(tree, sep="/") for tree in (state.variables, variables))
+    new_head = tuple(data["label_names"]) != label_names
+    if new_head:
+        theirs |= {name: np.asarray(ours[name]) for name in ours if HEAD in name.split("/")}
+    differing = sorted(n for n in ours.keys() | theirs.keys() if np.shape(ours.get(n)) != np.shape(theirs.get(n)))
+    if differing or ours.keys() != theirs.keys():
+        raise InputError(_other_shapes(workdir, config, saved, differing))
+    say(f"Starting from the parameters of {workdir} at step {step}.")
+    if new_head:
+        names = "; ".join(", ".join(map(str, labels[:12])) for labels in (data["label_names"], label_names))
+        say(f"Its labels are others ({names}): the last layer, {HEAD!r}, is initialised anew.")
+    variables = traverse_util.unflatten_dict(theirs, sep="/") | {k: {} for k in variables if not variables[k]}
+    return state.replace(**variables, average=jax.tree.map(np.copy, variables["params"]) if state.average else {})
+
+
+def _other_shapes(workdir: Path, config: ConfigDict, saved: ConfigDict, parameters: list[str]) -> str:
+    """The sentence for parameters of other shapes, with the keys that make them differ."""
+    old, new = configs.flatten(saved.to_dict()), configs.flatten(config.to_dict())
+    keys = [
+        f"config.{key} {old.get(key)!r} -> {new.get(key)!r}"
+        for key in sorted(old.keys() | new.keys())
+        if key.startswith(_SHAPE_KEYS) and old.get(key) != new.get(key)
+    ]
+    why = "; ".join(keys) or f"parameter {', '.join(parameters[:3])}"
+    return f"config.init_from is {workdir}, whose network has other shapes ({why}); give this run the same keys."
+
+
+def check_unseen(config: ConfigDict, clips: Clips, split: splits.Split, say: Callable[[str], Any]) -> None:
+    """Raises InputError where the run in `config.init_from` was trained on test or validation clips of `split`.
+
+    What that run itself started from counts too. Says so where it cannot be told.
+    """
+    source, seen, visited = config.init_from, np.zeros(len(clips), bool), set()
+    while source and source not in visited:
+        visited.add(source)
+        workdir = Path(source).expanduser()
+        try:
+            saved, data = saved_config.load(workdir)
+            for theirs, indices in _trained_on(saved, data, clips):
+                seen |= _shared(config, clips, saved, theirs, indices)
+        except (InputError, OSError) as error:
+            say(f"Whether {workdir} was trained on test clips of this run cannot be told: {one_line(error, 300)}.")
+            break
+        source = saved.init_from
+        counts = {part: int(seen[getattr(split, part)].sum()) for part in ("test", "validation")}
+        if any(counts.values()):
+            told = " and ".join(
+                f"{n:,} of the {len(getattr(split, part)):,} {part} clips" for part, n in counts.items()
+            )
+            same = [f"--config.split.{k}={v}" for k, v in sorted(saved.split.items()) if v != config.split[k]]
+            fix = f"give this run the same split ({' '.join(same)}), or " if same else ""
+            raise InputError(
+                f"config.init_from leads to {workdir}, which was trained on {told} of this run's split; "
+                f"{fix}start from another run."
+            )
+
+
+def _trained_on(saved: ConfigDict, data: dict, clips: Clips) -> Iterator[tuple[Clips, np.ndarray]]:
+    """Yields the clips and indices that the run of `saved` was trained on, as far as they may be among `clips`."""
+    if data["key"] == clips.key:
+        yield clips, splits.make(clips, **saved.split).train
+    elif saved.data.source == clips.source:
+        theirs = prepare.load_clips(saved)
+        if theirs.key != data["key"]:
+            raise InputError("its sound files were changed since")
+        yield theirs, splits.make(theirs, **saved.split).train
+    whole = [(saved.data.also, saved.data.also_root)]
+    whole += [(maker, "") for maker in saved.streams.voices if saved.streams.steps_per_epoch]
+    for source, root in whole:
+        if source == clips.source:
+            theirs = _source(saved, source, root)
+            yield theirs, np.arange(len(theirs))
+
+
+def _source(saved: ConfigDict, source: str, root: str) -> Clips:
+    other = ConfigDict(saved.to_dict())
+    other.data.source, other.data.root = source, root
+    return prepare.load_clips(other)
+
+
+def _shared(config: ConfigDict, clips: Clips, saved: ConfigDict, theirs: Clips, indices: np.ndarray) -> np.ndarray:
+    """bool[n]: which of `clips` are among `theirs` at `indices`: by their sound, or at other rates by their files."""
+    if theirs.key == clips.key:
+        return np.isin(np.arange(len(clips)), indices)
+    if theirs.rate_hz == clips.rate_hz:
+        known = {_hash(theirs[index]) for index in indices}
+        return np.fromiter((_hash(clips[index]) in known for index in range(len(clips))), bool, len(clips))
+    roots = [Path(of.data.root).expanduser().resolve() for of in (config, saved)]
+    if roots[0] != roots[1] or config.synthetic.to_dict() != saved.synthetic.to_dict():
+        raise InputError("it has another rate and its sound files lie elsewhere")
+    files = {theirs.path[index] for index in indices}
+    return np.fromiter((path in files for path in clips.path), bool, len(clips))
+
+
+def _hash(sound: np.ndarray) -> bytes:
+    return hashlib.sha256(sound.tobytes()).digest()
