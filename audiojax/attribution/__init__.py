@@ -1,0 +1,1 @@
+"""Attribution: how much each input contributes to an output."""

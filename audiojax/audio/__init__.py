@@ -1,0 +1,1 @@
+"""Sound as numpy arrays: one preprocessing, resampling, noise and rooms."""

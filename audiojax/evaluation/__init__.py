@@ -1,0 +1,1 @@
+"""Scores, plots and reports of trained clip classifiers."""

@@ -1,0 +1,1 @@
+"""Recognition of words in sound of any length."""

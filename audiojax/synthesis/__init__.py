@@ -1,0 +1,1 @@
+"""Synthetic voices: the embedded default data."""
