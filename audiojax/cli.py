@@ -18,8 +18,8 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from audiojax import config as configs
-from audiojax.interrupt import Stopped
-from audiojax.types import InputError, one_line
+from audiojax.errors import InputError, one_line
+from audiojax.training.preemption import Stopped
 
 _SPACE = "make room there, or choose another disk with --workdir or --config.data.cache; what was saved is whole."
 _RIGHTS = "choose a folder that you may write to with --workdir or --config.data.cache."

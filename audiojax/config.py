@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from audiojax import schema
-from audiojax.types import InputError
+from audiojax.errors import InputError
 
 # Each source and the split it gets unasked.
 SPLITS = {"synthetic": "folds", "audiomnist": "folds", "fsdd": "random", "folder": "random", "espeak": "folds"}

@@ -12,100 +12,24 @@ For each FILE it writes a picture and a sound in which only what spoke for the a
 A clip too long for a network of one length is cut to its loudest part, as in predict.
 """
 
-import functools
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-import jax
 import numpy as np
-from flax import linen as nn
 
-from audiojax import anatomy, audible, command, faithfulness, plots, prepare, relevance, runlog
-from audiojax import config as configs
-from audiojax.data import batches, splits
-from audiojax.data.disk import write_text
-from audiojax.data.signal import loudest_part, wav_file
-from audiojax.data.sound_files import read_sound, shortened
-from audiojax.trained import Trained
-from audiojax.types import Clips, InputError
-
-DEFAULT = "integrated"
-
-
-class Explanation(NamedTuple):
-    """What spoke for `label`, and against it."""
-
-    label: str
-    probability: float
-    sound: np.ndarray  # i16[t], what was heard
-    features: np.ndarray  # f32[t] or f32[frames, bands], behind the front end; 0 is silence
-    relevance: np.ndarray  # as features; of the logit
-
-
-def explain(run: Trained, sound: np.ndarray, method: str = DEFAULT, label: str | None = None) -> Explanation:
-    """Why `run` hears `label`, or what it hears most probably, in `sound` i16[t]. Raises InputError as `check` does."""
-    check(run, method, label)
-    shape = configs.batch_shape(run.config) | {"batch_size": 1}
-    if not (run.model.any_length and run.config.train.bucket_samples):
-        sound = loudest_part(sound, run.config.train.length_samples)
-    clips = Clips.unlabelled([sound], run.config.data.rate_hz)
-    [batch] = batches.evaluation(clips, np.arange(1), **shape)
-    audio, length = batch["audio"], batch["length"]
-    sound = audio[0, : length[0]]  # with the silence that random placement puts before it, as predict does
-    probabilities = run.probabilities(run.logits(audio, length))[0]
-    number = run.label_names.index(label) if label else int(probabilities.argmax())
-    features, heard, shares = jax.device_get(
-        _shares(run.model, run.variables, audio, length, np.asarray([number], np.int32), method)
-    )
-    kept = heard[0] if features.ndim == 2 else heard[0, :, 0]
-    return Explanation(run.label_names[number], float(probabilities[number]), sound, features[0][kept], shares[0][kept])
-
-
-def check(run: Trained, method: str, label: str | None = None) -> None:
-    """Raises InputError for a network, method or label that cannot be explained."""
-    seam = anatomy.seam(run.model)
-    if method not in _methods(seam):
-        raise InputError("--method lrp-alpha2beta1 grows threefold with every step of a recurrence; choose lrp-z+.")
-    if label is not None and label not in run.label_names:
-        raise InputError(f"--label {label!r} is not known to this network; choose one of {', '.join(run.label_names)}.")
-
-
-def _methods(seam: anatomy.Seam) -> list[str]:
-    return [name for name in relevance.METHODS if not (seam.recurrent and name == "lrp-alpha2beta1")]
-
-
-@functools.partial(jax.jit, static_argnames=("model", "method"))
-def _shares(
-    model: nn.Module, variables: dict, audio: jax.Array, length: jax.Array, label: jax.Array, method: str
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Features, which of them are no padding, and their relevance."""
-    seam = anatomy.seam(model)
-    x = seam.features(audio, length)
-    return x, seam.heard(x, length), relevance.METHODS[method](seam.layers(variables, length), x, label)
-
-
-def heatmap(run: Trained, of: Explanation) -> np.ndarray:
-    """i16[t]: the sound of what spoke for the answer."""
-    bins = anatomy.seam(run.model).bins
-    if bins is None:
-        return audible.of_samples(of.sound, of.relevance, run.config.data.rate_hz)
-    size = {name: getattr(bins, name) for name in ("window_samples", "hop_samples", "before_samples")}
-    return audible.of_bins(of.sound, of.relevance, bins.bands, **size)
-
-
-def draw(run: Trained, of: Explanation, title: str, path: Path) -> Path:
-    """The picture of an explanation."""
-    rate_hz, bins = run.config.data.rate_hz, anatomy.seam(run.model).bins
-    if bins is None:
-        return plots.relevance_of_samples(of.sound, of.relevance, rate_hz, title, path)
-    middle_hz = bins.bands.argmax(axis=0) * rate_hz / (2 * (len(bins.bands) - 1))
-    # A frame is drawn as one hop in the middle of its window.
-    start = (bins.window_samples - bins.hop_samples) / 2 - bins.before_samples
-    seconds = (start + np.asarray([0, len(of.features)]) * bins.hop_samples) / rate_hz
-    return plots.relevance_of_bins(of.sound, of.features, of.relevance, middle_hz, rate_hz, seconds, title, path)
+from audiojax import cli
+from audiojax.attribution import deletion, lrp_layers, methods
+from audiojax.attribution.explanation import DEFAULT, _methods, check, draw, explain, heatmap
+from audiojax.audio.signal import wav_file
+from audiojax.audio.sound_files import read_sound, shortened
+from audiojax.data import loading, splits
+from audiojax.errors import InputError
+from audiojax.evaluation import plots
+from audiojax.inference import Trained
+from audiojax.io import console
+from audiojax.io.files import write_text
 
 
 def _explain_files(run: Trained, files: Sequence[str], method: str, label: str | None, out: Path) -> int:
@@ -145,33 +69,33 @@ def _stems(files: Sequence[str]) -> list[str]:
 
 
 def _faithfulness(run: Trained, part: str, num_clips: int, workdir: Path, out: Path) -> None:
-    clips = prepare.load_clips(run.config)
+    clips = loading.load_clips(run.config)
     if clips.key != run.data["key"]:
         raise InputError(f"the clips of config.data are not those that {workdir} was trained on; restore them.")
     indices = getattr(splits.make(clips, **run.config.split), part)
     if num_clips < 1:
         raise InputError(f"--num-clips is {num_clips}; give at least 1.")
     indices = np.sort(np.random.default_rng(0).permutation(indices)[:num_clips])
-    seam = anatomy.seam(run.model)
-    with runlog.progress("silencing", unit="batches") as progress:
-        accuracy = faithfulness.curves(run, clips, indices, _methods(seam), progress)
+    seam = lrp_layers.seam(run.model)
+    with console.progress("silencing", unit="batches") as progress:
+        accuracy = deletion.curves(run, clips, indices, _methods(seam), progress)
     what = seam.bins.what if seam.bins else "samples"
     about = {"workdir": str(workdir), "step": run.step, "source": clips.source, "part": part, "clips": len(indices)}
-    result = about | {"silenced": what, "shares": faithfulness.SHARES, "accuracy": accuracy}
+    result = about | {"silenced": what, "shares": deletion.SHARES, "accuracy": accuracy}
     write_text(out / "faithfulness.json", json.dumps(result, indent=2) + "\n")
     title = f"{len(indices):,} {part} clips of {clips.source}"
-    picture = plots.faithfulness(faithfulness.SHARES, accuracy, what, title, out / "faithfulness.png")
-    print(f"accuracy, % of {what} silenced: " + "".join(f"{share:7.0%}" for share in faithfulness.SHARES))
+    picture = plots.faithfulness(deletion.SHARES, accuracy, what, title, out / "faithfulness.png")
+    print(f"accuracy, % of {what} silenced: " + "".join(f"{share:7.0%}" for share in deletion.SHARES))
     for order, values in accuracy.items():
         print(f"{order:<{len(what) + 31}}" + "".join(f"{value:7.1%}" for value in values))
     print(f"{picture}, .json")
 
 
 def main(argv: list[str]) -> int:
-    parser = command.parser("explain", __doc__ or "")
+    parser = cli.parser("explain", __doc__ or "")
     parser.add_argument("--workdir", type=Path, required=True, help="the folder that training printed")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
-    parser.add_argument("--method", choices=tuple(relevance.METHODS), default=DEFAULT, help=f"default: {DEFAULT}")
+    parser.add_argument("--method", choices=tuple(methods.METHODS), default=DEFAULT, help=f"default: {DEFAULT}")
     parser.add_argument("--label", help="explain this word instead of the most probable one")
     parser.add_argument("--out", type=Path, help="where to write (default: WORKDIR/explanations)")
     parser.add_argument("--faithfulness", action="store_true", help="compare all methods on clips of the data set")
@@ -182,7 +106,7 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if args.faithfulness == bool(args.files):
         parser.error("give one FILE or more, or --faithfulness")
-    command.setup_jax()
+    cli.setup_jax()
     run, out = Trained.load(args.workdir, args.checkpoint), args.out or args.workdir / "explanations"
     check(run, args.method, args.label)
     out.mkdir(parents=True, exist_ok=True)
@@ -195,4 +119,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

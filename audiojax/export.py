@@ -5,262 +5,15 @@ remember. manifest.json says what goes in and comes out. Nothing is written unle
 own, on the run's test clips. experiments/hear_onnx.py listens to a file with nothing but ONNX's runtime.
 """
 
-import dataclasses
-import importlib.util
-import json
-import time
-from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import jax
-import numpy as np
-
-from audiojax import command, environment, prepare, stablehlo
-from audiojax import config as configs
-from audiojax.data import batches, splits, synthetic
-from audiojax.data.disk import whole_folder
-from audiojax.data.phonemes import DIGITS
-from audiojax.data.signal import prepare_clip
-from audiojax.data.voices import make_voice
-from audiojax.decoder import FLUSH_SECONDS, Decoder
-from audiojax.models.gru import GRU
-from audiojax.trained import Trained
-from audiojax.types import Clips, InputError
-
-TOLERANCE = 1e-4  # in the outputs; between runtimes sums have another order
-NUM_CLIPS = 64
-NUM_STREAMS = 4  # of these clips, heard step by step
-EXTRA = ("onnx", "onnxruntime", "flatbuffers")
-# Of the config, what is nobody else's business.
-LOCAL = ("data.root", "data.also_root", "data.cache", "streams.real", "init_from", "wandb", "mesh")
-
-Parts = dict[str, np.ndarray]
-Classify = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of audio i16[B, T] and its length i32[B]
-Step = Callable[[Parts, np.ndarray], tuple[Parts, np.ndarray]]  # of a carry and audio i16[B, step_samples]
-
-
-class File(NamedTuple):
-    """One file that was written, for the table."""
-
-    name: str
-    num_bytes: int
-    error: float  # the largest difference from the network's own outputs
-    milliseconds: float | None  # a step, or a clip, in onnxruntime on one thread
-
-
-def write(run: Trained, out: Path) -> tuple[list[File], str]:
-    """Writes the folder `out`; returns its files, and in words what they were checked on.
-
-    Raises InputError, and leaves nothing, where a file's answers are not the network's, and for a folder that holds
-    anything but an earlier export.
-    """
-    if missing := [name for name in EXTRA if importlib.util.find_spec(name) is None]:
-        raise InputError(f"export needs {' and '.join(missing)}, an extra: pip install -e '.[onnx]'.")
-    from audiojax import onnx_graph
-
-    run = dataclasses.replace(run, variables=jax.device_get(run.variables))
-    model, variables, length_samples = run.model, run.variables, run.config.train.length_samples
-    with whole_folder(out) as folder:
-        contents = {
-            "classifier.stablehlo": stablehlo.classifier(model, variables, length_samples),
-            "classifier.onnx": onnx_graph.classifier(model, variables, length_samples),
-        }
-        if isinstance(model, GRU):
-            contents |= {
-                "step.stablehlo": stablehlo.step(model, variables),
-                "step.onnx": onnx_graph.step(model, variables),
-            }
-        clips, indices, checked_on = _clips(run)
-        for name, content in contents.items():
-            (folder / name).write_bytes(content)
-        errors = _errors(run, folder, clips, indices)
-        for name, error in errors.items():
-            if not error <= TOLERANCE:  # NaN is not, either
-                raise InputError(
-                    f"{name} differs from the network by {error:.1e}, more than {TOLERANCE:g}, on {checked_on}; "
-                    "nothing is written: report it with the run's config.json."
-                )
-        manifest = json.dumps(_manifest(run, errors, checked_on), indent=2)
-        (folder / "manifest.json").write_text(manifest + "\n")
-        taken = _milliseconds(run, folder)
-    return [File(name, len(contents[name]), errors[name], taken.get(name)) for name in contents], checked_on
-
-
-def _clips(run: Trained) -> tuple[Clips, np.ndarray, str]:
-    """Clips, at most NUM_CLIPS indices of some that the network was not trained on, and what they are."""
-    try:
-        clips = prepare.load_clips(run.config)
-        if clips.key == run.data["key"]:
-            test = splits.make(clips, **run.config.split).test
-            chosen = test[np.linspace(0, len(test) - 1, min(NUM_CLIPS, len(test))).astype(int)]  # of every label
-            return clips, chosen, f"{len(chosen)} test clips of {clips.source}"
-        reason = f"those of {clips.source} are not what it was trained on"
-    except InputError as error:
-        reason = str(error).rstrip(".")
-    rate_hz, sounds = run.config.data.rate_hz, []
-    for take in range(NUM_CLIPS):
-        rng = np.random.default_rng([0, take])
-        sound = synthetic.synthesise(DIGITS[take % len(DIGITS)], make_voice(0, take // len(DIGITS)), rng)
-        sounds.append(prepare_clip(sound, synthetic.RATE_HZ, rate_hz))
-    return Clips.unlabelled(sounds, rate_hz), np.arange(NUM_CLIPS), f"{NUM_CLIPS} synthetic clips, made now ({reason})"
-
-
-def _errors(run: Trained, folder: Path, clips: Clips, indices: np.ndarray) -> dict[str, float]:
-    """The largest difference of each file's answers from the network's own."""
-    order = indices[batches.by_length(clips, indices)]
-    parts = list(batches.evaluation(clips, order, **configs.batch_shape(run.config)))
-    classifiers: dict[str, Classify] = {
-        "classifier.stablehlo": _stablehlo_classifier(folder / "classifier.stablehlo"),
-        "classifier.onnx": _onnx_classifier(folder / "classifier.onnx"),
-    }
-    errors = dict.fromkeys(classifiers, 0.0)
-    for part in parts:
-        there = part["mask"] > 0
-        own = run.logits(part["audio"], part["length"])[there]
-        for name, classify in classifiers.items():
-            errors[name] = _larger(errors[name], classify(part["audio"], part["length"])[there] - own)
-    if isinstance(run.model, GRU):
-        steps: dict[str, Step] = {
-            "step.stablehlo": _stablehlo_step(folder / "step.stablehlo"),
-            "step.onnx": _onnx_step(folder / "step.onnx"),
-        }
-        longest = parts[-1]["audio"][parts[-1]["mask"] > 0][-NUM_STREAMS:]
-        errors |= _errors_of_steps(run.model, run.variables, steps, longest)
-    return errors
-
-
-def _errors_of_steps(model: GRU, variables: dict, steps: dict[str, Step], audio: np.ndarray) -> dict[str, float]:
-    """The same for `steps`, each of which goes through all of `audio` i16[B, T] with its own carry."""
-    own: Any = jax.jit(lambda carry, hop: model.apply(variables, carry, hop, method="step"))
-    mine: Any = model.apply(variables, len(audio), method="initial_carry")
-    carries, errors = dict.fromkeys(steps, initial_carry(model, len(audio))), dict.fromkeys(steps, 0.0)
-    whole = np.pad(audio, ((0, 0), (0, -audio.shape[1] % model.step_samples)))
-    for hop in np.split(whole, whole.shape[1] // model.step_samples, axis=1):
-        mine, said = jax.device_get(own(mine, hop))
-        for name, step in steps.items():
-            carries[name], answer = step(carries[name], hop)
-            errors[name] = _larger(errors[name], answer - said)
-    return errors
-
-
-def initial_carry(model: GRU, num_streams: int) -> Parts:
-    """What a stream remembers before its first hop, as the exported steps take it."""
-    return {name: np.zeros((num_streams, *shape), np.float32) for name, shape in stablehlo.carry_shapes(model).items()}
-
-
-def _larger(error: float, difference: np.ndarray) -> float:
-    return float(np.maximum(error, abs(difference).max(initial=0)))  # a NaN stays
-
-
-def _stablehlo_classifier(path: Path) -> Classify:
-    call = stablehlo.load(path.read_bytes())
-    return lambda audio, length: np.asarray(call(audio.astype(np.float32), length))
-
-
-def _stablehlo_step(path: Path) -> Step:
-    call = stablehlo.load(path.read_bytes())
-    return lambda carry, audio: jax.device_get(call(carry, audio))
-
-
-def _onnx_classifier(path: Path) -> Classify:
-    session = _session(path)
-    return lambda audio, length: session.run(None, {"audio": audio, "length": length})[0]
-
-
-def _onnx_step(path: Path) -> Step:
-    session = _session(path)
-    names = [value.name.removeprefix("next_") for value in session.get_outputs()]
-
-    def step(carry: Parts, audio: np.ndarray) -> tuple[Parts, np.ndarray]:
-        after = dict(zip(names, session.run(None, {"audio": audio, **carry}), strict=True))
-        return after, after.pop("outputs")
-
-    return step
-
-
-def _session(path: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def _milliseconds(run: Trained, folder: Path) -> dict[str, float]:
-    """The median time of each ONNX graph for one row: a step, or a clip of `length_samples`."""
-    classify, length = (
-        _onnx_classifier(folder / "classifier.onnx"),
-        np.full(1, run.config.train.length_samples, np.int32),
-    )
-    audio = np.random.default_rng(0).integers(-3000, 3000, (1, int(length[0]))).astype(np.int16)
-    taken = {"classifier.onnx": _median_milliseconds(lambda: classify(audio, length), 10)}
-    if isinstance(run.model, GRU):
-        step, carry = _onnx_step(folder / "step.onnx"), initial_carry(run.model, 1)
-        hop = np.resize(audio, (1, run.model.step_samples))
-        taken["step.onnx"] = _median_milliseconds(lambda: step(carry, hop), 200)
-    return taken
-
-
-def _median_milliseconds(once: Callable[[], Any], times: int) -> float:
-    once()
-    seconds = []
-    for _ in range(times):
-        start = time.perf_counter()
-        once()
-        seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds)) * 1000
-
-
-def _manifest(run: Trained, errors: dict[str, float], checked_on: str) -> dict:
-    """All that is to be known of the files, ready for JSON; the same for the same run, whenever it is exported."""
-    model, about = run.model, environment.describe(1)
-    shapes = stablehlo.carry_shapes(model) if isinstance(model, GRU) else {}
-    heard = ["no word", "seconds since the word began", "seconds since the word ended"] if run.listens else []
-    decoder = Decoder(**run.config.decoder)._asdict() | {"flush_seconds": FLUSH_SECONDS} if run.listens else {}
-    length_samples = None if model.any_length else run.config.train.length_samples
-    clip = f"[batch, {length_samples or 'samples'}], zero right-padded; length int32[batch]"
-    step_samples = model.step_samples if isinstance(model, GRU) else None
-    hop = f"int16[batch, {step_samples}]"
-    inputs = {
-        "classifier.stablehlo": f"audio float32{clip}; from -32768 to 32767, as int16 has it",
-        "classifier.onnx": f"audio int16{clip}",
-        "step.stablehlo": f"carry, a dict of float32 arrays by name; audio {hop}",
-        "step.onnx": f"audio {hop}; each part of the carry",
-    }
-    return {
-        "rate_hz": run.config.data.rate_hz,
-        "step_samples": step_samples,
-        "length_samples": length_samples,
-        "label_names": list(run.label_names),
-        "inputs": {name: inputs[name] for name in errors},
-        "outputs": [*run.label_names, *heard],  # logits, all but the times
-        "temperature": run.temperature,
-        "carry": [
-            {"name": name, "next": f"next_{name}", "shape": ["batch", *shape], "initial": 0.0}
-            for name, shape in shapes.items()
-        ],
-        **({"listening": decoder} if decoder else {}),
-        "source": run.data["source"],
-        "checkpoint_step": run.step,
-        "config": _public(run.config.to_dict()),
-        "revision": about["revision"],
-        "versions": {name: about["versions"][name] for name in ("audiojax", "jax", "flax", "numpy")}
-        | {name: metadata.version(name) for name in EXTRA},
-        "parity": {"checked_on": checked_on, "tolerance": TOLERANCE, "errors": errors},
-    }
-
-
-def _public(config: dict, prefix: str = "") -> dict:
-    kept = {name: value for name, value in config.items() if prefix + name not in LOCAL}
-    return {
-        name: _public(value, f"{prefix}{name}.") if isinstance(value, dict) else value for name, value in kept.items()
-    }
+from audiojax import cli
+from audiojax.exporting.verify import write
+from audiojax.inference import Trained
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("export", __doc__ or "")
+    parser = cli.parser("export", __doc__ or "")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--workdir", type=Path, help="export the run in this folder, which training printed")
     which.add_argument("--packaged", action="store_true", help="export the listener that comes with the package")
@@ -272,7 +25,7 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     if args.packaged and not args.out:
         parser.error("--packaged needs --out DIR")
-    command.setup_jax()
+    cli.setup_jax()
     out = args.out or args.workdir / "export"
     run = Trained.load(args.workdir) if args.workdir else Trained.packaged()
     files, checked_on = write(run, out)
@@ -286,4 +39,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

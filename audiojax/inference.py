@@ -13,12 +13,14 @@ from flax import linen as nn
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from audiojax import analysis, checkpoint, models, saved_config
 from audiojax import config as configs
+from audiojax import models
 from audiojax.data import batches
-from audiojax.data.disk import read_json, write_text
-from audiojax.state import listens
-from audiojax.types import Clips
+from audiojax.data.clips import Clips
+from audiojax.evaluation import calibration
+from audiojax.io.files import read_json, write_text
+from audiojax.training import checkpoint, run_dir
+from audiojax.training.state import listens
 
 PACKAGED = Path(__file__).parent / "listener"
 
@@ -38,7 +40,7 @@ class Trained:
     def load(cls, workdir: Path | str, which: str = "best") -> "Trained":
         """The run in `workdir` at its "best" or "last" checkpoint. Raises InputError where there is none."""
         workdir = Path(workdir)
-        config, data = saved_config.load(workdir)
+        config, data = run_dir.load(workdir)
         model = models.build(**config.model, num_labels=len(data["label_names"]), rate_hz=config.data.rate_hz)
         variables, step = checkpoint.restore_variables(workdir, which)
         return cls(
@@ -47,10 +49,10 @@ class Trained:
 
     @classmethod
     def packaged(cls) -> "Trained":
-        """The listener that comes with the package; `audiojax/listener/MODEL_CARD.md` says what it is."""
-        config, data = saved_config.load(PACKAGED)
+        """The listener that comes with the package; `audiojax/streaming/pretrained/MODEL_CARD.md` says what it is."""
+        config, data = run_dir.load(PACKAGED)
         model = models.build(**config.model, num_labels=len(data["label_names"]), rate_hz=config.data.rate_hz)
-        variables = saved_config.read_parameters(PACKAGED)
+        variables = run_dir.read_parameters(PACKAGED)
         return cls(config, data, model, jax.device_put(variables), data["step"])
 
     def write_packaged(self, folder: Path) -> None:
@@ -98,7 +100,7 @@ class Trained:
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """f64[..., labels] of `logits`, calibrated where the run has been."""
-        return analysis.softmax(logits, self.temperature)
+        return calibration.softmax(logits, self.temperature)
 
 
 def write_temperature(workdir: Path, step: int, temperature: float) -> None:

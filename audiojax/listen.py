@@ -18,14 +18,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from audiojax import command, runlog
-from audiojax.data.phonemes import DIGITS, named
-from audiojax.data.piped_sound import Blocks, piped_blocks
-from audiojax.data.signal import MAX_RATE_HZ, MIN_RATE_HZ
-from audiojax.data.sound_files import Warn, shortened, sound_blocks
-from audiojax.decoder import Event
-from audiojax.stream import Recognizer
-from audiojax.types import InputError, one_line
+from audiojax import cli
+from audiojax.audio.piped_sound import Blocks, piped_blocks
+from audiojax.audio.signal import MAX_RATE_HZ, MIN_RATE_HZ
+from audiojax.audio.sound_files import Warn, shortened, sound_blocks
+from audiojax.errors import InputError, one_line
+from audiojax.io import console
+from audiojax.streaming.decoder import Event
+from audiojax.streaming.recognizer import Recognizer
+from audiojax.synthesis.phonemes import DIGITS, named
 
 BLOCK_SECONDS = 0.1  # what is read at once; of stdin at most
 _STDIN = 0
@@ -81,7 +82,7 @@ class Listening:
 
 
 def main(argv: list[str]) -> int:
-    parser = command.parser("listen", __doc__ or "")
+    parser = cli.parser("listen", __doc__ or "")
     parser.add_argument("--workdir", type=Path, help="a folder that training a listener printed; default: ours")
     parser.add_argument("--mic", action="store_true", help="listen to the microphone")
     parser.add_argument("--rate", type=int, metavar="HZ", help="of the samples on stdin; default: 16000")
@@ -90,7 +91,7 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     shorter: list[str] = []
     inputs = _inputs(args.files, args.mic, args.rate, shorter.append)
-    command.setup_jax()
+    cli.setup_jax()
     recognizer = Recognizer.from_workdir(args.workdir)
     bad = 0
     for name, blocks in inputs:
@@ -157,7 +158,7 @@ def _microphone() -> Blocks:
 
 def _show(listening: Listening, *, as_json: bool, titled: bool) -> None:
     """Hears an input to its end, and tells of it: on a screen, or a line an event."""
-    if runlog.has_screen() and not as_json:
+    if console.has_screen() and not as_json:
         _draw(listening, titled)
         return
     if titled and not as_json:
@@ -172,7 +173,7 @@ def _with_bar(listening: Listening) -> Iterator[Moment]:
     if sys.stdout.isatty() or not sys.stderr.isatty():
         yield from listening
         return
-    with runlog.progress(f"listening to {Path(listening.name).name}", "seconds") as report:
+    with console.progress(f"listening to {Path(listening.name).name}", "seconds") as report:
         for moment in listening:
             if moment.total_seconds is not None and moment.total_seconds > _LONG_SECONDS:
                 report(int(moment.seconds), int(moment.total_seconds))
@@ -190,7 +191,7 @@ def _as_line(event: Event) -> str:
 
 def _draw(listening: Listening, titled: bool) -> None:
     """Events as they come, above them that pass; below: the level, what it may be just now, and all digits, large."""
-    with runlog.Screen() as screen:
+    with console.Screen() as screen:
         if titled:
             screen.say(f"{listening.name}:")
         screen.draw(_instruments(listening.name, Moment([], -_METER_DB, 0.0, None, "", 0.0)))
@@ -228,4 +229,4 @@ def _large(labels: Sequence[str], width: int) -> list[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

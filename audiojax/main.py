@@ -13,7 +13,7 @@ import os
 import re
 from pathlib import Path
 
-from audiojax import command
+from audiojax import cli
 from audiojax import config as configs
 
 
@@ -30,17 +30,17 @@ def _default_workdir(config_flag: str) -> Path:
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("main", __doc__ or "")
+    parser = cli.parser("main", __doc__ or "")
     parser.add_argument("--workdir", type=Path, help="where everything lies (default: runs/CONFIG-ARG)")
-    args, config = command.parse_with_config(parser, argv)
-    command.setup_jax()
-    from audiojax import mesh, train  # late: --help and a mistyped key need no jax
+    args, config = cli.parse_with_config(parser, argv)
+    cli.setup_jax()
+    from audiojax.training import loop, sharding  # late: --help and a mistyped key need no jax
 
-    with mesh.connected(command.exit_at_once, **config.mesh):
-        train.run(config, args.workdir or _default_workdir(args.config))
-        if mesh.is_first() and configs.is_trial(args.config.partition(":")[2]):
+    with sharding.connected(cli.exit_at_once, **config.mesh):
+        loop.run(config, args.workdir or _default_workdir(args.config))
+        if sharding.is_first() and configs.is_trial(args.config.partition(":")[2]):
             print("This was a trial run on a few clips, to see that everything works; train without runlocal for use.")
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -12,14 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from audiojax import command, hearing
+from audiojax import cli
+from audiojax.audio.signal import loudest_part
+from audiojax.audio.sound_files import Warn, read_sound, shortened
 from audiojax.data.batches import prefetch
-from audiojax.data.phonemes import named
-from audiojax.data.signal import loudest_part
-from audiojax.data.sound_files import Warn, read_sound, shortened
-from audiojax.decoder import FLUSH_SECONDS, Decoder
-from audiojax.trained import Trained
-from audiojax.types import Clips, InputError
+from audiojax.data.clips import Clips
+from audiojax.errors import InputError
+from audiojax.inference import Trained
+from audiojax.streaming import scoring
+from audiojax.streaming.decoder import FLUSH_SECONDS, Decoder
+from audiojax.synthesis.phonemes import named
 
 FILES_AT_ONCE = 500  # their answers come together
 
@@ -54,10 +56,10 @@ def classify(
 def _words(run: Trained, sounds: Sequence[np.ndarray]) -> Iterator[dict]:
     """What a listener answers to each sound i16[t]: its first event, or nothing, and all of them as "words"."""
     rate_hz, silence = run.config.data.rate_hz, np.zeros(round(FLUSH_SECONDS * run.config.data.rate_hz), np.int16)
-    said = hearing.hear(run.model, run.variables, [np.concatenate([sound, silence]) for sound in sounds])
+    said = scoring.hear(run.model, run.variables, [np.concatenate([sound, silence]) for sound in sounds])
     step_seconds = run.model.step_samples / rate_hz
     for sound, events in zip(
-        sounds, hearing.events(Decoder(**run.config.decoder), said, run.label_names, step_seconds), strict=True
+        sounds, scoring.events(Decoder(**run.config.decoder), said, run.label_names, step_seconds), strict=True
     ):
         about = {"trained_on": run.data["source"], "seconds": len(sound) / rate_hz, "cut": False}
         words = [named(event.label) | event._asdict() for event in events]
@@ -97,7 +99,7 @@ def _lines(answer: dict, label_names: Sequence[str]) -> Iterator[str]:
 
 
 def main(argv: list[str]) -> int:
-    parser = command.parser("predict", __doc__ or "")
+    parser = cli.parser("predict", __doc__ or "")
     parser.add_argument(
         "--workdir", type=Path, help="the folder that training printed (default: the packaged listener)"
     )
@@ -105,7 +107,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object a file")
     parser.add_argument("files", nargs="+", metavar="FILE")
     args = parser.parse_args(argv)
-    command.setup_jax()
+    cli.setup_jax()
     run = Trained.load(args.workdir, args.checkpoint) if args.workdir else Trained.packaged()
     longest_seconds = run.config.train.length_samples / run.config.data.rate_hz
     if not args.json:
@@ -131,4 +133,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -5,7 +5,7 @@ import math
 import re
 from typing import NamedTuple
 
-from audiojax.types import InputError
+from audiojax.errors import InputError
 
 
 class Range(NamedTuple):

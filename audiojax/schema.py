@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from audiojax.data.batches import PLACEMENTS
-from audiojax.data.targets import TARGETS
+from audiojax.data.labels import TARGETS
+from audiojax.errors import InputError
 from audiojax.rules import Items, Range, Rule, Text, number, one_of
-from audiojax.types import InputError
 
 ANY_TEXT = Text(r"(?s).*", "text")
 BOOLEAN = (True, False)

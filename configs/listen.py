@@ -10,7 +10,7 @@
                        the same, continued with real recordings besides (audiojax/data/real.py says how they lie): the
                        second stage of the packaged recogniser, 1,500 steps in 17 to 40 minutes beside other jobs
 
-Seed 0, on 2 CPU cores; audiojax/listener/MODEL_CARD.md and experiments/README.md have the rest.
+Seed 0, on 2 CPU cores; audiojax/streaming/pretrained/MODEL_CARD.md and experiments/README.md have the rest.
 """
 
 from audiojax.config import base, parse_arg, recurrent_model, shrink

@@ -27,14 +27,15 @@ import numpy as np
 import psutil
 import soundfile
 
-from audiojax import command, environment, models, prepare
+from audiojax import cli, models
 from audiojax import config as configs
-from audiojax.assembly import Assembled, assemble
-from audiojax.data import batches, splits
-from audiojax.logit_stream import Stream
+from audiojax.data import batches, loading, splits
+from audiojax.data.clips import Batch, Clips
+from audiojax.inference import Trained
 from audiojax.predict import classify
-from audiojax.trained import Trained
-from audiojax.types import Batch, Clips
+from audiojax.streaming.logit_stream import Stream
+from audiojax.training import environment
+from audiojax.training.build import Assembled, assemble
 from experiments import peers
 from experiments.contest import NUM_ROUNDS, Contender, alternate, serve
 
@@ -66,7 +67,7 @@ def rates(seconds: dict[str, float]) -> dict[str, float]:
 
 def training(what: str, config: Any, argv: list[str], serving: str) -> dict | None:
     """Our training step against its peers, in time, start and memory; or `serving` one of them."""
-    clips = prepare.load_clips(config)
+    clips = loading.load_clips(config)
     split, num_batches = splits.make(clips, **config.split), 20 if what == "gru" else 1
     shape = configs.batch_shape(config)
     drawn = list(batches.Epochs(clips, split.train, **shape, seed=config.seed)(0, num_batches))
@@ -157,7 +158,7 @@ def _step_flops(config: Any, clips: Clips, batch: Batch) -> float:
 
 def data(config: Any) -> dict:
     """Clips a second from the memory-mapped file to batches, and the memory that takes."""
-    clips, shape = prepare.load_clips(config), configs.batch_shape(config)
+    clips, shape = loading.load_clips(config), configs.batch_shape(config)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for number in (30_000, 300_000):
@@ -209,7 +210,7 @@ def stream(config: Any) -> dict:
 
 def predict(config: Any) -> dict:
     """Files a second from their names to the answers, and clips a second of the network alone, fresh parameters."""
-    clips, number = prepare.load_clips(config), 1000
+    clips, number = loading.load_clips(config), 1000
     assembled = _assembled(config, clips)
     variables = jax.device_put(assembled.state.variables)
     run = Trained(config, {"source": clips.source, "label_names": clips.label_names}, assembled.model, variables, 0)
@@ -234,7 +235,7 @@ def predict(config: Any) -> dict:
 
 def start(config: Any, argv: list[str]) -> dict:
     """Seconds of whole processes: to the first logged step on a warm cache, and for --help."""
-    prepare.load_clips(config)
+    loading.load_clips(config)
     python = [sys.executable, "-m", "audiojax.main"]
 
     def first_step() -> None:
@@ -270,7 +271,7 @@ def _said(ceiling: dict[str, float]) -> str:
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("experiments.bench", __doc__ or "")
+    parser = cli.parser("experiments.bench", __doc__ or "")
     parser.add_argument("what", choices=DEFAULTS)
     parser.add_argument(
         "--serve", default="", help="one contender, stepping whenever a line comes (for the bench itself)"
@@ -278,11 +279,11 @@ def main(argv: list[str]) -> None:
     what = next((word for word in argv if word in DEFAULTS), "")
     if what and not any(word.startswith("--config") for word in argv):
         argv = [*argv, *DEFAULTS[what]]
-    args, config = command.parse_with_config(parser, argv)
+    args, config = cli.parse_with_config(parser, argv)
     if not args.serve or args.serve.startswith("audiojax"):
-        command.setup_jax()
+        cli.setup_jax()
     elif args.serve.endswith(KEEPING):
-        command.keep_memory()
+        cli.keep_memory()
     flags = [word for word in argv if word != args.what]
     found = {
         "cnn": lambda: training("cnn", config, argv, args.serve),
@@ -297,4 +298,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

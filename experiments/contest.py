@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from audiojax.types import Batch, InputError
+from audiojax.data.clips import Batch
+from audiojax.errors import InputError
 
 NUM_ROUNDS = 7
 

@@ -23,8 +23,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from audiojax.data import sound_files, sources
-from audiojax.types import InputError
+from audiojax.audio import sound_files
+from audiojax.data import sources
+from audiojax.errors import InputError
 
 FORMATS = (
     ("wav", "PCM_16", 1), ("wav", "PCM_24", 2), ("wav", "FLOAT", 1), ("wav", "DOUBLE", 2), ("wav", "PCM_U8", 1),

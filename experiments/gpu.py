@@ -17,8 +17,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from audiojax import command, runlog, train
-from audiojax.data.disk import write_text
+from audiojax import cli
+from audiojax.io.files import write_text
+from audiojax.training import loop, runlog
 
 EPOCH_CLIPS = 24_000
 STEPS = {  # of experiments.bench
@@ -48,12 +49,12 @@ def epochs(config_file: str, flags: list[str], arg: str, root: str, num_epochs: 
         workdir = Path(folder) / "run"
         for more in (0, 1):
             flag = f"--config.train.num_epochs={num_epochs + more}"
-            _, config = command.parse_with_config(command.parser("experiments.gpu", ""), [*given, flag])
+            _, config = cli.parse_with_config(cli.parser("experiments.gpu", ""), [*given, flag])
             if more:
                 with jax.profiler.trace(folder):
-                    train.run(config, workdir)
+                    loop.run(config, workdir)
             else:
-                train.run(config, workdir)
+                loop.run(config, workdir)
         rows = [row for row in runlog.read_rows(workdir) if "epoch" in row]
         [trace] = Path(folder).rglob("*.trace.json.gz")
         events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
@@ -84,14 +85,14 @@ def _united(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("experiments.gpu", __doc__ or "")
+    parser = cli.parser("experiments.gpu", __doc__ or "")
     parser.add_argument("--arg", default="audiomnist,split=random", help="what stands behind the config's colon")
     parser.add_argument("--root", default="", help="where the data set lies")
     parser.add_argument("--num-epochs", type=int, default=4)
     parser.add_argument("--only", default="", help="what has this in its name")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(argv)
-    command.setup_jax()
+    cli.setup_jax()
     found: dict[str, dict] = {"epochs": {}, "steps": {}}
     for name, (config_file, flags) in EPOCHS.items():
         if args.only in f"epoch {name}":
@@ -114,4 +115,4 @@ def _keep(out: Path | None, found: dict) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -16,12 +16,13 @@ import jax
 import numpy as np
 import optax
 
-from audiojax import command, prepare, runlog, train
+from audiojax import cli
 from audiojax import config as configs
-from audiojax.assembly import assemble
-from audiojax.data import batches, splits
-from audiojax.data.disk import write_text
-from audiojax.types import InputError
+from audiojax.data import batches, loading, splits
+from audiojax.errors import InputError
+from audiojax.io.files import write_text
+from audiojax.training import loop, runlog
+from audiojax.training.build import assemble
 
 CUT = {"train.length_samples": 8000, "train.bucket_samples": ()}
 RATE = {"optimizer.schedule": "cosine", "optimizer.learning_rate": 0.1, "optimizer.warmup_steps": 50}
@@ -72,12 +73,12 @@ def config_of(source: str, root: Path, overrides: dict):
         f"--config=configs/gru.py:{source},recipe=seed",
         *(f"--config.{key}={value}" for key, value in keys.items()),
     ]
-    return command.parse_with_config(command.parser("experiments.gru_study", ""), args)[1]
+    return cli.parse_with_config(cli.parser("experiments.gru_study", ""), args)[1]
 
 
 def first_frame_gradient(config) -> tuple[float, float]:
     """Norms of the loss's gradient by the first frame's sound, and by the loudest-heard frame's, after one step."""
-    clips = prepare.load_clips(config)
+    clips = loading.load_clips(config)
     split = splits.make(clips, **config.split)
     num_labels = len(clips.label_names)
     model, state, _, step, _ = assemble(config, num_labels=num_labels, rate_hz=clips.rate_hz, num_steps=1000)
@@ -103,7 +104,7 @@ def run_row(source: str, root: Path, overrides: dict, workdir: Path) -> dict:
     first, largest = first_frame_gradient(config)
     about = {"gradient_first_frame": first, "gradient_largest_frame": largest}
     try:
-        summary = train.run(config, workdir)
+        summary = loop.run(config, workdir)
     except InputError as error:
         return about | {"stopped": str(error)}
     epochs = [row for row in runlog.read_rows(workdir) if "epoch" in row]
@@ -130,13 +131,13 @@ def table(results: dict) -> str:
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("experiments.gru_study", __doc__ or "")
+    parser = cli.parser("experiments.gru_study", __doc__ or "")
     parser.add_argument("--fsdd", type=Path, help="where FSDD lies")
     parser.add_argument("--audiomnist", type=Path, help="where AudioMNIST lies")
     parser.add_argument("--rows", default=";".join(ROWS))
     parser.add_argument("--workdir", type=Path, default=Path("runs/gru_study"))
     args = parser.parse_args(argv)
-    command.setup_jax()
+    cli.setup_jax()
     kept = args.workdir / "results.json"
     results = json.loads(kept.read_text()) if kept.exists() else {}
     for name in args.rows.split(";"):
@@ -155,4 +156,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

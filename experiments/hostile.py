@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 
-from audiojax.types import InputError
+from audiojax.errors import InputError
 from experiments.sockets import BINARY, TEXT, address, beginning, frame, handshake
 
 WRITE_BYTES = 2**16  # at once

@@ -8,7 +8,8 @@ Every run takes as many steps as the one of 36 speakers, so that fewer speakers 
 Options, results and resumption are those of `experiments.protocol`; the curve lies beside the results.
 """
 
-from audiojax import command, plots
+from audiojax import cli
+from audiojax.evaluation import plots
 from experiments import protocol, records
 from experiments.protocols import Run
 
@@ -38,14 +39,14 @@ def by_size(found: list[dict]) -> dict[float, list[float]]:
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("experiments.hunger", __doc__ or "")
+    parser = cli.parser("experiments.hunger", __doc__ or "")
     parser.add_argument("--config", required=True, help="configs/NAME.py, without an argument")
     parser.add_argument("--recipe", default="", help="of that config, if not its default")
     parser.add_argument("--seeds", type=int, default=3, help="draws of speakers (default: 3)")
     parser.add_argument("--num-epochs", type=int, default=0, help="with all speakers (default: the recipe's)")
     protocol.add_options(parser)
     args, overrides = parser.parse_known_args(argv)
-    command.setup_jax()
+    cli.setup_jax()
     recipe = protocol.recipe_of(args, "hunger", overrides, config=args.config, recipe=args.recipe)
     whole = protocol.config_of(recipe, Run("all", "audiomnist,fold=0"))
     sizes = (1, 3) if args.trial else NUM_SPEAKERS
@@ -60,4 +61,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -22,8 +22,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from audiojax import runlog
-from audiojax.checkpoint import restore_variables
+from audiojax.training import runlog
+from audiojax.training.checkpoint import restore_variables
 
 
 def command(folder: Path) -> list[str]:

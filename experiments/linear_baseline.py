@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from audiojax import command, prepare
-from audiojax.data import batches, splits
-from audiojax.models import frontend
-from audiojax.types import Clips
+from audiojax import cli
+from audiojax.data import batches, loading, splits
+from audiojax.data.clips import Clips
+from audiojax.models.layers import frontend
 
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 
@@ -54,9 +54,9 @@ def fit(x: np.ndarray, label: np.ndarray, num_labels: int, penalty: float) -> di
 
 
 def main(argv: list[str]) -> None:
-    _, config = command.parse_with_config(command.parser("experiments.linear_baseline", __doc__ or ""), argv)
-    command.setup_jax()
-    clips = prepare.load_clips(config)
+    _, config = cli.parse_with_config(cli.parser("experiments.linear_baseline", __doc__ or ""), argv)
+    cli.setup_jax()
+    clips = loading.load_clips(config)
     split = splits.make(clips, **config.split)
     x = {part: pictures(clips, indices, config.train.length_samples) for part, indices in split._asdict().items()}
     mean, deviation = x["train"].mean(0), x["train"].std(0) + 1e-5
@@ -74,4 +74,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -20,14 +20,17 @@ import jax
 import numpy as np
 import psutil
 
-from audiojax import command, hearing, listener_report, prepare
-from audiojax.data import corrupt, splits, streams
-from audiojax.data.disk import write_text
-from audiojax.data.streams import Scene, Word
-from audiojax.listener_report import Ear
-from audiojax.stream import Recognizer, Recognizers
-from audiojax.trained import Trained
-from audiojax.types import Clips
+from audiojax import cli
+from audiojax.audio import noise as corrupt
+from audiojax.data import loading, splits
+from audiojax.data.clips import Clips
+from audiojax.inference import Trained
+from audiojax.io.files import write_text
+from audiojax.streaming import report, scoring
+from audiojax.streaming import scenes as streams
+from audiojax.streaming.recognizer import Recognizer, Recognizers
+from audiojax.streaming.report import Ear
+from audiojax.streaming.scenes import Scene, Word
 from experiments.transfer import DEVELOPMENT
 
 STRINGS = Path(__file__).parent / "strings"
@@ -45,10 +48,10 @@ def opened(workdirs: Sequence[Path]) -> Trained:
 
 def load(source: str, root: str) -> tuple[Clips, splits.Split]:
     """A data set and fold 0 of it; FSDD's development speakers are its validation, and its test the other four."""
-    parser = command.parser("experiments.listener", "")
+    parser = cli.parser("experiments.listener", "")
     arguments = [f"--config=configs/listen.py:{source}", f"--config.data.root={root}"]
-    _, config = command.parse_with_config(parser, arguments)
-    clips = prepare.load_clips(config)
+    _, config = cli.parse_with_config(parser, arguments)
+    clips = loading.load_clips(config)
     if source == "fsdd":
         development = np.isin(clips.speaker, DEVELOPMENT["fsdd"])
         return clips, splits.Split(np.empty(0, int), np.flatnonzero(development), np.flatnonzero(~development))
@@ -94,13 +97,13 @@ def one_hour(ear: Ear, clips: Clips, plans: list) -> dict[str, float]:
     while seconds < 3600:
         scenes.append(streams.render(plans[at % len(plans)], clips))
         seconds, at = seconds + len(scenes[-1].audio) / clips.rate_hz, at + 1
-    [long] = listener_report.join(scenes, parts=1)
+    [long] = report.join(scenes, parts=1)
     [heard] = ear.events(ear.said([long.audio]))
     rates = {}
     for name, first, last in (("first ten minutes", 0, 600), ("last ten minutes", 3000, 3600)):
         words = [word for word in long.words if first <= word.end / clips.rate_hz < last]
         mine = [event for event in heard if first <= event.end_seconds < last]
-        rates[name] = hearing.errors_of(hearing.confusion_of(hearing.match(words, mine, ear.names), ear.names)).rate
+        rates[name] = scoring.errors_of(scoring.confusion_of(scoring.match(words, mine, ear.names), ear.names)).rate
     return rates
 
 
@@ -154,7 +157,7 @@ def score(run: Trained, part: str, audiomnist: str, fsdd: str, hours: float) -> 
             scenes = [streams.render(plan, clips) for plan in streams.with_snr(plans, snr_db)]
             matches = ear.matches(scenes, ear.said([scene.audio for scene in scenes]))
             name = "clean" if snr_db is None else f"{snr_db:g} dB"
-            result[f"{source}, {name}"] = of = listener_report.count_errors(ear, matches)
+            result[f"{source}, {name}"] = of = report.count_errors(ear, matches)
             late = f"{1000 * of['delay_median_seconds']:.0f}, {1000 * of['delay_95_seconds']:.0f} ms"
             print(
                 f"{source:<11}{name:<6} digit error rate {of['digit_error_rate']:7.2%}  "
@@ -163,9 +166,7 @@ def score(run: Trained, part: str, audiomnist: str, fsdd: str, hours: float) -> 
             )
         result[f"{source}, rooms"] = rooms = exactly_one(ear, clips, indices)
         print(f"{source:<11}rooms  " + "  ".join(f"{name} {share:.1%}" for name, share in rooms.items()), flush=True)
-        alone = result[f"{source}, alone"] = listener_report.hear_alone(
-            ear, clips, indices[:: max(1, len(indices) // 2000)]
-        )
+        alone = result[f"{source}, alone"] = report.hear_alone(ear, clips, indices[:: max(1, len(indices) // 2000)])
         print(
             f"{source:<11}alone  first event right {alone['accuracy']:.2%} of {alone['clips']:,}, none {alone['none']}",
             flush=True,
@@ -176,8 +177,8 @@ def score(run: Trained, part: str, audiomnist: str, fsdd: str, hours: float) -> 
         flush=True,
     )
     result["false alarms"], result["hours"] = {}, hours
-    for name, kinds in listener_report.wordless_sounds(run, clips, indices).items():
-        result["false alarms"][name] = of = listener_report.false_alarms(ear, kinds, hours)[0]
+    for name, kinds in report.wordless_sounds(run, clips, indices).items():
+        result["false alarms"][name] = of = report.false_alarms(ear, kinds, hours)[0]
         alarms = f"{of['events']:5d} false alarms in {hours:g} h"
         by_kind = ", ".join(f"{kind} {count}" for kind, count in of["by_kind"].items() if count)
         print(f"{name:<9}{alarms}: {of['per_hour']:.2f} an hour, at most {of['bound']:.2f} ({by_kind})", flush=True)
@@ -194,7 +195,7 @@ def main(argv: list[str]) -> None:
         from experiments import real_sound  # which imports this module
 
         return real_sound.main(argv)
-    parser = command.parser("experiments.listener", __doc__ or "")
+    parser = cli.parser("experiments.listener", __doc__ or "")
     parser.add_argument("what", choices=("lists", "develop", "test"))
     parser.add_argument("--workdir", type=Path, nargs="+", help="of several runs the mean of their parameters")
     parser.add_argument("--audiomnist", required=True)
@@ -202,7 +203,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--hours", type=float, default=0.5)
     parser.add_argument("--out", type=Path, help="where the results are to lie, as JSON")
     args = parser.parse_args(argv)
-    command.setup_jax()
+    cli.setup_jax()
     if args.what == "lists":
         for source in ("audiomnist", "fsdd"):
             clips, split = load(source, getattr(args, source))
@@ -218,4 +219,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -13,12 +13,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from audiojax import command, hearing, state, train
-from audiojax.data import streams
-from audiojax.decoder import Decoder
-from audiojax.listener_report import Ear
-from audiojax.trained import Trained
-from audiojax.types import Batch
+from audiojax import cli
+from audiojax.data.clips import Batch
+from audiojax.inference import Trained
+from audiojax.streaming import scenes as streams
+from audiojax.streaming import scoring
+from audiojax.streaming.decoder import Decoder
+from audiojax.streaming.report import Ear
+from audiojax.training import loop, steps
 from experiments.listener import STRINGS, load
 
 MAX_WORDS = 24  # of a segment
@@ -56,27 +58,27 @@ def max_pooling(logits: jax.Array, batch: Batch, label_smoothing: float) -> jax.
     return (words + quiet) / jnp.sum(batch["mask"])
 
 
-LOSSES = {"steps": state.cross_entropy, "max": max_pooling, "ctc": ctc}
+LOSSES = {"steps": steps.cross_entropy, "max": max_pooling, "ctc": ctc}
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("experiments.listening_losses", __doc__ or "")
+    parser = cli.parser("experiments.listening_losses", __doc__ or "")
     parser.add_argument("--audiomnist", required=True)
     parser.add_argument("--steps", type=int, default=750)
     parser.add_argument("--workdir", type=Path, default=Path("runs/listening_losses"))
     args = parser.parse_args(argv)
-    command.setup_jax()
+    cli.setup_jax()
     clips, _ = load("audiomnist", args.audiomnist)
     plans = streams.read_plans(STRINGS / "audiomnist-validation.json", clips)[:250]
     given = ["--config=configs/listen.py:audiomnist", f"--config.data.root={args.audiomnist}"]
     keys = {"train.num_epochs": 1, "streams.steps_per_epoch": args.steps, "streams.alarm_hours": 0.01}
-    _, config = command.parse_with_config(
-        command.parser("experiments.listening_losses", ""),
+    _, config = cli.parse_with_config(
+        cli.parser("experiments.listening_losses", ""),
         given + [f"--config.{key}={value}" for key, value in keys.items()],
     )
     for name, loss in LOSSES.items():
-        state.listening_loss = loss
-        train.run(config, args.workdir / name)
+        steps.listening_loss = loss
+        loop.run(config, args.workdir / name)
         ear = Ear(Trained.load(args.workdir / name, "last"))
         for snr_db in (None, 10.0):
             scenes = [streams.render(plan, clips) for plan in streams.with_snr(plans, snr_db)]
@@ -84,8 +86,8 @@ def main(argv: list[str]) -> None:
             tried = []
             for decoder in (Decoder(t, k) for t in (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6) for k in (0.3, 0.6)):
                 flat = [match for scene in ear.matches(scenes, said, decoder) for match in scene]
-                errors = hearing.errors_of(hearing.confusion_of(flat, ear.names))
-                tried.append((errors.rate, decoder, errors, hearing.delays(flat, ear.rate_hz, ear.names)))
+                errors = scoring.errors_of(scoring.confusion_of(flat, ear.names))
+                tried.append((errors.rate, decoder, errors, scoring.delays(flat, ear.rate_hz, ear.names)))
             rate, decoder, errors, late = min(tried, key=lambda item: item[0])
             median, slow = (1000 * jnp.percentile(late, jnp.asarray([50, 95]))).tolist()
             counts = f"s {errors.substitutions} d {errors.deletions} i {errors.insertions} of {errors.words}"
@@ -97,4 +99,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -24,13 +24,13 @@ from statistics import median
 
 import numpy as np
 
-from audiojax import command
-from audiojax.data.phonemes import DIGITS
-from audiojax.data.signal import prepare_clip
-from audiojax.data.sound_files import read_sound
-from audiojax.data.synthetic import RATE_HZ, synthesise
-from audiojax.data.voices import make_voice
-from audiojax.types import InputError
+from audiojax import cli
+from audiojax.audio.signal import prepare_clip
+from audiojax.audio.sound_files import read_sound
+from audiojax.errors import InputError
+from audiojax.synthesis.formant import RATE_HZ, synthesise
+from audiojax.synthesis.phonemes import DIGITS
+from audiojax.synthesis.voices import make_voice
 from experiments.hostile import hostile_clients
 from experiments.sockets import BINARY, CLOSE, address, beginning, frame, handshake
 
@@ -210,7 +210,7 @@ def compare(args: argparse.Namespace) -> dict:
 
 
 def main(argv: list[str]) -> int:
-    parser = command.parser("experiments.load", __doc__ or "")
+    parser = cli.parser("experiments.load", __doc__ or "")
     parser.prog = "python -m experiments.load"
     parser.add_argument("--url", default="ws://127.0.0.1:8000", help="default: ws://127.0.0.1:8000")
     parser.add_argument("--streams", type=int, default=500, help="default: 500")
@@ -236,4 +236,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -18,10 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from audiojax import command, plots, prepare, runlog
-from audiojax.data import corrupt, splits, streams
-from audiojax.trained import Trained
-from audiojax.types import Clips, InputError
+from audiojax import cli
+from audiojax.audio import noise as corrupt
+from audiojax.data import loading, splits
+from audiojax.data.clips import Clips
+from audiojax.errors import InputError
+from audiojax.evaluation import plots
+from audiojax.inference import Trained
+from audiojax.io import console
+from audiojax.streaming import scenes
 from experiments import records
 
 SNR_DB = (20.0, 10.0, 5.0, 0.0)
@@ -47,8 +52,8 @@ def corrupted(clips: Clips, index: int, kind: str, level: float) -> np.ndarray:
     else:
         others = np.flatnonzero(clips.speaker != clips.speaker[index])
         talkers = rng.choice(others, NUM_TALKERS) if kind == "babble" else ()
-        noise = streams.noise_of(kind, rng, len(sound), clips, talkers)
-        start, end = streams.span(clips[index], clips.rate_hz)
+        noise = scenes.noise_of(kind, rng, len(sound), clips, talkers)
+        start, end = scenes.span(clips[index], clips.rate_hz)
         sound = corrupt.mixed(sound, noise / np.sqrt(corrupt.power(noise)), corrupt.power(sound[start:end]), level)
     return sound / max(1.0, float(np.abs(sound).max()))
 
@@ -59,7 +64,7 @@ def scene(clips: Clips, indices: np.ndarray, kind: str, level: float) -> Clips:
         sounds = [clips[i] for i in indices]
     else:
         rng = np.random.default_rng(zlib.crc32(f"dither {kind} {level}".encode()))
-        sounds = [streams.quantised(corrupted(clips, i, kind, level), rng) for i in indices]
+        sounds = [scenes.quantised(corrupted(clips, i, kind, level), rng) for i in indices]
     fields: dict[str, Any] = {name: getattr(clips, name)[indices] for name in ("label", "speaker", "take")}
     offsets, paths = np.cumsum([0, *map(len, sounds)]), tuple(clips.path[i] for i in indices)
     return dataclasses.replace(clips, samples=np.concatenate(sounds), offsets=offsets, path=paths, **fields)
@@ -87,7 +92,7 @@ def heard(workdir: Path, path: Path, about: Mapping[str, Any], num_takes: int, r
     if run.listens:
         raise InputError(f"{workdir} is a listener; python -m audiojax.evaluate hears it in noise.")
     run.config.data.root = root or run.config.data.root
-    clips = prepare.load_clips(run.config)
+    clips = loading.load_clips(run.config)
     if clips.key != run.data["key"]:
         raise InputError(f"the clips of config.data are not those that {workdir} was trained on; restore them.")
     test = splits.make(clips, **run.config.split).test
@@ -95,7 +100,7 @@ def heard(workdir: Path, path: Path, about: Mapping[str, Any], num_takes: int, r
     identity = f"{records.digest(run.config)} step {run.step}, {len(test)} clips"
     known = {of["name"]: of for of in records.read(path)["runs"]}
     conditions = [(kind, level) for kind, levels in LEVELS.items() for level in levels]
-    with runlog.progress(f"hearing {workdir.name}", unit="conditions") as progress:
+    with console.progress(f"hearing {workdir.name}", unit="conditions") as progress:
         for number, (kind, level) in enumerate(conditions, start=1):
             name = f"{workdir.name}: {kind} {level:g}"
             if known.get(name, {}).get("digest") != identity:
@@ -107,7 +112,7 @@ def heard(workdir: Path, path: Path, about: Mapping[str, Any], num_takes: int, r
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("experiments.noise", __doc__ or "")
+    parser = cli.parser("experiments.noise", __doc__ or "")
     parser.add_argument(
         "--workdir", type=Path, nargs="+", required=True, help="runs of one recipe, a fold each perhaps"
     )
@@ -116,7 +121,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--takes", type=int, default=0, help="hear takes below this number only (default: all)")
     parser.add_argument("--results", type=Path, default=records.RESULTS)
     args = parser.parse_args(argv)
-    command.setup_jax()
+    cli.setup_jax()
     path = args.results / "noise" / f"{args.name}.json"
     about = {
         "protocol": "noise",
@@ -133,4 +138,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

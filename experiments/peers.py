@@ -14,10 +14,11 @@ import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from audiojax.models import frontend
+from audiojax.data.clips import Batch
+from audiojax.errors import InputError
 from audiojax.models.audionet import CHANNELS, HIDDEN
 from audiojax.models.gru import LEVEL_KEEP, READOUTS
-from audiojax.types import Batch, InputError
+from audiojax.models.layers import frontend
 
 Steps = Callable[[list[Batch]], None]
 

@@ -28,11 +28,12 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from audiojax import command, prepare, train
-from audiojax.data import splits
-from audiojax.interrupt import Stopped
-from audiojax.trained import Trained
-from audiojax.types import InputError
+from audiojax import cli
+from audiojax.data import loading, splits
+from audiojax.errors import InputError
+from audiojax.inference import Trained
+from audiojax.training import loop
+from audiojax.training.preemption import Stopped
 from experiments import records, transfer
 from experiments.protocols import PROTOCOLS, Run
 
@@ -84,7 +85,7 @@ def _key(flag: str) -> str:
 
 
 def read_config(flags: Sequence[str]) -> ConfigDict:
-    return command.parse_with_config(command.parser("experiments.protocol", ""), list(flags))[1]
+    return cli.parse_with_config(cli.parser("experiments.protocol", ""), list(flags))[1]
 
 
 def config_of(recipe: Recipe, run: Run) -> ConfigDict:
@@ -114,7 +115,7 @@ def trained(recipe: Recipe, run: Run) -> Path:
     if time.monotonic() >= recipe.deadline:
         raise Stopped("stopped between two runs; the same command goes on from there.", signal.SIGTERM)
     folder = recipe.folder(run)
-    train.run(config_of(recipe, run), folder, deadline=recipe.deadline)
+    loop.run(config_of(recipe, run), folder, deadline=recipe.deadline)
     return folder
 
 
@@ -125,9 +126,9 @@ def one(recipe: Recipe, run: Run) -> dict[str, Any]:
     if run.heard:
         other = read_config([*recipe.flags(run.heard, 0, {}), f"--config.data.root={recipe.other_root}"])
         other.data.cache = config.data.cache
-        told = transfer.heard(opened, prepare.load_clips(other))
+        told = transfer.heard(opened, loading.load_clips(other))
     else:
-        clips = prepare.load_clips(config)
+        clips = loading.load_clips(config)
         told = records.scored(opened, clips, splits.make(clips, **config.split).test)
     overrides = {key: list(x) if isinstance(x, tuple) else x for key, x in run.overrides.items()}
     about = {"name": run.name, "arg": run.arg, "seed": run.seed, "overrides": overrides, "start": run.start}
@@ -193,7 +194,7 @@ def recipe_of(args, protocol: str, overrides: Sequence[str], **more) -> Recipe:
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("experiments.protocol", __doc__ or "")
+    parser = cli.parser("experiments.protocol", __doc__ or "")
     parser.add_argument("protocol", choices=PROTOCOLS)
     parser.add_argument("--config", required=True, help="configs/NAME.py, without an argument")
     parser.add_argument("--recipe", default="", help="of that config, if not its default")
@@ -201,7 +202,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--other-root", default="", help="where the data set lies that is heard, or learnt before")
     add_options(parser)
     args, overrides = parser.parse_known_args(argv)
-    command.setup_jax()
+    cli.setup_jax()
     more = dict(config=args.config, recipe=args.recipe, other_root=args.other_root)
     recipe, runs = recipe_of(args, args.protocol, overrides, **more), PROTOCOLS[args.protocol].runs
     if args.folds and not all(0 <= fold < len(runs) for fold in args.folds):
@@ -216,4 +217,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -7,13 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from audiojax.data import corrupt, real, streams
-from audiojax.data.phonemes import DIGITS
+from audiojax.audio import noise as corrupt
+from audiojax.data import real
+from audiojax.data.clips import Clips
 from audiojax.data.real import RealSound
-from audiojax.data.rehearsal import FLOOR_DB, played
-from audiojax.data.streams import Word
-from audiojax.decoder import FLUSH_SECONDS
-from audiojax.types import Clips, InputError
+from audiojax.errors import InputError
+from audiojax.streaming import scenes as streams
+from audiojax.streaming.decoder import FLUSH_SECONDS
+from audiojax.streaming.sampler import FLOOR_DB, played
+from audiojax.streaming.scenes import Word
+from audiojax.synthesis.phonemes import DIGITS
 
 RATE_HZ = 8000
 SCENE_SECONDS, FADE_SECONDS = 4.0, 0.05

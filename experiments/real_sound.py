@@ -17,16 +17,20 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
-from audiojax import command, environment, hearing, runlog
+from audiojax import cli
 from audiojax import config as configs
 from audiojax.data import cache, real
-from audiojax.data.disk import write_text
-from audiojax.data.phonemes import DIGITS
-from audiojax.data.streams import Word
-from audiojax.decoder import Decoder, Event
-from audiojax.listener_report import Ear
-from audiojax.trained import Trained
-from audiojax.types import Clips, InputError
+from audiojax.data.clips import Clips
+from audiojax.errors import InputError
+from audiojax.inference import Trained
+from audiojax.io import console
+from audiojax.io.files import write_text
+from audiojax.streaming import scoring
+from audiojax.streaming.decoder import Decoder, Event
+from audiojax.streaming.report import Ear
+from audiojax.streaming.scenes import Word
+from audiojax.synthesis.phonemes import DIGITS
+from audiojax.training import environment
 from experiments import real_scenes
 from experiments.listener import load, opened
 from experiments.real_scenes import RATE_HZ, Row
@@ -39,7 +43,7 @@ UNSURE_PROBABILITY, UNSURE_MARGIN_SECONDS = 0.8, 0.15
 
 def cached(recordings: real.Recordings) -> Clips:
     """Returns the clips of `recordings` at `RATE_HZ`, from the cache or read now."""
-    with runlog.progress(f"preparing {recordings.source}") as report:
+    with console.progress(f"preparing {recordings.source}") as report:
         return cache.load_or_build(
             recordings, rate_hz=RATE_HZ, on_bad_file="stop", folder=configs.cache_dir().resolve(), progress=report
         )[0]
@@ -77,9 +81,9 @@ def _counted(row: Row, events: Sequence[Sequence[Event]]) -> dict[str, Any]:
     if row.kind == "errors":
         scenes = [[Word(digit, 0, 0) for digit in digits] for digits in row.digits]
         pairs = zip(scenes, events, strict=True)
-        errors = hearing.errors_of(
-            hearing.confusion_of(
-                [match for words, found in pairs for match in hearing.match(words, found, DIGITS)], DIGITS
+        errors = scoring.errors_of(
+            scoring.confusion_of(
+                [match for words, found in pairs for match in scoring.match(words, found, DIGITS)], DIGITS
             )
         )
         count = errors.substitutions + errors.deletions + errors.insertions
@@ -225,7 +229,7 @@ def write_unsure(ear: Ear, root: Path, path: Path) -> None:
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("real_sound", __doc__ or "")
+    parser = cli.parser("real_sound", __doc__ or "")
     parser.add_argument("what", choices=("real", "unsure"))
     parser.add_argument("--root", type=Path, required=True, help="the folder of index.csv")
     parser.add_argument("--workdir", type=Path, nargs="+", help="of several runs the mean of their parameters")
@@ -241,7 +245,7 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     if args.curve and args.part == "judge":
         raise InputError("--curve with --part judge would tune by it; choose a threshold by --part validation.")
-    command.setup_jax()
+    cli.setup_jax()
     run = opened(args.workdir) if args.workdir else Trained.packaged()
     if run.label_names != DIGITS or run.config.data.rate_hz != RATE_HZ:
         raise InputError(f"{args.workdir} does not recognise the ten digits at {RATE_HZ} Hz; give another --workdir.")
@@ -266,4 +270,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

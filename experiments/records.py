@@ -14,11 +14,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from audiojax import config as configs
-from audiojax import evaluate, runlog, saved_config
-from audiojax.checkpoint import BEST_BY
-from audiojax.data.disk import write_text
-from audiojax.trained import Trained
-from audiojax.types import Clips, InputError
+from audiojax.data.clips import Clips
+from audiojax.errors import InputError
+from audiojax.evaluation import classify
+from audiojax.inference import Trained
+from audiojax.io.files import write_text
+from audiojax.training import run_dir, runlog
+from audiojax.training.checkpoint import BEST_BY
 
 RESULTS = Path(__file__).parent / "results"
 DATA = {"audiomnist": "AudioMNIST, reconstructed", "fsdd": "FSDD", "synthetic": "synthetic voices"}
@@ -27,7 +29,7 @@ CURVES = [f"{part}/{measure}" for part in ("train", "validation", "test") for me
 
 def is_free(key: str) -> bool:
     """Whether a config's key says where things lie or what is shown, and decides no number."""
-    free = (*saved_config.FREE_TO_CHANGE, "init_from")
+    free = (*run_dir.FREE_TO_CHANGE, "init_from")
     return any(key == name or key.startswith(f"{name}.") for name in free)
 
 
@@ -48,7 +50,7 @@ def digest(config: ConfigDict, start: str = "") -> str:
 
 def scored(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str, Any]:
     """Accuracy, clips, confusion [said][heard] and speakers of `evaluate.report`, and what is known of them."""
-    told = evaluate.report(run, clips, indices)
+    told = classify.report(run, clips, indices)
     speakers = {
         name: {
             "accuracy": round(of["accuracy"], 6),

@@ -13,14 +13,17 @@ import math
 import os
 import re
 
+from audiojax.data import loading
+
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
 
 import jax
 
-from audiojax import command, mesh, prepare
+from audiojax import cli
 from audiojax import config as configs
-from audiojax.assembly import assemble
 from audiojax.data import batches, splits
+from audiojax.training import sharding
+from audiojax.training.build import assemble
 
 BYTES = {"f32": 4, "bf16": 2, "s32": 4, "u32": 4, "pred": 1}
 # H100: 450 GB/s to its seven neighbours by NVLink, and a port of 400 Gb/s of its own from node to node.
@@ -47,17 +50,19 @@ def sum_seconds(num_bytes: int, num_devices: int) -> float:
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("experiments.scale_out", __doc__ or "")
+    parser = cli.parser("experiments.scale_out", __doc__ or "")
     parser.add_argument("--step-ms", type=float, nargs="+", required=True, help="of one device; several are compared")
-    args, config = command.parse_with_config(parser, argv)
-    command.setup_jax()
-    clips = prepare.load_clips(config)
+    args, config = cli.parse_with_config(parser, argv)
+    cli.setup_jax()
+    clips = loading.load_clips(config)
     split = splits.make(clips, **config.split)
     [batch] = batches.Epochs(clips, split.train, **configs.batch_shape(config), seed=config.seed)(0, 1)
-    two, key = mesh.make_mesh(2), jax.random.key(0)
+    two, key = sharding.make_mesh(2), jax.random.key(0)
     made = assemble(config, num_labels=len(clips.label_names), rate_hz=clips.rate_hz, num_steps=100)
-    on_device = made.augment_step(mesh.shard_batch(batch, two), key, 0)
-    num_bytes = summed_bytes(made.train_step.lower(mesh.replicate(made.state, two), on_device, key).compile().as_text())
+    on_device = made.augment_step(sharding.shard_batch(batch, two), key, 0)
+    num_bytes = summed_bytes(
+        made.train_step.lower(sharding.replicate(made.state, two), on_device, key).compile().as_text()
+    )
     print(f"A calculation. {config.model.name}: {num_bytes / 1e6:.2f} MB summed a step")
     print("GPUs".rjust(6) + "sum, ms".rjust(10) + "".join(f"{ms:g} ms a step".rjust(16) for ms in args.step_ms))
     rows = {}
@@ -69,4 +74,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

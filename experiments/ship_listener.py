@@ -2,19 +2,19 @@
 
   python -m experiments.ship_listener --workdir RUN [RUN...]        of several runs the mean of their parameters
 
-audiojax/listener/MODEL_CARD.md says how RUN is made, and what it is worth.
+audiojax/streaming/pretrained/MODEL_CARD.md says how RUN is made, and what it is worth.
 """
 
 from pathlib import Path
 
-from audiojax import command
-from audiojax.trained import PACKAGED
+from audiojax import cli
+from audiojax.inference import PACKAGED
 from configs.listen import get_config
 from experiments.listener import opened
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("experiments.ship_listener", __doc__ or "")
+    parser = cli.parser("experiments.ship_listener", __doc__ or "")
     parser.add_argument("--workdir", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, default=PACKAGED, help="another folder, to start a run from (init_from)")
     args = parser.parse_args(argv)
@@ -29,4 +29,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -6,7 +6,7 @@ import os
 import struct
 from urllib.parse import urlsplit
 
-from audiojax.types import InputError
+from audiojax.errors import InputError
 
 TEXT, BINARY, CLOSE = 1, 2, 8
 

@@ -13,8 +13,9 @@ rate, momentum and the ReLU on the logits instead: 32 runs. Options, results, re
 
 import itertools
 
-from audiojax import command, plots
-from audiojax.types import InputError
+from audiojax import cli
+from audiojax.errors import InputError
+from audiojax.evaluation import plots
 from experiments import protocol, records
 from experiments.protocols import Run
 
@@ -53,14 +54,14 @@ def runs(source: str, rows: dict[str, dict[str, object]], num_epochs: int) -> li
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("experiments.student", __doc__ or "")
+    parser = cli.parser("experiments.student", __doc__ or "")
     parser.add_argument("--source", choices=("audiomnist", "fsdd"), required=True)
     parser.add_argument("--num-epochs", type=int, default=20, help="a smaller budget than the student's 20")
     parser.add_argument("--rows", nargs="+", help=f"of {', '.join(ROWS)} (default: all)")
     parser.add_argument("--grid", action="store_true", help="the whole grid instead of one change a row")
     protocol.add_options(parser)
     args, overrides = parser.parse_known_args(argv)
-    command.setup_jax()
+    cli.setup_jax()
     rows = grid() if args.grid else ROWS
     if unknown := set(args.rows or ()) - set(rows):
         raise InputError(f"--rows has {sorted(unknown)[0]!r}; choose from {', '.join(rows)}.")
@@ -82,4 +83,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from audiojax import command
-from audiojax.types import InputError, one_line
+from audiojax import cli
+from audiojax.errors import InputError, one_line
 from experiments import protocol
 from experiments.protocols import Run
 
@@ -59,11 +59,11 @@ def runs(sweep: Sweep) -> list[Run]:
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("experiments.sweep", __doc__ or "")
+    parser = cli.parser("experiments.sweep", __doc__ or "")
     parser.add_argument("file", type=Path)
     protocol.add_options(parser)
     args, overrides = parser.parse_known_args(argv)
-    command.setup_jax()
+    cli.setup_jax()
     sweep, args.results = read(args.file), args.results or args.workdir
     given = [*sweep.overrides, *overrides]
     recipe = protocol.recipe_of(args, f"sweep-{args.file.stem}", given, config=sweep.config)
@@ -74,4 +74,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

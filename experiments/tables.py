@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from audiojax import plots
-from audiojax.data.disk import write_text
-from audiojax.types import InputError
+from audiojax.errors import InputError
+from audiojax.evaluation import plots
+from audiojax.io.files import write_text
 from experiments import hunger, noise, records
 from experiments.protocols import PROTOCOLS
 

@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from audiojax import analysis, command, prepare
-from audiojax.trained import Trained
-from audiojax.types import Clips, InputError
+from audiojax import cli
+from audiojax.data import loading
+from audiojax.data.clips import Clips
+from audiojax.errors import InputError
+from audiojax.evaluation import calibration
+from audiojax.inference import Trained
 from experiments import records
 
 DEVELOPMENT = {"fsdd": ("jackson", "theo")}
@@ -35,12 +38,12 @@ def heard(run: Trained, clips: Clips) -> dict[str, Any]:
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("experiments.transfer", __doc__ or "")
+    parser = cli.parser("experiments.transfer", __doc__ or "")
     parser.add_argument("--workdir", type=Path, required=True, help="the run")
-    args, config = command.parse_with_config(parser, argv)
-    command.setup_jax()
+    args, config = cli.parse_with_config(parser, argv)
+    cli.setup_jax()
     run = Trained.load(args.workdir)
-    told = heard(run, prepare.load_clips(config))
+    told = heard(run, loading.load_clips(config))
     print(f"{args.workdir}, trained on {run.data['source']} (step {run.step}), heard on {config.data.source}")
     parts = {"development speakers": told["development"]} if "development" in told else {}
     parts["the others"] = told
@@ -48,9 +51,9 @@ def main(argv: list[str]) -> None:
     clips = sum(part["clips"] for part in parts.values())
     rows["all"] = {"accuracy": sum(part["accuracy"] * part["clips"] for part in parts.values()) / clips, "clips": clips}
     for name, of in rows.items():
-        low, high = analysis.wilson(round(of["accuracy"] * of["clips"]), of["clips"])
+        low, high = calibration.wilson(round(of["accuracy"] * of["clips"]), of["clips"])
         print(f"{name:<22}{of['accuracy']:8.2%}  [{low:6.1%}, {high:6.1%}]  {of['clips']:6,} clips")
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

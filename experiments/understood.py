@@ -9,23 +9,23 @@ before and after.
 import numpy as np
 import pocketsphinx
 
-from audiojax.data import synthetic
-from audiojax.data.phonemes import DIGITS
-from audiojax.data.voices import NEUTRAL
+from audiojax.synthesis import formant
+from audiojax.synthesis.phonemes import DIGITS
+from audiojax.synthesis.voices import NEUTRAL
 
 NUM_TAKES = 20
 
 
 def main() -> None:
-    decoder = pocketsphinx.Decoder(lm=None, samprate=synthetic.RATE_HZ, loglevel="FATAL")
+    decoder = pocketsphinx.Decoder(lm=None, samprate=formant.RATE_HZ, loglevel="FATAL")
     decoder.add_jsgf_string("digits", f"#JSGF V1.0; grammar digits; public <word> = {' | '.join(DIGITS)};")
     decoder.activate_search("digits")
     heard = np.zeros((len(DIGITS), len(DIGITS) + 1), int)
     for label, word in enumerate(DIGITS):
         for take in range(NUM_TAKES):
             rng = np.random.default_rng([0, 0, label, take])
-            sound = synthetic.synthesise(word, NEUTRAL, rng)
-            faint = rng.normal(0, 1e-3, (2, synthetic.RATE_HZ // 5))
+            sound = formant.synthesise(word, NEUTRAL, rng)
+            faint = rng.normal(0, 1e-3, (2, formant.RATE_HZ // 5))
             samples = np.clip(np.concatenate([faint[0], sound, faint[1]]), -1, 1) * 32767
             decoder.start_utt()
             decoder.process_raw(samples.astype(np.int16).tobytes(), full_utt=True)

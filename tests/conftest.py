@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiojax import command
+from audiojax import cli
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-command.setup_jax()  # the same programs are compiled in several tests: keep them
+cli.setup_jax()  # the same programs are compiled in several tests: keep them
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("AUDIOJAX_DATA", "/nonexistent"))
@@ -81,7 +81,7 @@ def tiny_config(tiny_args):
 
     def make(**changes):
         overrides = [f"--config.{key}={value}" for key, value in changes.items()]
-        return command.parse_with_config(command.parser("test", ""), [*tiny_args, *overrides])[1]
+        return cli.parse_with_config(cli.parser("test", ""), [*tiny_args, *overrides])[1]
 
     return make
 
@@ -89,10 +89,10 @@ def tiny_config(tiny_args):
 @pytest.fixture(scope="session")
 def trained_run(tiny_config, tmp_path_factory) -> Path:
     """The workdir of one finished run; read it, do not write there."""
-    from audiojax import train
+    from audiojax.training import loop
 
     workdir = tmp_path_factory.mktemp("runs") / "tones"
-    train.run(tiny_config(), workdir)
+    loop.run(tiny_config(), workdir)
     return workdir
 
 
@@ -104,7 +104,7 @@ def run_cli(monkeypatch, capsys):
     def call(name: str, *args: str):
         monkeypatch.setattr(sys, "argv", [name, *map(str, args)])
         with pytest.raises(SystemExit) as left:
-            command.run(importlib.import_module(f"audiojax.{name}").main)
+            cli.run(importlib.import_module(f"audiojax.{name}").main)
         out, err = capsys.readouterr()
         if isinstance(left.value.code, str):  # what the interpreter does with sys.exit("text")
             return 1, out, err + left.value.code

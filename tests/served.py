@@ -14,7 +14,7 @@ from toy_listener import ToyListener
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from audiojax.demo import server
+from audiojax.serving import server
 
 
 class Served:

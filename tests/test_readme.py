@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from conftest import without_progress
 
-from audiojax import command as commands
+from audiojax import cli as commands
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from audiojax.data.phonemes import DIGITS
-from audiojax.types import InputError
+from audiojax.errors import InputError
+from audiojax.synthesis.phonemes import DIGITS
 
 QUIET_STEPS = 3  # that end a word
 

@@ -3,7 +3,8 @@
 import numpy as np
 from toy_listener import ToyListener
 
-from audiojax import command, listen, stream
+from audiojax import cli, listen
+from audiojax.streaming import recognizer
 
 
 class _Tones(ToyListener):
@@ -11,7 +12,7 @@ class _Tones(ToyListener):
 
     def advance(self):
         return [
-            (slot, stream.Event(*(getattr(event, name) for name in stream.Event._fields)))
+            (slot, recognizer.Event(*(getattr(event, name) for name in recognizer.Event._fields)))
             for slot, event in super().advance()
         ]
 
@@ -32,7 +33,7 @@ class _Tones(ToyListener):
         return table
 
 
-class Recognizer(stream.Recognizer):
+class Recognizer(recognizer.Recognizer):
     @classmethod
     def from_workdir(cls, workdir=None):
         return cls(_Tones(1))
@@ -40,4 +41,4 @@ class Recognizer(stream.Recognizer):
 
 if __name__ == "__main__":
     listen.Recognizer = Recognizer
-    command.run(listen.main)
+    cli.run(listen.main)

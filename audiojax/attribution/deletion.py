@@ -13,11 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from audiojax import anatomy, relevance
 from audiojax import config as configs
+from audiojax.attribution import lrp, lrp_layers
+from audiojax.attribution import methods as methods_module
 from audiojax.data import batches
-from audiojax.trained import Trained
-from audiojax.types import Clips, Progress
+from audiojax.data.clips import Clips
+from audiojax.inference import Trained
+from audiojax.io.progress import Progress
 
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 ORDERS = ("random", "loudest first")  # what explanations have to beat
@@ -42,21 +44,21 @@ def _answers(
     model: nn.Module, variables: dict, audio: jax.Array, length: jax.Array, key: jax.Array, order: str
 ) -> jax.Array:
     """i32[shares, B]: what the network answers as ever more of each clip is silent, the first by `order` first."""
-    seam = anatomy.seam(model)
+    seam = lrp_layers.seam(model)
     x, layers = seam.features(audio, length), seam.layers(variables, length)
     if order == "random":
         score = jax.random.uniform(key, x.shape)
     elif order == "loudest first":
         score = jnp.abs(x)
     else:
-        score = relevance.METHODS[order](layers, x, relevance.forward(layers, x).argmax(axis=1).astype(jnp.int32))
+        score = methods_module.METHODS[order](layers, x, lrp.forward(layers, x).argmax(axis=1).astype(jnp.int32))
     heard = seam.heard(x, length)
     if seam.bins:
         heard &= seam.bins.of_clip(x.shape[1], length)
 
     def answer(share: jax.Array) -> jax.Array:
         silenced = jnp.where(first(score, heard, share), 0.0, x)
-        return relevance.forward(layers, silenced).argmax(axis=1)
+        return lrp.forward(layers, silenced).argmax(axis=1)
 
     return jax.lax.map(answer, jnp.asarray(SHARES))
 

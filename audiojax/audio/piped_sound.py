@@ -11,9 +11,9 @@ from typing import IO, NamedTuple
 import numpy as np
 import soundfile
 
-from audiojax.data.signal import prepare_clip
-from audiojax.data.sound_files import Levels, Warn, check_rate, sound_blocks
-from audiojax.data.sound_headers import (
+from audiojax.audio.signal import prepare_clip
+from audiojax.audio.sound_files import Levels, Warn, check_rate, sound_blocks
+from audiojax.audio.sound_headers import (  # fmt: skip
     CHUNKED,
     HEAD_BYTES,
     REPLACE,
@@ -23,8 +23,8 @@ from audiojax.data.sound_headers import (
     is_sound,
     may_be_frames,
     no_sound,
-)  # fmt: skip
-from audiojax.types import InputError
+)
+from audiojax.errors import InputError
 
 MAX_BYTES = 1 << 30  # of a format that is decoded at its end
 _MAX_HEADER_BYTES = 1 << 20

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from audiojax.data.signal import MAX_RATE_HZ, MIN_RATE_HZ, mono, prepare_clip
-from audiojax.data.sound_headers import HEAD_BYTES, conversion, find_data, is_empty, is_sound, nist_bytes, no_sound
-from audiojax.types import InputError, one_line
+from audiojax.audio.signal import MAX_RATE_HZ, MIN_RATE_HZ, mono, prepare_clip
+from audiojax.audio.sound_headers import HEAD_BYTES, conversion, find_data, is_empty, is_sound, nist_bytes, no_sound
+from audiojax.errors import InputError, one_line
 
 MAX_SECONDS = 600
 _BLOCK_FRAMES = 16_384

@@ -8,8 +8,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from audiojax.data.signal import fit_length
-from audiojax.types import Batch, Clips, InputError
+from audiojax.audio.signal import fit_length
+from audiojax.data.clips import Batch, Clips
+from audiojax.errors import InputError
 
 T = TypeVar("T")
 PLACEMENTS = ("start", "random")

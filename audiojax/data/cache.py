@@ -17,11 +17,13 @@ import numpy as np
 import soundfile
 import soxr
 
-from audiojax.data import workers
-from audiojax.data.disk import MARKER, whole_folder
-from audiojax.data.sound_files import read_sound
+from audiojax.audio.sound_files import read_sound
+from audiojax.data.clips import Clips, Speaker
 from audiojax.data.sources import Recordings
-from audiojax.types import Clips, InputError, Progress, Speaker
+from audiojax.errors import InputError
+from audiojax.io import workers
+from audiojax.io.files import MARKER, whole_folder
+from audiojax.io.progress import Progress
 
 FORMAT = 4  # raise it when the same files would give other clips, or the manifest other fields
 _CLIPS_PER_TASK = 200

@@ -5,7 +5,8 @@ import hashlib
 
 import numpy as np
 
-from audiojax.types import Clips, InputError
+from audiojax.data.clips import Clips
+from audiojax.errors import InputError
 
 TARGETS = ("digit", "sex")
 SEXES = ("female", "male")

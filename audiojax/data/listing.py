@@ -9,7 +9,7 @@ from pathlib import Path
 
 import soundfile
 
-from audiojax.types import InputError
+from audiojax.errors import InputError
 
 # Formats that are no sound for most who have such files (Matlab's), or that say nothing of their rate.
 _NOT_LISTED = {"raw", "mat4", "mat5"}

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from audiojax.data.phonemes import DIGITS
+from audiojax.data.clips import Clips, Speaker
 from audiojax.data.sources import Recording, Recordings
-from audiojax.types import Clips, InputError, Speaker
+from audiojax.errors import InputError
+from audiojax.synthesis.phonemes import DIGITS
 
 KINDS = ("digit", "speech", "noise")
 PARTS = ("train", "validation")

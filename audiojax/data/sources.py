@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from audiojax.data.clips import Clips, Speaker
 from audiojax.data.listing import Listing, find_sounds, without_suffix
-from audiojax.data.phonemes import DIGITS
-from audiojax.types import Clips, InputError, Speaker
+from audiojax.errors import InputError
+from audiojax.synthesis.phonemes import DIGITS
 
 # Google's Speech Commands come with these lists of paths; all other clips are for training.
 OFFICIAL_LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}

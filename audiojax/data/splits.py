@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from audiojax.data.clips import Clips
 from audiojax.data.listing import without_suffix
 from audiojax.data.sources import OFFICIAL_LISTS, UNKNOWN_SPEAKER
-from audiojax.types import Clips, InputError
+from audiojax.errors import InputError
 
 # Becker et al. 2018: the folds of preprocess_data.py in github.com/soerenab/AudioMNIST. For digits 12 speakers a block;
 # for the sex 6, of which half are women.

@@ -11,12 +11,12 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from audiojax import command
-from audiojax.types import InputError
+from audiojax import cli
+from audiojax.errors import InputError
 
 
 def main(argv: list[str]) -> None:
-    parser = command.parser("demo", __doc__ or "")
+    parser = cli.parser("demo", __doc__ or "")
     parser.add_argument("--workdir", type=Path, help="the folder of a listener's training; default: the packaged one")
     parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only")
     parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0 is any free one")
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
     if args.keyfile and not args.certfile:
         raise InputError(f"--keyfile {args.keyfile} needs the certificate it belongs to; give --certfile too.")
 
-    from audiojax.demo import access, server
+    from audiojax.serving import access, server
 
     hosts = {args.host.lower()}
     for name in args.allow_host:
@@ -48,8 +48,8 @@ def main(argv: list[str]) -> None:
             raise InputError(f"--allow-host {name} cannot be used; give a host name such as audio.example.") from error
     tls = server.load_tls(args.certfile, args.keyfile) if args.certfile else None
     with server.open_port(args.host, args.port) as port:
-        command.setup_jax()
-        from audiojax.stream import Recognizers
+        cli.setup_jax()
+        from audiojax.streaming.recognizer import Recognizers
 
         recognizers = Recognizers.from_workdir(args.workdir, num_streams=args.max_clients)
         server.warm_up(recognizers)
@@ -60,4 +60,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, interrupted="interrupted; the server has stopped.")
+    cli.run(main, interrupted="interrupted; the server has stopped.")

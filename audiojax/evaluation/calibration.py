@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audiojax.types import InputError
+from audiojax.errors import InputError
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:

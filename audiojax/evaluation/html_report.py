@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from audiojax import analysis, plots, runlog
-from audiojax.data.disk import write_text
-from audiojax.data.signal import wav_file
-from audiojax.types import Clips
+from audiojax.audio.signal import wav_file
+from audiojax.data.clips import Clips
+from audiojax.evaluation import calibration, plots
+from audiojax.io.files import write_text
+from audiojax.training import runlog
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -28,7 +29,7 @@ def write(workdir: Path, clips: Clips, result: dict) -> Path:
     part, names, folder = result["split"], clips.label_names, workdir / "plots"
     title = f"{clips.source}, {part}: {result['accuracy']:.2%}"
     raw = result["calibration"]
-    curve = analysis.Reliability(*(np.array(raw[name], float) for name in ("confidence", "accuracy", "clips")))
+    curve = calibration.Reliability(*(np.array(raw[name], float) for name in ("confidence", "accuracy", "clips")))
     confusion = np.asarray(result["confusion"])
     pictures = {
         "curves": plots.curves(runlog.read_rows(workdir), "loss and accuracy by epoch", folder / "curves.png"),

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from audiojax.analysis import Reliability
-from audiojax.types import Clips
+from audiojax.data.clips import Clips
+from audiojax.evaluation.calibration import Reliability
 
 PARTS = {"train": "#1f77b4", "validation": "#ff7f0e", "test": "#2ca02c"}
 

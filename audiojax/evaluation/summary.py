@@ -5,13 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
-from audiojax import evaluate, listener_report, plots, runlog
-from audiojax.checkpoint import Checkpoints
 from audiojax.data import splits
-from audiojax.data.disk import read_json, write_text
-from audiojax.state import TrainState
-from audiojax.trained import Trained
-from audiojax.types import Clips, InputError
+from audiojax.data.clips import Clips
+from audiojax.errors import InputError
+from audiojax.evaluation import classify, plots
+from audiojax.inference import Trained
+from audiojax.io import console
+from audiojax.io.files import read_json, write_text
+from audiojax.streaming import report
+from audiojax.training import runlog
+from audiojax.training.checkpoint import Checkpoints
+from audiojax.training.state import TrainState
 
 
 def finish(workdir: Path, log: runlog.RunLog, clips: Clips, split: splits.Split, best: Trained) -> dict:
@@ -28,8 +32,8 @@ def finish(workdir: Path, log: runlog.RunLog, clips: Clips, split: splits.Split,
     last = epochs[-1]
     if best.listens:
         return _finish_listener(workdir, log, clips, split, best, epochs)
-    result = evaluate.tell(best, clips, split, "test", workdir)
-    page = evaluate.keep(workdir, clips, result)
+    result = classify.tell(best, clips, split, "test", workdir)
+    page = classify.keep(workdir, clips, result)
     summary = {
         "source": clips.source,
         "epochs": last["epoch"],
@@ -62,9 +66,9 @@ def _finish_listener(
 ) -> dict:
     """Likewise, of a run whose network listens."""
     amount = {"num_strings": best.config.streams.num_strings, "hours": best.config.streams.alarm_hours}
-    with runlog.progress("listening", unit="tests") as progress:
-        result = listener_report.tell(best, clips, split, "test", workdir, **amount, progress=progress)
-    listener_report.keep(workdir, result)
+    with console.progress("listening", unit="tests") as progress:
+        result = report.tell(best, clips, split, "test", workdir, **amount, progress=progress)
+    report.keep(workdir, result)
     strings = {name: both["reset"] for name, both in result["strings"].items()}
     summary = {
         "source": clips.source,
@@ -80,7 +84,7 @@ def _finish_listener(
     plots.confusion_matrix(confusion, names, "said and heard, clean", workdir / "plots" / "confusion_test.png")
     log.pictures(sorted((workdir / "plots").glob("*.png")), {}, confusion, names)
     write_text(workdir / "summary.json", json.dumps(summary, indent=2) + "\n")
-    log.say(listener_report.show(result))
+    log.say(report.show(result))
     log.say(f"{sentence(summary)}\nEverything lies in {workdir}.")
     log.say(f"Try it: python -m audiojax.listen --workdir {workdir} FILE.wav")
     return summary

@@ -12,13 +12,13 @@ import onnx
 from flax import linen as nn
 from onnx import TensorProto, helper, numpy_helper
 
+from audiojax.errors import InputError
+from audiojax.exporting.stablehlo import carry_shapes
 from audiojax.models import audionet, gru
 from audiojax.models.audionet import AudioNet
-from audiojax.models.convolution import WIDTH
-from audiojax.models.frontend import POWER_FLOOR, LogMel, Raw
 from audiojax.models.gru import GRU
-from audiojax.stablehlo import carry_shapes
-from audiojax.types import InputError
+from audiojax.models.layers.causal_conv import WIDTH
+from audiojax.models.layers.frontend import POWER_FLOOR, LogMel, Raw
 
 OPSET, IR_VERSION = 20, 9  # of 2023: what runs today's models runs these
 EPSILON = 1e-5  # of flax's BatchNorm

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from audiojax.types import one_line
+from audiojax.errors import one_line
 
 
 def checksum(tree: Any) -> int:

@@ -18,7 +18,7 @@ try:
 except ImportError:  # not on Windows
     resource = None  # type: ignore[assignment]
 
-from audiojax.types import InputError
+from audiojax.errors import InputError
 
 MARKER = ".audiojax.json"  # in each folder that `whole_folder` made: what it wrote there
 

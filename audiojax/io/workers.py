@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 import loky
 import psutil
 
-from audiojax.types import InputError
+from audiojax.errors import InputError
 
 
 def num_cores() -> int:

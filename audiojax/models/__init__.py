@@ -4,11 +4,12 @@ import dataclasses
 
 from flax import linen as nn
 
+from audiojax.errors import InputError
+from audiojax.models.alexnet import AlexNet
 from audiojax.models.audionet import AudioNet
 from audiojax.models.gru import GRU
-from audiojax.models.spectrogram import AlexNet, MelCNN
-from audiojax.models.waveform import ResNet1D
-from audiojax.types import InputError
+from audiojax.models.melcnn import MelCNN
+from audiojax.models.resnet1d import ResNet1D
 
 MODELS: dict[str, type[nn.Module]] = {
     "audionet": AudioNet,

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from audiojax.models.frontend import rescale, to_unit_range
-from audiojax.types import InputError
+from audiojax.errors import InputError
+from audiojax.models.layers.frontend import rescale, to_unit_range
 
 CHANNELS = (100, 64, 128, 128, 128, 128, 128)
 HIDDEN = (1024, 512)

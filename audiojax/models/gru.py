@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from audiojax.models import frontend
-from audiojax.models.cells import GRUCell, MinGRUCell, linear_scan
-from audiojax.models.convolution import WIDTH, CausalConv
-from audiojax.types import InputError
+from audiojax.errors import InputError
+from audiojax.models.layers import frontend
+from audiojax.models.layers.causal_conv import WIDTH, CausalConv
+from audiojax.models.layers.cells import GRUCell, MinGRUCell, linear_scan
 
 CELLS = {"gru": GRUCell, "min_gru": MinGRUCell}
 # How much of each output's weight the next one leaves, for each average that is read.

@@ -4,15 +4,12 @@
 - AlexNet on spectrograms, as Becker et al. 2018 (arXiv 1807.03418) have it, for 8,000 samples.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
-from audiojax.models import frontend, residual
-from audiojax.types import InputError
+from audiojax.errors import InputError
+from audiojax.models.layers import frontend, residual
 
 FRAMES = ("logmel", "filterbank", "learned")
 NORMALISATIONS = ("none", "fixed", "clip")
@@ -99,84 +96,3 @@ class MelCNN(nn.Module):
             return x
         level = jnp.sum(x, axis=1, keepdims=True) / num_heard.astype(jnp.float32)[:, None, None]
         return jnp.where(heard, x - level, 0.0)
-
-
-class AlexNet(nn.Module):
-    """Sound of one fixed length in, one logit a label out: AlexNet (Krizhevsky et al. 2012) on a spectrogram.
-
-    As its authors released it (models/AlexNet/alexnet_train.prototxt in github.com/soerenab/AudioMNIST): one channel
-    in, two groups in three convolutions, dense layers of 1,024, and no local response normalisation.
-    8,000 samples give a picture of 227 x 227 and 12,808,906 parameters.
-
-    Attributes:
-        num_labels: the number of logits.
-        dropout: the rate after both hidden dense layers.
-    """
-
-    any_length = False
-
-    num_labels: int = 10
-    dropout: float = 0.5
-
-    @nn.compact
-    def __call__(self, audio: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
-        """f32[B, num_labels] of `audio` [B, T] in 16-bit units, zero right-padded; its `length` is not read."""
-        if audio.shape[1] < 3300:  # three pools leave nothing of a shorter one
-            raise InputError(f"config.train.length_samples is {audio.shape[1]}; AlexNet needs 3300, and had 8000.")
-        constant, normal = nn.initializers.constant, nn.initializers.normal
-        x = decibel_picture(audio)[..., None]
-        for i, (features, size, stride, groups, bias, pools) in enumerate(ALEXNET):
-            x = nn.Conv(
-                features,
-                (size, size),
-                strides=stride,
-                padding="VALID" if stride > 1 else "SAME",
-                feature_group_count=groups,
-                conv_general_dilated=_by_group,
-                kernel_init=normal(0.01),
-                bias_init=constant(bias),
-                name=f"conv_{i}",
-            )(x)
-            x = nn.relu(x)
-            x = nn.max_pool(x, (3, 3), strides=(2, 2)) if pools else x
-        x = x.reshape(x.shape[0], -1)
-        for i in range(2):
-            x = nn.relu(nn.Dense(1024, kernel_init=normal(0.005), bias_init=constant(0.1), name=f"dense_{i}")(x))
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.num_labels, kernel_init=normal(0.01), name="logits")(x)
-
-
-def _by_group(x: jax.Array, kernel: jax.Array, *args: Any, feature_group_count: int, **more: Any) -> jax.Array:
-    """`jax.lax.conv_general_dilated` group by group: XLA's own grouped one is seven times as slow on the CPU."""
-    parts = (jnp.split(array, feature_group_count, axis=-1) for array in (x, kernel))
-    of_groups = [jax.lax.conv_general_dilated(*part, *args, **more) for part in zip(*parts, strict=True)]
-    return jnp.concatenate(of_groups, axis=-1)
-
-
-# Features, size, stride, groups and first bias of each convolution, and whether a max-pool follows.
-ALEXNET = (
-    (96, 11, 4, 1, 0.0, True),
-    (256, 5, 1, 2, 0.1, True),
-    (384, 3, 1, 1, 0.0, False),
-    (384, 3, 1, 2, 0.1, False),
-    (256, 3, 1, 2, 0.1, True),
-)
-
-
-def decibel_picture(audio: jax.Array) -> jax.Array:
-    """f32[B, 227, N]: frequencies by frames, in dB below the picture's loudest point and no less than -80, of `audio`
-    [B, T] in 16-bit units; N is 227 for 8,000 samples.
-
-    As AudioMNIST's preprocess_data.py: scipy's `stft` with a Hann window of 455 samples, a hop of 35 and zeros around
-    the sound, without the highest frequency and the outermost frames (two before, one behind), then librosa's
-    `amplitude_to_db` against its maximum.
-    """
-    window, hop, half = WINDOW_SAMPLES, HOP_SAMPLES, WINDOW_SAMPLES // 2
-    num_frames = -(-(audio.shape[1] + 2 * half - window) // hop) + 1
-    padded = (num_frames - 1) * hop + window
-    sound = jnp.pad(audio.astype(jnp.float32), ((0, 0), (half, padded - audio.shape[1] - half)))
-    hann = jnp.asarray(np.hanning(window + 1)[:-1], jnp.float32)
-    frames = frontend.windows(sound, window, hop)[:, 2:-1] * (hann / hann.sum())[None, None, :]
-    magnitude = jnp.abs(jnp.fft.rfft(frames))[..., :half].swapaxes(1, 2)
-    loudest = jnp.max(magnitude, axis=(1, 2), keepdims=True)
-    return jnp.maximum(20 * jnp.log10(jnp.maximum(magnitude, 1e-5) / jnp.maximum(loudest, 1e-5)), LOWEST_DB)

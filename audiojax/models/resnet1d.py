@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from audiojax.models import residual
-from audiojax.models.frontend import rescale, to_unit_range
+from audiojax.models.layers import residual
+from audiojax.models.layers.frontend import rescale, to_unit_range
 
 
 class ResNet1D(nn.Module):

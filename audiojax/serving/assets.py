@@ -12,10 +12,10 @@ import numpy as np
 from websockets.datastructures import Headers
 from websockets.http11 import Response
 
-from audiojax.data.phonemes import PRONUNCIATIONS
-from audiojax.data.signal import prepare_clip, wav_file
-from audiojax.data.synthetic import RATE_HZ, synthesise
-from audiojax.data.voices import Voice, make_voice
+from audiojax.audio.signal import prepare_clip, wav_file
+from audiojax.synthesis.formant import RATE_HZ, synthesise
+from audiojax.synthesis.phonemes import PRONUNCIATIONS
+from audiojax.synthesis.voices import Voice, make_voice
 
 FOLDER = Path(__file__).parent
 SCRIPTS = ("page.js", "show.js", "line.js", "messages.js", "sound.js", "view.js", "worklet.js")

@@ -16,12 +16,12 @@ import numpy as np
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from audiojax.demo import access, assets
-from audiojax.demo.hall import Hall
-from audiojax.types import InputError, one_line
+from audiojax.errors import InputError, one_line
+from audiojax.serving import access, assets
+from audiojax.serving.sessions import Hall
 
 if TYPE_CHECKING:
-    from audiojax.stream import Recognizers
+    from audiojax.streaming.recognizer import Recognizers
 
 SOCKET_PATH = "/listen"
 IDLE_SECONDS = 60.0

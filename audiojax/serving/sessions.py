@@ -20,11 +20,11 @@ import numpy as np
 from websockets.asyncio.server import ServerConnection, broadcast
 from websockets.exceptions import ConnectionClosed
 
-from audiojax.data.signal import check_rate
-from audiojax.types import InputError
+from audiojax.audio.signal import check_rate
+from audiojax.errors import InputError
 
 if TYPE_CHECKING:
-    from audiojax.stream import Recognizers
+    from audiojax.streaming.recognizer import Recognizers
 
 TURN_SECONDS = 0.02  # between two advances of the batch, at least
 SOUND_PER_TURN_SECONDS = 0.2  # of one client: ten times as fast as it is spoken

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from audiojax.data import corrupt, streams
+from audiojax.audio import noise as corrupt
+from audiojax.data.clips import Clips
 from audiojax.data.real import RealSound
-from audiojax.types import Clips
+from audiojax.streaming import scenes
 
 FLOOR_DB = 6.0  # see `streams.span`: what a word's end is to a listener, not its clip's
 
@@ -24,16 +25,14 @@ class Pool:
     @classmethod
     def of(cls, clips: Clips, indices: np.ndarray, *, in_rooms: bool = False) -> "Pool":
         """The clips at `indices`."""
-        return cls(clips, streams.by_speaker(clips, indices), in_rooms=in_rooms)
+        return cls(clips, scenes.by_speaker(clips, indices), in_rooms=in_rooms)
 
     def span(self, index: int) -> tuple[int, int]:
         """Where the word in a clip begins and ends, in samples."""
         if index not in self.spans:
             clip, rate_hz = self.clips[index], self.clips.rate_hz
             in_rooms = self.in_rooms
-            self.spans[index] = (
-                streams.spoken_span(clip, rate_hz) if in_rooms else streams.span(clip, rate_hz, FLOOR_DB)
-            )
+            self.spans[index] = scenes.spoken_span(clip, rate_hz) if in_rooms else scenes.span(clip, rate_hz, FLOOR_DB)
         return self.spans[index]
 
     def draw(self, rng: np.random.Generator, number: int) -> np.ndarray:

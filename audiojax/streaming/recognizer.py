@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from audiojax.data.signal import Resampler, check_rate, mono_samples
-from audiojax.decoder import FLUSH_SECONDS, Decision, Decoder, Event, Evidence
-from audiojax.trained import Trained
-from audiojax.types import InputError
+from audiojax.audio.resample import Resampler
+from audiojax.audio.signal import check_rate, mono_samples
+from audiojax.errors import InputError
+from audiojax.inference import Trained
+from audiojax.streaming.decoder import FLUSH_SECONDS, Decision, Decoder, Event, Evidence
 
 WIDTHS = (1, 16, 64, 128, 256)  # how many streams one program hears; and all
 STEPS = 5  # how many steps at once, of many streams that have so many; one stream's are always heard one by one

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import scipy.special
 
-from audiojax import hearing, plots, prepare
-from audiojax.data import splits, streams
-from audiojax.data.disk import write_text
-from audiojax.decoder import FLUSH_SECONDS, Decoder, Event
-from audiojax.hearing import Match
-from audiojax.trained import Trained
-from audiojax.types import Clips, Progress
+from audiojax.data import loading, splits
+from audiojax.data.clips import Clips
+from audiojax.evaluation import plots
+from audiojax.inference import Trained
+from audiojax.io.files import write_text
+from audiojax.io.progress import Progress
+from audiojax.streaming import scenes as streams
+from audiojax.streaming import scoring
+from audiojax.streaming.decoder import FLUSH_SECONDS, Decoder, Event
+from audiojax.streaming.scoring import Match
 
 SNRS_DB = (None, 20.0, 10.0, 5.0, 0.0)
 NOISES = ("white", "pink", "brown", "hum", "rumble", "clicks", "beeps", "babble", "siren")
@@ -33,17 +36,17 @@ class Ear:
         self._step_seconds = run.model.step_samples / self.rate_hz
 
     def said(self, sounds: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return hearing.hear(self.run.model, self.run.variables, sounds)
+        return scoring.hear(self.run.model, self.run.variables, sounds)
 
     def events(
         self, said: Sequence[np.ndarray], decoder: Decoder | None = None, thresholds: Sequence[float] = ()
     ) -> list[list[Event]]:
-        return hearing.events(decoder or self.decoder, said, self.names, self._step_seconds, thresholds)
+        return scoring.events(decoder or self.decoder, said, self.names, self._step_seconds, thresholds)
 
     def matches(self, scenes: Sequence[streams.Scene], said: Sequence[np.ndarray], decoder: Decoder | None = None):
         """The matches of each scene."""
         heard = self.events(said, decoder)
-        return [hearing.match(scene.words, found, self.names) for scene, found in zip(scenes, heard, strict=True)]
+        return [scoring.match(scene.words, found, self.names) for scene, found in zip(scenes, heard, strict=True)]
 
 
 def report(
@@ -105,7 +108,7 @@ def wordless_sounds(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str
         "reversed words": lambda seed, seconds: streams.chatter(seed, seconds, clips, indices, backwards=True)
     }
     for maker in run.config.streams.phrases:
-        phrases = prepare.load_phrases(run.config, maker, "test")
+        phrases = loading.load_phrases(run.config, maker, "test")
         speech[maker] = functools.partial(streams.chatter, clips=phrases, indices=np.arange(len(phrases)))
     noise = {name: background(name) for name in NOISES}
     return {"silence": {"silence": background("silence")}, "noise": noise, "speech": speech}
@@ -116,8 +119,8 @@ def false_alarms(ear: Ear, kinds: dict[str, Sound], hours: float) -> tuple[dict[
     exceeded with 95 % confidence (Poisson); and what the network said."""
     rows = -(-max(1, round(hours * 3600 / ROW_SECONDS)) // len(kinds)) * len(kinds)
     names, said = list(kinds), []
-    for first in range(0, rows, hearing.ROWS):  # so many at once as memory has room for
-        numbers = range(first, min(rows, first + hearing.ROWS))
+    for first in range(0, rows, scoring.ROWS):  # so many at once as memory has room for
+        numbers = range(first, min(rows, first + scoring.ROWS))
         said += ear.said([kinds[names[n % len(kinds)]](n, hours * 3600 / rows) for n in numbers])
     counts = list(map(len, ear.events(said)))
     bound = float(scipy.special.gammaincinv(sum(counts) + 1, 0.95)) / hours
@@ -125,7 +128,7 @@ def false_alarms(ear: Ear, kinds: dict[str, Sound], hours: float) -> tuple[dict[
     return {"events": sum(counts), "per_hour": sum(counts) / hours, "bound": bound, "by_kind": by_kind}, said
 
 
-def join(scenes: Sequence[streams.Scene], parts: int = hearing.ROWS) -> list[streams.Scene]:
+def join(scenes: Sequence[streams.Scene], parts: int = scoring.ROWS) -> list[streams.Scene]:
     """The scenes one after the other, as `parts` long ones: a listener hears them without a reset."""
     long = []
     for group in (scenes[i::parts] for i in range(min(parts, len(scenes)))):
@@ -140,8 +143,8 @@ def join(scenes: Sequence[streams.Scene], parts: int = hearing.ROWS) -> list[str
 def count_errors(ear: Ear, matches: Sequence[Sequence[Match]]) -> dict[str, Any]:
     """Digit error rate, its counts, delays in seconds and the confusion [said][heard] of the matches of scenes."""
     flat = [match for scene in matches for match in scene]
-    confusion = hearing.confusion_of(flat, ear.names)
-    errors, late = hearing.errors_of(confusion), hearing.delays(flat, ear.rate_hz, ear.names)
+    confusion = scoring.confusion_of(flat, ear.names)
+    errors, late = scoring.errors_of(confusion), scoring.delays(flat, ear.rate_hz, ear.names)
     return {
         "digit_error_rate": errors.rate,
         **errors._asdict(),
@@ -168,7 +171,7 @@ def _curve(ear: Ear, scenes: Sequence[streams.Scene], said: Sequence[np.ndarray]
         flat = [
             match for scene in ear.matches(scenes, said, ear.decoder._replace(threshold=threshold)) for match in scene
         ]
-        errors = hearing.errors_of(hearing.confusion_of(flat, ear.names))
+        errors = scoring.errors_of(scoring.confusion_of(flat, ear.names))
         misses = (errors.deletions + errors.substitutions) / max(errors.words, 1)
         points.append(
             {"threshold": threshold, "misses": misses, "digit_error_rate": errors.rate, "alarms_per_hour": {}}

@@ -9,10 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from audiojax.data import corrupt, streams
-from audiojax.data.pools import FLOOR_DB, Pool, Real
-from audiojax.data.streams import Scene, Word
-from audiojax.types import Batch, InputError
+from audiojax.audio import noise as corrupt
+from audiojax.data.clips import Batch
+from audiojax.errors import InputError
+from audiojax.streaming import scenes
+from audiojax.streaming.pools import FLOOR_DB, Pool, Real
+from audiojax.streaming.scenes import Scene, Word
 
 SCENE_SEGMENTS = 3  # segments of training that one scene lasts
 
@@ -90,7 +92,7 @@ class Endless:
         number, part = divmod(segment, SCENE_SEGMENTS)
         scene, start = self._scene(row, number), part * self._segment
         steps = self._segment // self._step
-        label, mask, times = streams.targets(scene.words, start, steps, self._step, self._num_labels, self._rate_hz)
+        label, mask, times = scenes.targets(scene.words, start, steps, self._step, self._num_labels, self._rate_hz)
         fresh = np.random.default_rng([self._seed, row, segment, 1]).random() < self._fresh_share
         if fresh:  # whether a word that began before the start is recognised is left open
             mask[(label < self._num_labels) & (times[:, 0] > self._step * np.arange(1, steps + 1) / self._rate_hz)] = 0
@@ -115,8 +117,8 @@ def rehearse(
     else:
         pool = pools[int(rng.integers(1, len(pools)))]
     parts, words = spoken(rng, pool, others, num_samples, kind in (0, 1), kind in (1, 2), mixture, real)
-    sound = streams.laid_out(parts, num_samples)
-    sound = streams.levelled(sound, [Word(0, at, at + len(part)) for at, part in parts], 0.0)
+    sound = scenes.laid_out(parts, num_samples)
+    sound = scenes.levelled(sound, [Word(0, at, at + len(part)) for at, part in parts], 0.0)
 
     gains: list[Callable] = [functools.partial(corrupt.response, rng, filter_db=12.0)] if rng.random() < 0.8 else []
     impulse = corrupt.room(rng, rate_hz) if rng.random() < 0.35 else None
@@ -134,14 +136,14 @@ def rehearse(
             assert real
             noise, easy_db = real.noise(rng, num_samples), 0.0
         else:
-            noise = streams.noise_of(name, rng, num_samples, pool.clips, pool.draw(rng, int(rng.integers(1, 7))))
+            noise = scenes.noise_of(name, rng, num_samples, pool.clips, pool.draw(rng, int(rng.integers(1, 7))))
             easy_db = 10.0 if name in ("hum", "rumble", "clicks", "beeps") else 0.0  # they leave most of a word alone
         snr_db = rng.uniform(low_db, high_db) - rng.uniform(0, easy_db)
         sound += noise * np.float32(np.sqrt(loudness * 10 ** (-snr_db / 10)))
     if real and rng.random() < 0.5:  # no corpus is to be told by its bandwidth
         sound = corrupt.filtered(sound, None, [corrupt.low_pass(rng.uniform(2800, 3900))], rate_hz)
     sound *= np.float32(10 ** (rng.uniform(-40, 0) / 20))
-    return Scene(streams.quantised(_coded(rng, sound, rate_hz), rng), tuple(words))
+    return Scene(scenes.quantised(_coded(rng, sound, rate_hz), rng), tuple(words))
 
 
 def _noises(rng: np.random.Generator) -> list[str]:
@@ -192,7 +194,7 @@ def spoken(
             index = int(mine[rng.integers(len(mine))] if same_voice else pool.draw(rng, 1)[0])
         clip = clips[index] if is_word else _no_word(rng, clips[index], others, mixture, real)
         faster = np.exp(speed + rng.normal(0, 0.03)), np.exp(tempo + rng.normal(0, 0.1)) if paced else 1.0
-        start, end = pool.span(index) if is_word else streams.span(clip, rate_hz, FLOOR_DB)
+        start, end = pool.span(index) if is_word else scenes.span(clip, rate_hz, FLOOR_DB)
         if trims:
             margins = rng.integers(0, rate_hz // 20, 2) + (rate_hz // 12 if is_word and pool.in_rooms else 0)
             first, last = max(0, start - margins[0]), min(len(clip), end + margins[1])
@@ -224,7 +226,7 @@ def _no_word(
         other = others[int(rng.integers(len(others)))]
         return other.clips[other.draw(rng, 1)[0]]
     if real and kind < 0.7:  # the first or the last part of a word
-        start, end = streams.span(clip, 8000, FLOOR_DB)
+        start, end = scenes.span(clip, 8000, FLOOR_DB)
         cut = start + round((end - start) * rng.uniform(0.25, 0.45))
         return clip[: max(cut, 400)] if rng.random() < 0.5 else clip[end - max(cut - start, 400) :]
     if kind < 0.8:

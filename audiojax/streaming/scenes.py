@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from audiojax.data import corrupt
-from audiojax.data.disk import write_text
-from audiojax.types import Clips, InputError
+from audiojax.audio import noise as corrupt
+from audiojax.data.clips import Clips
+from audiojax.errors import InputError
+from audiojax.io.files import write_text
 
 FRAME_SECONDS = 0.01
 # When a step should say that a word has ended, and when it may, in seconds after that end; see `targets`.

@@ -10,10 +10,10 @@ import numpy as np
 import scipy.special
 from flax import linen as nn
 
-from audiojax.data.streams import Plan, Scene, Word, draw, targets
-from audiojax.decoder import Decision, Decoder, Event
-from audiojax.metrics import Metrics
-from audiojax.types import Clips
+from audiojax.data.clips import Clips
+from audiojax.streaming.decoder import Decision, Decoder, Event
+from audiojax.streaming.scenes import Plan, Scene, Word, draw, targets
+from audiojax.training.metrics import Metrics
 
 ROWS = 32  # scenes that are heard at once
 SEGMENT_STEPS = 200

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from audiojax.data.disk import whole_folder
-from audiojax.data.phonemes import DIGITS
-from audiojax.data.synthetic import FILE_RATE_HZ, write_takes
-from audiojax.types import InputError, Progress
+from audiojax.errors import InputError
+from audiojax.io.files import whole_folder
+from audiojax.io.progress import Progress
+from audiojax.synthesis.formant import FILE_RATE_HZ, write_takes
+from audiojax.synthesis.phonemes import DIGITS
 
 VERSION = 1
 LANGUAGES = ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-029", "en-us-nyc", "en-gb-x-gbclan", "en-gb-x-gbcwmd")
@@ -37,7 +38,9 @@ def write_espeak(folder: Path, *, num_voices: int, num_takes: int, seed: int, pr
     """
     numbers = [f"--{name}={value}" for name, value in (("voices", num_voices), ("takes", num_takes), ("seed", seed))]
     with whole_folder(folder) as partial:
-        in_own_process("audiojax.data.espeak", [str(partial), *numbers], num_voices * len(DIGITS) * num_takes, progress)
+        in_own_process(
+            "audiojax.synthesis.espeak", [str(partial), *numbers], num_voices * len(DIGITS) * num_takes, progress
+        )
 
 
 def in_own_process(module: str, arguments: list[str], total: int, progress: Progress) -> None:

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from audiojax.data import workers
-from audiojax.data.disk import whole_folder, write_bytes
-from audiojax.data.phonemes import DIGITS, PHONEMES, PRONUNCIATIONS, VOWELS
-from audiojax.data.signal import wav_file
-from audiojax.data.voices import Voice, make_voice
-from audiojax.types import Progress
+from audiojax.audio.signal import wav_file
+from audiojax.io import workers
+from audiojax.io.files import whole_folder, write_bytes
+from audiojax.io.progress import Progress
+from audiojax.synthesis.phonemes import DIGITS, PHONEMES, PRONUNCIATIONS, VOWELS
+from audiojax.synthesis.voices import Voice, make_voice
 
 VERSION = 2  # raise it when the same seed would give another sound
 RATE_HZ = 16_000

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from audiojax.data import workers
-from audiojax.data.disk import whole_folder, write_bytes
-from audiojax.data.espeak import Espeak, Speaker, in_own_process, run_own_process
-from audiojax.data.phrase_lists import SENTENCES, SPELLINGS, WORDS
-from audiojax.data.signal import wav_file
-from audiojax.data.synthetic import RATE_HZ, synthesise
-from audiojax.data.voices import Voice, make_voice
-from audiojax.types import Progress
+from audiojax.audio.signal import wav_file
+from audiojax.io import workers
+from audiojax.io.files import whole_folder, write_bytes
+from audiojax.io.progress import Progress
+from audiojax.synthesis.espeak import Espeak, Speaker, in_own_process, run_own_process
+from audiojax.synthesis.formant import RATE_HZ, synthesise
+from audiojax.synthesis.phrase_lists import SENTENCES, SPELLINGS, WORDS
+from audiojax.synthesis.voices import Voice, make_voice
 
 VERSION = 1  # raise it when the same seed would give another sound
 PARTS = ("train", "test")
@@ -77,12 +77,12 @@ def _synthesise(phrase: Phrase, part: str, voice: Voice, rng: np.random.Generato
 
 def _with_espeak(folder: Path, part: str, num_voices: int, seed: int, done: Callable[[int], None]) -> None:
     arguments = [str(folder), f"--part={part}", f"--voices={num_voices}", f"--seed={seed}"]
-    in_own_process("audiojax.data.phrases", arguments, num_voices, lambda number, _: done(number))
+    in_own_process("audiojax.synthesis.phrases", arguments, num_voices, lambda number, _: done(number))
 
 
 def _with_letters(folder: Path, part: str, num_voices: int, seed: int, done: Callable[[int], None]) -> None:
     arguments = [str(folder), f"--part={part}", f"--voices={num_voices}", f"--seed={seed}", "--letters"]
-    in_own_process("audiojax.data.phrases", arguments, num_voices, lambda number, _: done(number))
+    in_own_process("audiojax.synthesis.phrases", arguments, num_voices, lambda number, _: done(number))
 
 
 _MAKERS = {"synthetic": _with_synthesiser, "espeak": _with_espeak, "letters": _with_letters}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audiojax.data.phonemes import PRONUNCIATIONS, VOWELS
+from audiojax.synthesis.phonemes import PRONUNCIATIONS, VOWELS
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,11 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from audiojax import models
-from audiojax.augment import make_augment
-from audiojax.state import (
-    AugmentStep,
-    TrainState,
-    TrainStep,
-    create_state,
-    make_augment_step,
-    make_optimizer,
-    make_train_step,
-)
-from audiojax.types import InputError
+from audiojax.errors import InputError
+from audiojax.training.augment import make_augment
+from audiojax.training.optimizer import make_optimizer
+from audiojax.training.state import TrainState, create_state
+from audiojax.training.steps import AugmentStep, TrainStep, make_augment_step, make_train_step
 
 
 class Assembled(NamedTuple):

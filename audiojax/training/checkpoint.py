@@ -17,10 +17,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from audiojax.data.disk import check_room, identity, in_use, read_json
-from audiojax.integrity import checksum, checksum_of_shapes, proves_damage, reason, verify
-from audiojax.state import TrainState
-from audiojax.types import InputError
+from audiojax.errors import InputError
+from audiojax.io.checksums import checksum, checksum_of_shapes, proves_damage, reason, verify
+from audiojax.io.files import check_room, identity, in_use, read_json
+from audiojax.training.state import TrainState
 
 BEST_BY = "validation/accuracy"
 Say = Callable[[str], None]

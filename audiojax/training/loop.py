@@ -17,20 +17,25 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from audiojax import config as configs
-from audiojax import environment, evaluate, plots, prepare, runlog, saved_config
-from audiojax import mesh as meshes
-from audiojax.assembly import assemble
-from audiojax.checkpoint import BEST_BY, Checkpoints, diverged
-from audiojax.data import batches, rehearsal, splits
-from audiojax.data.disk import only_process
-from audiojax.finish import finish, finished, sentence
-from audiojax.interrupt import Interrupt, Stopped
-from audiojax.mesh import absent, is_first, local_rows, preempted, replicate, shard_batch, together
-from audiojax.metrics import Metrics
-from audiojax.start import check_unseen, start_from
-from audiojax.state import StepReport, listens
-from audiojax.trained import Trained
-from audiojax.types import Clips, InputError
+from audiojax import evaluate
+from audiojax.data import batches, loading, splits
+from audiojax.data.clips import Clips
+from audiojax.errors import InputError
+from audiojax.evaluation import plots
+from audiojax.evaluation.summary import finish, finished, sentence
+from audiojax.inference import Trained
+from audiojax.io.files import only_process
+from audiojax.streaming import material, sampler
+from audiojax.training import environment, run_dir, runlog
+from audiojax.training import sharding as meshes
+from audiojax.training.build import assemble
+from audiojax.training.checkpoint import BEST_BY, Checkpoints, diverged
+from audiojax.training.metrics import Metrics
+from audiojax.training.preemption import Interrupt, Stopped
+from audiojax.training.sharding import absent, is_first, local_rows, preempted, replicate, shard_batch, together
+from audiojax.training.start import check_unseen, start_from
+from audiojax.training.state import listens
+from audiojax.training.steps import StepReport
 
 _OUTPUTS = ("checkpoints", "metrics.jsonl", "summary.json", "report.html")  # what a run replaces in its workdir
 
@@ -62,8 +67,8 @@ def run(
     meshes.check_divisible(config.train.batch_size, mesh)
     with contextlib.ExitStack() as held:
         with together():
-            clips, split = prepare.load_split(config)
-            also = prepare.load_also(config, clips, splits.held_out(split))
+            clips, split = loading.load_split(config)
+            also = loading.load_also(config, clips, splits.held_out(split))
             data = {"source": clips.source, "key": clips.key, "label_names": list(clips.label_names)}
             data |= {"also_key": also.key} if also else {}
             shape = configs.batch_shape(config) | {"rows": local_rows(config.train.batch_size)}
@@ -173,8 +178,8 @@ def _epochs(config: ConfigDict, clips: Clips, indices: np.ndarray, shape: dict) 
         stretch = 1 + config.augment.speed
         epochs = batches.Epochs(clips, indices, **shape, stretch=stretch, seed=config.seed)
         return epochs, len(indices) / epochs.num_steps
-    pools, others = prepare.load_pools(config, clips, indices)
-    endless = rehearsal.Endless(
+    pools, others = material.load_pools(config, clips, indices)
+    endless = sampler.Endless(
         pools,
         others,
         batch_size=config.train.batch_size,
@@ -183,8 +188,8 @@ def _epochs(config: ConfigDict, clips: Clips, indices: np.ndarray, shape: dict) 
         num_steps=config.streams.steps_per_epoch,
         rows=shape["rows"],
         seed=config.seed,
-        mixture=rehearsal.Mixture(**{name: config.streams[name] for name in rehearsal.Mixture._fields}),
-        real=prepare.load_real(config),
+        mixture=sampler.Mixture(**{name: config.streams[name] for name in sampler.Mixture._fields}),
+        real=material.load_real(config),
     )
     return endless, config.train.batch_size
 
@@ -194,13 +199,13 @@ def _claim(workdir: Path, config: ConfigDict, data: dict, num_devices: int) -> I
     """Holds `workdir` for this run and no other, neither another process nor another config."""
     with only_process(workdir):
         if (workdir / "config.json").exists():
-            saved_config.check_resumable(workdir, config, data)
+            run_dir.check_resumable(workdir, config, data)
         elif foreign := [name for name in _OUTPUTS if (workdir / name).exists()]:
             raise InputError(
                 f"{workdir} holds {foreign[0]} but no config.json of a run, and training would overwrite it; "
                 "give another --workdir."
             )
-        saved_config.save(workdir, config, data, environment.describe(num_devices))
+        run_dir.save(workdir, config, data, environment.describe(num_devices))
         yield
 
 

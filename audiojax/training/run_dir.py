@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 
 from audiojax import config as configs
 from audiojax.config import base, flatten, parse_arg
-from audiojax.data.disk import read_json, write_text
+from audiojax.errors import InputError, one_line
+from audiojax.io.files import read_json, write_text
 from audiojax.models import MODELS
-from audiojax.types import InputError, one_line
 
 # What may change between two starts of one run; train.num_epochs too, but only upwards.
 FREE_TO_CHANGE = ("data.root", "data.also_root", "data.cache", "wandb", "mesh", "decoder", "train.log_every_steps")

@@ -14,8 +14,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from audiojax.interrupt import Stopped
-from audiojax.types import Batch, InputError, one_line
+from audiojax.data.clips import Batch
+from audiojax.errors import InputError, one_line
+from audiojax.training.preemption import Stopped
 
 T = TypeVar("T")
 HEARTBEAT_SECONDS = 15  # without a sign of life, after which a process counts as dead

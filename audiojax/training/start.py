@@ -11,11 +11,12 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from audiojax import config as configs
-from audiojax import prepare, saved_config
-from audiojax.checkpoint import restore_variables
-from audiojax.data import splits
-from audiojax.state import TrainState
-from audiojax.types import Clips, InputError, one_line
+from audiojax.data import loading, splits
+from audiojax.data.clips import Clips
+from audiojax.errors import InputError, one_line
+from audiojax.training import run_dir
+from audiojax.training.checkpoint import restore_variables
+from audiojax.training.state import TrainState
 
 HEAD = "logits"  # the layer whose size and meaning depend on the labels
 _SHAPE_KEYS = ("model.", "data.rate_hz", "train.length_samples")  # what decides the parameters' shapes
@@ -32,9 +33,9 @@ def start_from(
     if not source:
         return state
     workdir = Path(source).expanduser()
-    saved, data = saved_config.load(workdir)
+    saved, data = run_dir.load(workdir)
     if (workdir / "parameters.npz").exists():  # what experiments.ship_listener wrote
-        variables, step = saved_config.read_parameters(workdir), data["step"]
+        variables, step = run_dir.read_parameters(workdir), data["step"]
     else:
         variables, step = restore_variables(workdir, "best")
     ours, theirs = (traverse_util.flatten_dict(tree, sep="/") for tree in (state.variables, variables))
@@ -74,7 +75,7 @@ def check_unseen(config: ConfigDict, clips: Clips, split: splits.Split, say: Cal
         visited.add(source)
         workdir = Path(source).expanduser()
         try:
-            saved, data = saved_config.load(workdir)
+            saved, data = run_dir.load(workdir)
             for theirs, indices in _trained_on(saved, data, clips):
                 seen |= _shared(config, clips, saved, theirs, indices)
         except (InputError, OSError) as error:
@@ -99,7 +100,7 @@ def _trained_on(saved: ConfigDict, data: dict, clips: Clips) -> Iterator[tuple[C
     if data["key"] == clips.key:
         yield clips, splits.make(clips, **saved.split).train
     elif saved.data.source == clips.source:
-        theirs = prepare.load_clips(saved)
+        theirs = loading.load_clips(saved)
         if theirs.key != data["key"]:
             raise InputError("its sound files were changed since")
         yield theirs, splits.make(theirs, **saved.split).train
@@ -114,7 +115,7 @@ def _trained_on(saved: ConfigDict, data: dict, clips: Clips) -> Iterator[tuple[C
 def _source(saved: ConfigDict, source: str, root: str) -> Clips:
     other = ConfigDict(saved.to_dict())
     other.data.source, other.data.root = source, root
-    return prepare.load_clips(other)
+    return loading.load_clips(other)
 
 
 def _shared(config: ConfigDict, clips: Clips, saved: ConfigDict, theirs: Clips, indices: np.ndarray) -> np.ndarray:

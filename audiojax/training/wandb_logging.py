@@ -23,8 +23,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from audiojax.data.disk import write_text
-from audiojax.types import InputError, one_line
+from audiojax.errors import InputError, one_line
+from audiojax.io.files import write_text
 
 _PATIENCE_SECONDS = 60.0  # how long the end of a run waits for what is still to be sent
 
@@ -41,7 +41,7 @@ class Tracker:
             return
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "audiojax.tracker"],
+                [sys.executable, "-m", "audiojax.training.wandb_logging"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -7,12 +7,12 @@ is silence in all of them. All of it is float32.
 
 from flax import linen as nn
 
-from audiojax.anatomy.gru import gru_seam
-from audiojax.anatomy.parts import Seam
-from audiojax.anatomy.spectrogram import alexnet_seam, melcnn_seam
-from audiojax.anatomy.waveform import audionet_seam, resnet_seam
+from audiojax.attribution.lrp_layers.audionet import audionet_seam, resnet_seam
+from audiojax.attribution.lrp_layers.gru import gru_seam
+from audiojax.attribution.lrp_layers.melcnn import alexnet_seam, melcnn_seam
+from audiojax.attribution.lrp_layers.parts import Seam
+from audiojax.errors import InputError
 from audiojax.models import GRU, AlexNet, AudioNet, MelCNN, ResNet1D
-from audiojax.types import InputError
 
 
 def seam(model: nn.Module) -> Seam:

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from audiojax.anatomy.parts import Seam, conv, convolved, dense, folded, samples_seam, stages
+from audiojax.attribution.lrp import Layer, Select, Through
+from audiojax.attribution.lrp_layers.parts import Seam, conv, convolved, dense, folded, samples_seam, stages
 from audiojax.models.audionet import HIDDEN, AudioNet, max_pool
-from audiojax.models.waveform import ResNet1D
-from audiojax.relevance import Layer, Select, Through
+from audiojax.models.resnet1d import ResNet1D
 
 
 def audionet_seam(model: AudioNet) -> Seam:

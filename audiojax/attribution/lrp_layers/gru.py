@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from audiojax.anatomy.parts import FLOOR, Seam, dense, log_mel_seam, row, standardised
-from audiojax.models.cells import GRUCell, MinGRUCell, linear_scan
-from audiojax.models.convolution import WIDTH, patches
+from audiojax.attribution.lrp import Layer, Linear, Recurrent, Select, Through
+from audiojax.attribution.lrp_layers.parts import FLOOR, Seam, dense, log_mel_seam, row, standardised
+from audiojax.errors import InputError
 from audiojax.models.gru import GRU, LEVEL_KEEP, READOUTS
-from audiojax.relevance import Layer, Linear, Recurrent, Select, Through
-from audiojax.types import InputError
+from audiojax.models.layers.causal_conv import WIDTH, patches
+from audiojax.models.layers.cells import GRUCell, MinGRUCell, linear_scan
 
 
 def gru_seam(model: GRU) -> Seam:

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from audiojax.anatomy.parts import (
+from audiojax.attribution.lrp import Layer, Linear, Select, Through
+from audiojax.attribution.lrp_layers.parts import (
     FLOOR,
     Bins,
     Seam,
@@ -17,10 +18,11 @@ from audiojax.anatomy.parts import (
     stages,
     standardised,
 )
-from audiojax.models import frontend, residual, spectrogram
-from audiojax.models.spectrogram import AlexNet, MelCNN
-from audiojax.relevance import Layer, Linear, Select, Through
-from audiojax.types import InputError
+from audiojax.errors import InputError
+from audiojax.models import alexnet, melcnn
+from audiojax.models.alexnet import AlexNet
+from audiojax.models.layers import frontend, residual
+from audiojax.models.melcnn import MelCNN
 
 
 def melcnn_seam(model: MelCNN) -> Seam:
@@ -79,10 +81,10 @@ def melcnn_layers(model: MelCNN, variables: dict, length: jax.Array) -> list[Lay
 
 def alexnet_seam(model: AlexNet) -> Seam:
     """Its bins are decibels above the picture's lowest; frame n is the window around sample (n + 2) hop."""
-    window, hop = spectrogram.WINDOW_SAMPLES, spectrogram.HOP_SAMPLES
+    window, hop = melcnn.WINDOW_SAMPLES, melcnn.HOP_SAMPLES
 
     def features(audio: jax.Array, length: jax.Array) -> jax.Array:
-        return spectrogram.decibel_picture(audio).swapaxes(1, 2) - spectrogram.LOWEST_DB
+        return alexnet.decibel_picture(audio).swapaxes(1, 2) - melcnn.LOWEST_DB
 
     def heard(x: jax.Array, length: jax.Array) -> jax.Array:
         return jnp.broadcast_to(residual.hears(x, jnp.maximum(-(-length // hop) - 2, 1)), x.shape)
@@ -97,9 +99,9 @@ def alexnet_seam(model: AlexNet) -> Seam:
 def alexnet_layers(variables: dict) -> list[Layer]:
     """A bin's relevance is that of its decibels below the loudest, as the network reads them."""
     params = variables["params"]
-    layers: list[Layer] = [Through(lambda x: x + spectrogram.LOWEST_DB)]
+    layers: list[Layer] = [Through(lambda x: x + melcnn.LOWEST_DB)]
     layers.append(Select(lambda x: x.swapaxes(1, 2)[..., None]))
-    for i, (_, _, stride, groups, _, pools) in enumerate(spectrogram.ALEXNET):
+    for i, (_, _, stride, groups, _, pools) in enumerate(alexnet.ALEXNET):
         padding = "VALID" if stride > 1 else "SAME"
         layers += [conv(params[f"conv_{i}"], stride=stride, padding=padding, groups=groups), Through(nn.relu)]
         if pools:

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from audiojax.models import frontend, residual
-from audiojax.relevance import Layer, Linear, Residual, Select, Through
+from audiojax.attribution.lrp import Layer, Linear, Residual, Select, Through
+from audiojax.models.layers import frontend, residual
 
 FLOOR = math.log(frontend.POWER_FLOOR)  # of log-mel
 BATCH_NORM_EPSILON = 1e-5  # flax's

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from audiojax.types import InputError
+from audiojax.errors import InputError
 
 POWER_FLOOR = 1e-10  # of a mel band, against a full-scale power of 1: 17 dB above the rounding to 16 bit
 

@@ -1,0 +1,195 @@
+"""Clips of a config: read from the cache, or prepared now."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from audiojax.audio.sound_files import shortened
+from audiojax.data import cache, labels, sources, splits
+from audiojax.data.clips import Clips, Speaker
+from audiojax.data.listing import without_suffix
+from audiojax.errors import InputError
+from audiojax.io import console
+from audiojax.synthesis import espeak, formant, phrases
+from audiojax.synthesis.phonemes import DIGITS
+
+MADE = {
+    "synthetic": (formant.write_synthetic, formant.VERSION),
+    "espeak": (espeak.write_espeak, espeak.VERSION),
+}
+
+
+def load_clips(config: ConfigDict) -> Clips:
+    """The clips of `config.data` with the labels of its target, from the cache or made now, with a progress bar."""
+    return _chosen(config, _recordings(config, "source", "root"))
+
+
+def load_split(config: ConfigDict) -> tuple[Clips, splits.Split]:
+    """The clips of `config.data` and their split by `config.split`, refused before a file of them is prepared.
+
+    Says how many clips are copies of others on another side of the split.
+    """
+    recordings = _source(config)
+    clips = _chosen(config, recordings)
+    chosen, split = _choose_split(config, clips), splits.make(clips, **config.split)
+    if splits.is_published(clips, config.split.name):
+        shared, done = int(splits.copies(clips, chosen.train, splits.held_out(chosen)).sum()), "stay there"
+    else:
+        shared, done = len(chosen.train) - len(split.train), "are left out of it"
+    if shared:
+        print(
+            f"{shared:,} training clips of {clips.source} are copies of validation or test clips, and {done}.",
+            file=sys.stderr,
+        )
+    if shared := int(splits.copies(clips, split.test, split.validation).sum()):
+        print(f"{shared:,} test clips of {clips.source} are copies of validation clips.", file=sys.stderr)
+    return clips, split
+
+
+def _source(config: ConfigDict) -> sources.Recordings:
+    """The files of `config.data`; raises `splits.Impossible` where, as far as their names tell, they cannot be split
+    by `config.split`."""
+    if config.data.source in MADE and config.data.target == "digit":  # before any of them is synthesised
+        _choose_split(config, _planned(config).unread())
+    recordings = _recordings(config, "source", "root")
+    _choose_split(config, labels.choose(recordings.unread(), config.data.target))
+    return recordings
+
+
+def _planned(config: ConfigDict) -> sources.Recordings:
+    """The files that a synthesiser will write for `config.synthetic`."""
+    voices, takes = (range(config.synthetic[name]) for name in ("num_voices", "num_takes"))
+    names = [f"{number + 1:02d}" for number in voices]
+    files = [sources.Recording(*of, "", 0, 0) for of in itertools.product(range(len(DIGITS)), names, takes)]
+    speakers = dict.fromkeys(names, Speaker())
+    return sources.Recordings(config.data.source, Path(), tuple(files), DIGITS, speakers)
+
+
+def _choose_split(config: ConfigDict, clips: Clips) -> splits.Split:
+    return splits.choose(clips, **config.split)
+
+
+def _recordings(config: ConfigDict, of: str, at: str) -> sources.Recordings:
+    """The files of the source config.data.`of`, whose root is config.data.`at`."""
+    source, root = config.data[of], config.data[at]
+    if source in MADE:
+        return _made(config, source)
+    if source not in sources.SOURCES:
+        raise InputError(f"config.data.{of} is {source!r}; choose one of {', '.join([*MADE, *sources.SOURCES])}.")
+    if not root:
+        raise InputError(f"config.data.{at} is empty; set --config.data.{at}=DIR to the folder of {source}.")
+    return sources.SOURCES[source](root, config.data.on_bad_file)
+
+
+def _chosen(config: ConfigDict, recordings: sources.Recordings) -> Clips:
+    """The clips of `recordings` with the labels of config.data.target; says which of them are left out."""
+    clips = _cached(config, recordings)
+    without = np.flatnonzero(np.bincount(clips.label, minlength=len(clips.label_names)) == 0)
+    words = sorted([*recordings.empty, *(clips.label_names[label] for label in without)])
+    if words:
+        print(f"{len(words):,} words of {clips.source} have no clip: {', '.join(words)}.", file=sys.stderr)
+    chosen = labels.choose(clips, config.data.target)
+    if left_out := len(clips) - len(chosen):
+        print(
+            f"{left_out:,} of {len(clips):,} clips of {clips.source} are left out: their {chosen.target} is not known.",
+            file=sys.stderr,
+        )
+    if config.split.name == "official" and chosen.official:  # the lists decide what is learnt
+        listed = frozenset().union(*chosen.official.values())
+        if missing := len(listed - {without_suffix(path) for path in clips.path}):
+            print(f"{missing:,} of {len(listed):,} paths in its official lists name no clip.", file=sys.stderr)
+        lists = json.dumps({part: sorted(paths) for part, paths in chosen.official.items()}, sort_keys=True)
+        chosen = dataclasses.replace(chosen, key=hashlib.sha256(f"{chosen.key} {lists}".encode()).hexdigest())
+    return chosen
+
+
+def load_also(config: ConfigDict, clips: Clips, held_out: Sequence[int] | np.ndarray = ()) -> Clips | None:
+    """The clips of `config.data.also`, which are learnt beside `clips`; None where there are none.
+
+    Copies of the clips at `held_out`, which are for validation and test, are left out.
+
+    Raises InputError where their labels are others, or the source is the same.
+    """
+    if not config.data.also:
+        return None
+    also = _chosen(config, _recordings(config, "also", "also_root"))
+    if also.key == clips.key:
+        raise InputError(
+            f"config.data.also is {config.data.also!r} with the clips that config.data.source has, and all of them "
+            "would be learnt; choose another source."
+        )
+    if also.label_names != clips.label_names:
+        raise InputError(
+            f"config.data.also is {config.data.also!r}, whose labels are not those of {clips.source}; choose a source "
+            "of the same words."
+        )
+    shared = splits.copies(also, np.arange(len(also)), np.asarray(held_out, int), of=clips)
+    if not shared.any():
+        return also
+    print(
+        f"{shared.sum():,} clips of {also.source} are copies of validation or test clips, and left out.",
+        file=sys.stderr,
+    )
+    return labels.some(also, np.flatnonzero(~shared))
+
+
+def _cached(config: ConfigDict, recordings: sources.Recordings) -> Clips:
+    source = recordings.source
+    with console.progress(f"preparing {source}") as report:
+        clips, skipped, shorter = cache.load_or_build(
+            recordings,
+            rate_hz=config.data.rate_hz,
+            on_bad_file=config.data.on_bad_file,
+            folder=_folder(config),
+            progress=report,
+        )
+    if skipped:
+        print(f"{len(skipped):,} of {len(clips) + len(skipped):,} files of {source} are left out:", file=sys.stderr)
+        print(*(f"  {sentence}" for sentence in skipped), sep="\n", file=sys.stderr)
+    if shorter:
+        print(shortened(shorter, len(clips), source), file=sys.stderr)
+    return clips
+
+
+def _made(config: ConfigDict, source: str) -> sources.Recordings:
+    """Voices that are made, not recorded: written once as AudioMNIST is laid out, and read by its reader."""
+    if source not in MADE:
+        raise InputError(f"config.streams.voices has {source!r}; choose from {', '.join(MADE)}.")
+    write, version = MADE[source]
+    parameters = dict(config.synthetic)
+    name = "-".join(f"{key.removeprefix('num_')}{value}" for key, value in sorted(parameters.items()))
+    root = _folder(config) / f"{source}-v{version}-{name}"
+    if not root.exists():
+        with console.progress(f"speaking {source} digits") as report:
+            write(root, **parameters, progress=report)
+    return dataclasses.replace(sources.audiomnist(root), source=source)
+
+
+def _phrases(config: ConfigDict, maker: str, part: str) -> sources.Recordings:
+    """What made voices say that is no digit, as a folder of words."""
+    versions = {name: version for name, (_, version) in MADE.items()} | {"letters": espeak.VERSION}
+    if maker not in versions:
+        raise InputError(f"config.streams.phrases has {maker!r}; choose from {', '.join(versions)}.")
+    voices, seed = config.synthetic.num_voices, config.synthetic.seed
+    version = f"{phrases.VERSION}.{versions[maker]}"
+    root = _folder(config) / f"phrases-{maker}-{part}-v{version}-seed{seed}-voices{voices}"
+    if not root.exists():
+        with console.progress(f"speaking {maker} phrases") as report:
+            phrases.write_phrases(root, maker=maker, part=part, num_voices=voices, seed=seed, progress=report)
+    return dataclasses.replace(sources.folder(root), source=f"phrases-{maker}-{part}")
+
+
+def load_phrases(config: ConfigDict, maker: str, part: str) -> Clips:
+    """Words and sentences without a digit, by the made voices `maker`, for "train" or "test"."""
+    return _cached(config, _phrases(config, maker, part))
+
+
+def _folder(config: ConfigDict) -> Path:
+    return Path(config.data.cache).expanduser().resolve()

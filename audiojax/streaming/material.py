@@ -1,0 +1,31 @@
+"""What endless streams are made of."""
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from audiojax.data import real
+from audiojax.data.clips import Clips
+from audiojax.data.loading import _cached, _made, load_phrases
+from audiojax.errors import InputError
+from audiojax.streaming.pools import Pool, Real
+
+
+def load_pools(config: ConfigDict, clips: Clips, indices: np.ndarray) -> tuple[list[Pool], list[Pool]]:
+    """Who speaks in the endless streams of `config.streams`: the `clips` at `indices` and made voices say the words,
+    other made voices what is none of them."""
+    voices = [_cached(config, _made(config, maker)) for maker in config.streams.voices]
+    others = [load_phrases(config, maker, "train") for maker in config.streams.phrases]
+    for made in voices:
+        if made.label_names != clips.label_names:
+            raise InputError(
+                f"config.streams.voices has {made.source!r}, which says digits; {clips.source} has other words."
+            )
+    pools = [Pool.of(clips, indices), *(Pool.of(made, np.arange(len(made))) for made in voices)]
+    return pools, [Pool.of(other, np.arange(len(other))) for other in others]
+
+
+def load_real(config: ConfigDict) -> Real | None:
+    """Returns the real recordings of `config.streams.real` for training; None where there are none."""
+    if not config.streams.real:
+        return None
+    return Real(real.load(config.streams.real, "train", lambda recordings: _cached(config, recordings)))

@@ -1,0 +1,70 @@
+"""The optimizer and its learning-rate schedule."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from audiojax.errors import InputError
+
+
+def make_optimizer(
+    *,
+    algorithm: str,
+    schedule: str,
+    learning_rate: float,
+    warmup_steps: int,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+    clip_norm: float,
+    total_steps: int,
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """The optimizer, and its learning rate as a function of the steps done.
+
+    Args:
+        algorithm: "sgd" with momentum, "adam" (Kingma & Ba 2015), whose first moment decays by `momentum`, or "adamw"
+            (Loshchilov & Hutter 2019), which differs in its weight decay.
+        schedule: what follows the linear warm-up to `learning_rate`: "constant", "cosine" down to 0, or "halving" after
+            each quarter of the steps.
+        warmup_steps: at most half of `total_steps` are taken.
+        weight_decay: times each parameter but biases and BatchNorm's scales, added to its gradient (an L2 penalty,
+            which Adam then rescales); with "adamw" times the learning rate, subtracted from the parameter.
+        clip_norm: bounds the gradient's global norm; 0 does not.
+        total_steps: where the cosine ends.
+    """
+    warmup_steps = min(warmup_steps, total_steps // 2)
+    if schedule == "cosine":
+        after = optax.cosine_decay_schedule(learning_rate, total_steps - warmup_steps)
+    elif schedule == "constant":
+        after = optax.constant_schedule(learning_rate)
+    elif schedule == "halving":
+        quarter = -(-(total_steps - warmup_steps) // 4)
+        after = optax.exponential_decay(learning_rate, quarter, 0.5, staircase=True)
+    else:
+        raise InputError(f"config.optimizer.schedule is {schedule!r}; choose cosine, constant or halving.")
+    warmup = optax.linear_schedule(learning_rate / (warmup_steps + 1), learning_rate, warmup_steps)
+    joined = optax.join_schedules([warmup, after], [warmup_steps])
+
+    def rate(step: jax.Array | int) -> jax.Array:
+        return joined(jnp.asarray(step, jnp.float32))  # optax mixes integer steps with floats
+
+    if algorithm == "sgd":
+        descent = optax.sgd(rate, momentum=momentum, nesterov=nesterov)
+    elif algorithm == "adam":
+        descent = optax.adam(rate, b1=momentum, nesterov=nesterov)
+    elif algorithm == "adamw":
+        descent = optax.adamw(rate, b1=momentum, nesterov=nesterov, weight_decay=weight_decay, mask=_decays)
+        weight_decay = 0.0
+    else:
+        raise InputError(f"config.optimizer.algorithm is {algorithm!r}; choose sgd, adam or adamw.")
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
+        optax.add_decayed_weights(weight_decay, mask=_decays),
+        descent,
+    )
+    return optimizer, rate
+
+
+def _decays(params: dict) -> dict:
+    """Returns which parameters decay: all but those named bias or scale, whatever their shapes."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in ("bias", "scale"), params)
