@@ -12,55 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flax import linen as nn
-from ml_collections import ConfigDict
-
 from audiojax import cli
-from audiojax.data import batches, loading, splits
-from audiojax.data.clips import Clips
+from audiojax.data import loading, splits
 from audiojax.errors import InputError, one_line
-from audiojax.evaluation.classify import keep, score, tell
+from audiojax.evaluation.classify import keep, tell
 from audiojax.inference import Trained
 from audiojax.io import console
-from audiojax.streaming import report, scoring
-from audiojax.streaming import scenes as streams
-from audiojax.streaming.decoder import Decoder
-from audiojax.training.metrics import Metrics
-from audiojax.training.sharding import Mesh
-from audiojax.training.state import listens
-from audiojax.training.steps import make_eval_step
+from audiojax.streaming import report
 
 T = TypeVar("T")
-
-
-def make_score(
-    config: ConfigDict, model: nn.Module, clips: Clips, split: splits.Split, mesh: Mesh, shape: dict
-) -> Callable[..., Metrics]:
-    """(variables, part, guard) -> the sums over a part of the split; `guard` lets Ctrl-C through between two batches.
-
-    A network that listens is scored by its events on strings of the part's words, clean and at 10 dB in turn.
-    """
-    if not listens(model):
-        eval_step, num_labels = make_eval_step(model), len(clips.label_names)
-
-        def score_clips(variables: dict, part: str, guard: Callable) -> Metrics:
-            indices = getattr(split, part)
-            rows = guard(batches.evaluation(clips, indices[batches.by_length(clips, indices)], **shape))
-            return score(eval_step, variables, rows, num_labels, mesh)
-
-        return score_clips
-    strings = {
-        part: scoring.strings(clips, getattr(split, part), config.streams.num_strings) for part in split._fields[1:]
-    }
-    rendered: dict[str, list[streams.Scene]] = {}  # the same in every epoch
-
-    def score_strings(variables: dict, part: str, guard: Callable) -> Metrics:
-        if part not in rendered:
-            rendered[part] = [streams.render(plan, clips) for plan in guard(strings[part])]
-        scenes = list(guard(rendered[part]))
-        return scoring.score(model, variables, Decoder(**config.decoder), scenes, clips.label_names, clips.rate_hz)
-
-    return score_strings
 
 
 def _try(write: Callable[..., T], workdir: Path, *args: Any) -> T | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import scipy.special
 from flax import linen as nn
 from flax import traverse_util
 from ml_collections import ConfigDict
@@ -17,12 +18,11 @@ from audiojax import config as configs
 from audiojax import models
 from audiojax.data import batches
 from audiojax.data.clips import Clips
-from audiojax.evaluation import calibration
 from audiojax.io.files import read_json, write_text
 from audiojax.training import checkpoint, run_dir
 from audiojax.training.state import listens
 
-PACKAGED = Path(__file__).parent / "listener"
+PACKAGED = Path(__file__).parent / "streaming" / "pretrained"
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Trained:
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """f64[..., labels] of `logits`, calibrated where the run has been."""
-        return calibration.softmax(logits, self.temperature)
+        return scipy.special.softmax(np.asarray(logits, np.float64) / self.temperature, axis=-1)
 
 
 def write_temperature(workdir: Path, step: int, temperature: float) -> None:

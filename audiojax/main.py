@@ -34,10 +34,11 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--workdir", type=Path, help="where everything lies (default: runs/CONFIG-ARG)")
     args, config = cli.parse_with_config(parser, argv)
     cli.setup_jax()
-    from audiojax.training import loop, sharding  # late: --help and a mistyped key need no jax
+    from audiojax import tasks  # late: --help and a mistyped key need no jax
+    from audiojax.training import sharding
 
     with sharding.connected(cli.exit_at_once, **config.mesh):
-        loop.run(config, args.workdir or _default_workdir(args.config))
+        tasks.train(config, args.workdir or _default_workdir(args.config))
         if sharding.is_first() and configs.is_trial(args.config.partition(":")[2]):
             print("This was a trial run on a few clips, to see that everything works; train without runlocal for use.")
 

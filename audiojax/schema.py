@@ -6,8 +6,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from audiojax.data.batches import PLACEMENTS
-from audiojax.data.labels import TARGETS
 from audiojax.errors import InputError
 from audiojax.rules import Items, Range, Rule, Text, number, one_of
 
@@ -19,6 +17,10 @@ BELOW_ONE = Range(0, 1, open_high=True)
 COUNT = Range(1, 1_000_000)
 MADE = ("synthetic", "espeak")  # sources that synthesise their clips
 SOURCES = ("synthetic", "audiomnist", "fsdd", "folder", "espeak")
+
+PLACEMENTS = ("start", "random")
+
+TARGETS = ("digit", "sex")
 
 RULES: dict[str, Rule] = {
     "seed": SEED,

@@ -17,9 +17,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from audiojax import cli
+from audiojax import cli, tasks
 from audiojax.io.files import write_text
-from audiojax.training import loop, runlog
+from audiojax.training import runlog
 
 EPOCH_CLIPS = 24_000
 STEPS = {  # of experiments.bench
@@ -52,9 +52,9 @@ def epochs(config_file: str, flags: list[str], arg: str, root: str, num_epochs: 
             _, config = cli.parse_with_config(cli.parser("experiments.gpu", ""), [*given, flag])
             if more:
                 with jax.profiler.trace(folder):
-                    loop.run(config, workdir)
+                    tasks.train(config, workdir)
             else:
-                loop.run(config, workdir)
+                tasks.train(config, workdir)
         rows = [row for row in runlog.read_rows(workdir) if "epoch" in row]
         [trace] = Path(folder).rglob("*.trace.json.gz")
         events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]

@@ -16,12 +16,12 @@ import jax
 import numpy as np
 import optax
 
-from audiojax import cli
+from audiojax import cli, tasks
 from audiojax import config as configs
 from audiojax.data import batches, loading, splits
 from audiojax.errors import InputError
 from audiojax.io.files import write_text
-from audiojax.training import loop, runlog
+from audiojax.training import runlog
 from audiojax.training.build import assemble
 
 CUT = {"train.length_samples": 8000, "train.bucket_samples": ()}
@@ -104,7 +104,7 @@ def run_row(source: str, root: Path, overrides: dict, workdir: Path) -> dict:
     first, largest = first_frame_gradient(config)
     about = {"gradient_first_frame": first, "gradient_largest_frame": largest}
     try:
-        summary = loop.run(config, workdir)
+        summary = tasks.train(config, workdir)
     except InputError as error:
         return about | {"stopped": str(error)}
     epochs = [row for row in runlog.read_rows(workdir) if "epoch" in row]

@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from audiojax import cli
+from audiojax import cli, tasks
 from audiojax.data.clips import Batch
 from audiojax.inference import Trained
 from audiojax.streaming import scenes as streams
-from audiojax.streaming import scoring
+from audiojax.streaming import scoring, stream_task
 from audiojax.streaming.decoder import Decoder
 from audiojax.streaming.report import Ear
-from audiojax.training import loop, steps
+from audiojax.training import steps
 from experiments.listener import STRINGS, load
 
 MAX_WORDS = 24  # of a segment
@@ -77,8 +77,8 @@ def main(argv: list[str]) -> None:
         given + [f"--config.{key}={value}" for key, value in keys.items()],
     )
     for name, loss in LOSSES.items():
-        steps.listening_loss = loss
-        loop.run(config, args.workdir / name)
+        stream_task.step_loss = loss
+        tasks.train(config, args.workdir / name)
         ear = Ear(Trained.load(args.workdir / name, "last"))
         for snr_db in (None, 10.0):
             scenes = [streams.render(plan, clips) for plan in streams.with_snr(plans, snr_db)]

@@ -28,11 +28,10 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from audiojax import cli
+from audiojax import cli, tasks
 from audiojax.data import loading, splits
 from audiojax.errors import InputError
 from audiojax.inference import Trained
-from audiojax.training import loop
 from audiojax.training.preemption import Stopped
 from experiments import records, transfer
 from experiments.protocols import PROTOCOLS, Run
@@ -115,7 +114,7 @@ def trained(recipe: Recipe, run: Run) -> Path:
     if time.monotonic() >= recipe.deadline:
         raise Stopped("stopped between two runs; the same command goes on from there.", signal.SIGTERM)
     folder = recipe.folder(run)
-    loop.run(config_of(recipe, run), folder, deadline=recipe.deadline)
+    tasks.train(config_of(recipe, run), folder, deadline=recipe.deadline)
     return folder
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiojax import cli
+from audiojax import cli, tasks
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -89,10 +89,9 @@ def tiny_config(tiny_args):
 @pytest.fixture(scope="session")
 def trained_run(tiny_config, tmp_path_factory) -> Path:
     """The workdir of one finished run; read it, do not write there."""
-    from audiojax.training import loop
 
     workdir = tmp_path_factory.mktemp("runs") / "tones"
-    loop.run(tiny_config(), workdir)
+    tasks.train(tiny_config(), workdir)
     return workdir
 
 

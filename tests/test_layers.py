@@ -1,4 +1,4 @@
-"""The house: who may import whom, one fence a heavy library, and no room too large."""
+"""Which package may import which, one importer for each heavy library, and the size of modules."""
 
 import ast
 import subprocess
@@ -8,45 +8,54 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FLOORS = [
-    {"types"},
-    {"data", "interrupt", "rules"},
-    {"models", "schema", "metrics", "mesh", "augment", "analysis", "environment", "integrity", "decoder"},
-    {"relevance", "audible"},
-    {"state", "hearing", "anatomy"},
+LAYERS = [  # a module imports from lower layers and from its own package alone
+    {"errors"},
+    {"io"},
+    {"audio"},
+    {"rules"},
+    {"schema"},
     {"config"},
-    {"tracker", "saved_config"},
-    {"checkpoint", "runlog", "plots", "command"},
-    {"trained", "prepare", "page", "download", "assembly"},
-    {"listener_report", "start", "stream", "logit_stream", "stablehlo", "faithfulness"},
-    {"onnx_graph"},
-    {"evaluate", "predict", "listen", "export", "explain"},
-    {"finish"},
-    {"train"},
-    {"main", "demo"},
+    {"synthesis"},
+    {"data"},
+    {"models"},
+    {"training"},
+    {"inference"},
+    {"evaluation"},
+    {"streaming"},
+    {"attribution", "exporting"},
+    {"serving", "tasks"},
+    {"cli"},
+    {"main", "prepare", "evaluate", "predict", "explain", "listen", "export", "download", "demo"},
 ]
-FENCES = {
-    "orbax": {"checkpoint"},
-    "wandb": {"tracker"},
-    "matplotlib": {"plots"},
-    "rich": {"runlog"},
-    "soundfile": {"data"},
-    "soxr": {"data"},
-    "absl": {"command"},
-    "loky": {"data"},
-    "psutil": {"data"},
-    "filelock": {"data"},
-    "requests": {"download"},
-    "websockets": {"demo"},
+COMMANDS = LAYERS[-1]
+IMPORTERS = {  # a library, and the packages or modules that alone import it
+    "orbax": {"training.checkpoint"},
+    "wandb": {"training.wandb_logging"},
+    "matplotlib": {"evaluation.plots"},
+    "rich": {"io.console"},
+    "soundfile": {"audio", "data", "synthesis"},
+    "soxr": {"audio", "data", "synthesis"},
+    "absl": {"cli"},
+    "loky": {"io.workers"},
+    "psutil": {"io.workers"},
+    "filelock": {"io.files"},
+    "requests": {"data.download"},
+    "websockets": {"serving"},
     "sounddevice": {"listen"},
-    "onnx": {"onnx_graph", "export"},
-    "onnxruntime": {"export"},
+    "onnx": {"exporting"},
+    "onnxruntime": {"exporting"},
 }
+NO_JAX = {"errors", "io", "audio", "rules", "schema", "config", "synthesis", "data"}
 MODULES = sorted((ROOT / "audiojax").rglob("*.py"))
 
 
-def room(path: Path) -> str:
-    return path.relative_to(ROOT / "audiojax").with_suffix("").parts[0]
+def name_of(path: Path) -> str:
+    """Returns a module's name within audiojax, as in "data.cache"; a package's is its own."""
+    return ".".join(path.relative_to(ROOT / "audiojax").with_suffix("").parts).removesuffix(".__init__")
+
+
+def package_of(path: Path) -> str:
+    return name_of(path).partition(".")[0]
 
 
 def imports(path: Path) -> set[str]:
@@ -60,31 +69,32 @@ def imports(path: Path) -> set[str]:
     return names
 
 
-def floor(name: str) -> int:
-    return next(number for number, rooms in enumerate(FLOORS) if name in rooms)
+def layer(package: str) -> int:
+    return next(number for number, packages in enumerate(LAYERS) if package in packages)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_a_module_imports_only_from_lower_floors(path):
-    if path.parent.name == "audiojax" and path.stem == "__init__":
-        assert not imports(path)
-        return
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_imports_only_from_lower_layers(path):
+    if path == ROOT / "audiojax" / "__init__.py":
+        return  # its public names are imported when they are used
     for name in imports(path):
         parts = name.split(".")
-        if parts[0] == "audiojax" and len(parts) > 1 and parts[1] != room(path):
-            assert floor(parts[1]) < floor(room(path)), f"{path.name} imports {name}"
+        if parts[0] == "audiojax" and len(parts) > 1 and parts[1] != package_of(path):
+            assert layer(parts[1]) < layer(package_of(path)), f"{name_of(path)} imports {name}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_heavy_libraries_stay_behind_their_fence(path):
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_heavy_library_has_one_importer(path):
     for name in imports(path):
         top = name.split(".")[0]
-        assert room(path) in FENCES.get(top, {room(path)}), f"{path.name} imports {top}"
-        if room(path) in ("data", "types"):
-            assert top not in ("jax", "flax", "optax"), f"{path.name} imports {top}"
-        assert not name.startswith("jax.sharding") or room(path) == "mesh", f"{path.name} imports {name}"
+        allowed = IMPORTERS.get(top, {package_of(path)})
+        assert {package_of(path), name_of(path)} & allowed, f"{name_of(path)} imports {top}"
+        if package_of(path) in NO_JAX:
+            assert top not in ("jax", "flax", "optax"), f"{name_of(path)} imports {top}"
+        sharding = name_of(path) == "training.sharding"
+        assert not name.startswith("jax.sharding") or sharding, f"{name_of(path)} imports {name}"
         if top == "ml_collections":
-            assert floor(room(path)) >= floor("config"), f"{path.name} is below config and imports ml_collections"
+            assert layer(package_of(path)) >= layer("config"), f"{name_of(path)} is below config"
 
 
 def test_configs_import_only_audiojax_config():
@@ -92,14 +102,24 @@ def test_configs_import_only_audiojax_config():
         assert all(name.startswith("audiojax.config.") for name in imports(path)), path
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_no_file_outgrows_an_evening(path):
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_has_at_most_300_lines(path):
     assert len(path.read_text().splitlines()) <= 300
 
 
-def test_light_commands_stay_light():
-    """--help, a typo and preparing data need none of the heavy libraries."""
+def loaded_by(module: str, names: tuple[str, ...]) -> list[str]:
+    """Returns which modules whose names begin with one of `names` are loaded where `module` alone is imported."""
+    code = f"import sys, {module}; print(*sorted(m for m in sys.modules if m.startswith({names!r})))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return run.stdout.split()
+
+
+def test_commands_import_heavy_libraries_late():
+    """--help, a typo and preparing data need none of them."""
     heavy = ("jax", "orbax", "wandb", "matplotlib")
-    code = f"import sys, audiojax.main, audiojax.prepare; print([name for name in {heavy} if name in sys.modules])"
-    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert loaded.stdout.strip() == "[]"
+    assert loaded_by("audiojax.main, audiojax.prepare", heavy) == []
+
+
+def test_the_training_loop_loads_neither_streams_nor_voices_nor_attribution():
+    other = ("audiojax.streaming", "audiojax.synthesis", "audiojax.attribution")
+    assert loaded_by("audiojax.training.loop", other) == []

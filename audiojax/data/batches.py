@@ -13,7 +13,6 @@ from audiojax.data.clips import Batch, Clips
 from audiojax.errors import InputError
 
 T = TypeVar("T")
-PLACEMENTS = ("start", "random")
 ALL_ROWS = slice(None)
 _PLACEMENT_SEED = 8000
 
@@ -85,6 +84,7 @@ class Epochs:
         self._bucket = np.minimum(fits, len(self._lengths) - 1)
         counts = np.bincount(self._bucket, minlength=len(self._lengths))
         self.num_steps = int(np.sum(counts // batch_size if self._whole_only else -(-counts // batch_size)))
+        self.clips_per_step = len(indices) / max(self.num_steps, 1)
         if batch_size > len(indices):
             raise InputError(
                 f"config.train.batch_size is {batch_size}, more than the {len(indices)} clips to train on."

@@ -7,8 +7,8 @@ import numpy as np
 
 from audiojax.data.clips import Clips
 from audiojax.errors import InputError
+from audiojax.schema import TARGETS
 
-TARGETS = ("digit", "sex")
 SEXES = ("female", "male")
 
 

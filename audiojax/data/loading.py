@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -24,6 +25,42 @@ MADE = {
     "synthetic": (formant.write_synthetic, formant.VERSION),
     "espeak": (espeak.write_espeak, espeak.VERSION),
 }
+
+
+class Data(NamedTuple):
+    """What a run is trained and scored on."""
+
+    clips: Clips
+    split: splits.Split
+    extra: Clips | None  # of `config.data.also`: every clip of it is trained on too
+
+    def training(self) -> tuple[Clips, np.ndarray]:
+        """Returns clips, and the indices of those that are trained on."""
+        if self.extra is None:
+            return self.clips, self.split.train
+        every = len(self.clips) + np.arange(len(self.extra))
+        return self.clips.joined(self.extra), np.concatenate([self.split.train, every])
+
+    def record(self) -> dict[str, Any]:
+        """Returns what config.json keeps of the data."""
+        kept = {"source": self.clips.source, "key": self.clips.key, "label_names": list(self.clips.label_names)}
+        return kept | ({"also_key": self.extra.key} if self.extra else {})
+
+    def describe(self) -> str:
+        """Returns the parts of the split with their numbers of clips and speakers."""
+        parts = []
+        for name, indices in self.split._asdict().items():
+            num_speakers = len(np.unique(self.clips.speaker[indices]))
+            parts.append(f"{name} {len(indices):,} clips of {num_speakers} speaker{'s' * (num_speakers > 1)}")
+        if self.extra:
+            parts[0] += f" and {len(self.extra):,} of {self.extra.source}"
+        return ", ".join(parts)
+
+
+def load(config: ConfigDict) -> Data:
+    """Returns the data of a config. Raises InputError as `load_split` and `load_also` do."""
+    clips, split = load_split(config)
+    return Data(clips, split, load_also(config, clips, splits.held_out(split)))
 
 
 def load_clips(config: ConfigDict) -> Clips:
@@ -80,7 +117,7 @@ def _recordings(config: ConfigDict, of: str, at: str) -> sources.Recordings:
     """The files of the source config.data.`of`, whose root is config.data.`at`."""
     source, root = config.data[of], config.data[at]
     if source in MADE:
-        return _made(config, source)
+        return synthesised(config, source)
     if source not in sources.SOURCES:
         raise InputError(f"config.data.{of} is {source!r}; choose one of {', '.join([*MADE, *sources.SOURCES])}.")
     if not root:
@@ -90,7 +127,7 @@ def _recordings(config: ConfigDict, of: str, at: str) -> sources.Recordings:
 
 def _chosen(config: ConfigDict, recordings: sources.Recordings) -> Clips:
     """The clips of `recordings` with the labels of config.data.target; says which of them are left out."""
-    clips = _cached(config, recordings)
+    clips = cached(config, recordings)
     without = np.flatnonzero(np.bincount(clips.label, minlength=len(clips.label_names)) == 0)
     words = sorted([*recordings.empty, *(clips.label_names[label] for label in without)])
     if words:
@@ -140,7 +177,7 @@ def load_also(config: ConfigDict, clips: Clips, held_out: Sequence[int] | np.nda
     return labels.some(also, np.flatnonzero(~shared))
 
 
-def _cached(config: ConfigDict, recordings: sources.Recordings) -> Clips:
+def cached(config: ConfigDict, recordings: sources.Recordings) -> Clips:
     source = recordings.source
     with console.progress(f"preparing {source}") as report:
         clips, skipped, shorter = cache.load_or_build(
@@ -158,7 +195,7 @@ def _cached(config: ConfigDict, recordings: sources.Recordings) -> Clips:
     return clips
 
 
-def _made(config: ConfigDict, source: str) -> sources.Recordings:
+def synthesised(config: ConfigDict, source: str) -> sources.Recordings:
     """Voices that are made, not recorded: written once as AudioMNIST is laid out, and read by its reader."""
     if source not in MADE:
         raise InputError(f"config.streams.voices has {source!r}; choose from {', '.join(MADE)}.")
@@ -188,7 +225,7 @@ def _phrases(config: ConfigDict, maker: str, part: str) -> sources.Recordings:
 
 def load_phrases(config: ConfigDict, maker: str, part: str) -> Clips:
     """Words and sentences without a digit, by the made voices `maker`, for "train" or "test"."""
-    return _cached(config, _phrases(config, maker, part))
+    return cached(config, _phrases(config, maker, part))
 
 
 def _folder(config: ConfigDict) -> Path:

@@ -5,15 +5,16 @@ from ml_collections import ConfigDict
 
 from audiojax.data import real
 from audiojax.data.clips import Clips
-from audiojax.data.loading import _cached, _made, load_phrases
+from audiojax.data.loading import cached, load_phrases, synthesised
 from audiojax.errors import InputError
 from audiojax.streaming.pools import Pool, Real
+from audiojax.streaming.sampler import Endless, Mixture
 
 
 def load_pools(config: ConfigDict, clips: Clips, indices: np.ndarray) -> tuple[list[Pool], list[Pool]]:
     """Who speaks in the endless streams of `config.streams`: the `clips` at `indices` and made voices say the words,
     other made voices what is none of them."""
-    voices = [_cached(config, _made(config, maker)) for maker in config.streams.voices]
+    voices = [cached(config, synthesised(config, maker)) for maker in config.streams.voices]
     others = [load_phrases(config, maker, "train") for maker in config.streams.phrases]
     for made in voices:
         if made.label_names != clips.label_names:
@@ -28,4 +29,21 @@ def load_real(config: ConfigDict) -> Real | None:
     """Returns the real recordings of `config.streams.real` for training; None where there are none."""
     if not config.streams.real:
         return None
-    return Real(real.load(config.streams.real, "train", lambda recordings: _cached(config, recordings)))
+    return Real(real.load(config.streams.real, "train", lambda recordings: cached(config, recordings)))
+
+
+def endless(config: ConfigDict, clips: Clips, indices: np.ndarray, rows: slice) -> Endless:
+    """Returns the batches of endless streams that `config` is trained on, of each only `rows`."""
+    pools, others = load_pools(config, clips, indices)
+    return Endless(
+        pools,
+        others,
+        batch_size=config.train.batch_size,
+        segment_samples=config.train.length_samples,
+        step_samples=config.model.hop_samples * config.model.stack_frames,
+        num_steps=config.streams.steps_per_epoch,
+        rows=rows,
+        seed=config.seed,
+        mixture=Mixture(**{name: config.streams[name] for name in Mixture._fields}),
+        real=load_real(config),
+    )

@@ -11,14 +11,18 @@ import scipy.special
 
 from audiojax.data import loading, splits
 from audiojax.data.clips import Clips
+from audiojax.data.loading import Data
 from audiojax.evaluation import plots
+from audiojax.evaluation.summary import epochs_of
 from audiojax.inference import Trained
+from audiojax.io import console
 from audiojax.io.files import write_text
 from audiojax.io.progress import Progress
 from audiojax.streaming import scenes as streams
 from audiojax.streaming import scoring
 from audiojax.streaming.decoder import FLUSH_SECONDS, Decoder, Event
 from audiojax.streaming.scoring import Match
+from audiojax.training.runlog import RunLog
 
 SNRS_DB = (None, 20.0, 10.0, 5.0, 0.0)
 NOISES = ("white", "pink", "brown", "hum", "rumble", "clicks", "beeps", "babble", "siren")
@@ -228,3 +232,44 @@ def show(result: dict[str, Any]) -> str:
     for name, of in result["false_alarms"].items():
         lines.append(f"  {name:<28} {of['events']:8d} {of['per_hour']:8.2f} {of['bound']:12.2f}")
     return "\n".join(lines)
+
+
+def finish(best: Trained, data: Data, workdir: Path, log: RunLog) -> dict[str, Any]:
+    """Scores the best checkpoint of a run, draws, sends it all to W&B, and writes the summary, which it returns.
+
+    Raises InputError where metrics.jsonl has no epochs.
+    """
+    epochs, clips, split = epochs_of(workdir), data.clips, data.split
+    amount = {"num_strings": best.config.streams.num_strings, "hours": best.config.streams.alarm_hours}
+    with console.progress("listening", unit="tests") as progress:
+        result = tell(best, clips, split, "test", workdir, **amount, progress=progress)
+    keep(workdir, result)
+    strings = {name: both["reset"] for name, both in result["strings"].items()}
+    summary = {
+        "source": clips.source,
+        "epochs": epochs[-1]["epoch"],
+        "step": best.step,
+        **{f"last/{name}": epochs[-1][f"{name}/accuracy"] for name in ("validation", "test")},
+        **{f"test/digit_error_rate/{name}": of["digit_error_rate"] for name, of in strings.items()},
+        "test/delay_median_seconds": strings["clean"]["delay_median_seconds"],
+        "test/accuracy": result["isolated"]["accuracy"],
+    }
+    plots.curves(epochs, "loss and accuracy by epoch", workdir / "plots" / "curves.png")
+    confusion, names = np.asarray(strings["clean"]["confusion"]), (*clips.label_names, "nothing")
+    plots.confusion_matrix(confusion, names, "said and heard, clean", workdir / "plots" / "confusion_test.png")
+    log.pictures(sorted((workdir / "plots").glob("*.png")), {}, confusion, names)
+    write_text(workdir / "summary.json", json.dumps(summary, indent=2) + "\n")
+    log.say(show(result))
+    log.say(f"{sentence(summary)}\nEverything lies in {workdir}.")
+    log.say(f"Try it: python -m audiojax.listen --workdir {workdir} FILE.wav")
+    return summary
+
+
+def sentence(summary: dict[str, Any]) -> str:
+    """Returns the summary of a streaming run in words."""
+    count = f"{summary['epochs']} epoch{'s' * (summary['epochs'] != 1)}"
+    return (
+        f"After {count} on {summary['source']} the best listener errs on "
+        f"{summary['test/digit_error_rate/clean']:.2%} of the words in clean test strings, "
+        f"{summary['test/digit_error_rate/10 dB']:.2%} at 10 dB."
+    )

@@ -62,7 +62,7 @@ class Endless:
             raise InputError(
                 f"config.train.length_samples is {segment_samples}; choose a multiple of {step_samples}, a step."
             )
-        self.num_steps = num_steps
+        self.num_steps, self.clips_per_step = num_steps, float(batch_size)
         self._rows = range(batch_size)[rows]
         self._segment, self._step = segment_samples, step_samples
         self._num_labels = len(pools[0].clips.label_names)

@@ -13,6 +13,7 @@ from audiojax.training.augment import make_augment
 from audiojax.training.optimizer import make_optimizer
 from audiojax.training.state import TrainState, create_state
 from audiojax.training.steps import AugmentStep, TrainStep, make_augment_step, make_train_step
+from audiojax.training.task import Task
 
 
 class Assembled(NamedTuple):
@@ -25,8 +26,13 @@ class Assembled(NamedTuple):
     schedule: optax.Schedule
 
 
-def assemble(config: ConfigDict, *, num_labels: int, rate_hz: int, num_steps: int) -> Assembled:
-    """The network of `config`, its fresh state, the steps that train it, and the learning rate over `num_steps`."""
+def assemble(
+    config: ConfigDict, *, num_labels: int, rate_hz: int, num_steps: int, task: Task | None = None
+) -> Assembled:
+    """Returns the network of `config`, its fresh state, its steps, and the learning rate over `num_steps`.
+
+    `task` gives the loss, the carry and the classes of the metrics; without one it is the classification of clips.
+    """
     model = models.build(**config.model, num_labels=num_labels, rate_hz=rate_hz)
     if config.train.bucket_samples and not model.any_length:
         raise InputError(f"config.train.bucket_samples must be (): {config.model.name} takes sound of one length only.")
@@ -35,16 +41,17 @@ def assemble(config: ConfigDict, *, num_labels: int, rate_hz: int, num_steps: in
         model,
         optimizer,
         schedule,
-        label_smoothing=config.train.label_smoothing,
         average_decay=config.train.average_decay,
+        label_smoothing=config.train.label_smoothing,
+        loss=task.loss if task else None,
     )
     state = create_state(
         model,
         optimizer,
         seed=config.seed,
-        batch_size=config.train.batch_size,
         length_samples=config.train.length_samples,
-        num_labels=num_labels,
+        num_outputs=task.num_outputs if task else num_labels,
         averaged=config.train.average_decay > 0,
+        initial_carry=task.initial_carry if task else None,
     )
     return Assembled(model, state, make_augment_step(make_augment(**config.augment)), train_step, jax.jit(schedule))

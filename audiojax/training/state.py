@@ -1,5 +1,6 @@
 """The state of training and the pure functions over it: to augment a batch, to learn from it, to evaluate one."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -34,14 +35,18 @@ def create_state(
     optimizer: optax.GradientTransformation,
     *,
     seed: int,
-    batch_size: int,
     length_samples: int,
-    num_labels: int,
+    num_outputs: int,
     averaged: bool,
+    initial_carry: Callable[[nn.Module, dict], Any] | None = None,
 ) -> TrainState:
-    """A fresh state, the same for the same seed; `averaged` keeps room for the average of the parameters.
+    """Returns a fresh state, the same for the same seed.
 
-    A network that listens has a stream for each of a batch's `batch_size` rows, and one label more: no word.
+    Args:
+        length_samples: of the sound by which the parameters get their shapes.
+        num_outputs: classes of the metrics.
+        averaged: keeps room for the average of the parameters.
+        initial_carry: (model, variables) -> what a batch hands to the next one, before the first; None for nothing.
     """
 
     @jax.jit  # one program, without the forward pass
@@ -50,11 +55,7 @@ def create_state(
         variables = model.init(key, audio, length)
         params, statistics = variables["params"], variables.get("batch_stats", {})
         average = params if averaged else {}
-        carry: Any = {}
-        num_outputs = num_labels
-        if listens(model):
-            carry = model.apply(variables, batch_size, method="initial_carry")
-            num_outputs = num_labels + 1
+        carry = initial_carry(model, dict(variables)) if initial_carry else {}
         step, gradient_norm = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
         return TrainState(
             step, params, average, statistics, optimizer.init(params), Metrics.zero(num_outputs), gradient_norm, carry

@@ -1,7 +1,8 @@
 """The jit-compiled steps: augmentation, training, evaluation."""
 
+import functools
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 import flax.struct
 import jax
@@ -12,7 +13,7 @@ from flax import linen as nn
 from audiojax.data.clips import Batch
 from audiojax.training.augment import Augment
 from audiojax.training.metrics import Metrics
-from audiojax.training.state import TrainState, listens
+from audiojax.training.state import TrainState
 
 
 class StepReport(flax.struct.PyTreeNode):
@@ -23,9 +24,6 @@ class StepReport(flax.struct.PyTreeNode):
     learning_rate: jax.Array  # f32[]
 
 
-TIMES_WEIGHT = 2.0  # of a listener's error in seconds, against its cross-entropy in nats
-
-
 AugmentStep = Callable[[Batch, jax.Array, int], Batch]
 
 
@@ -33,6 +31,8 @@ TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, StepRepor
 
 
 EvalStep = Callable[[dict, Batch], Metrics]
+# (model, variables, carry, batch, dropout key) -> loss f32[], (logits, updated statistics, the next carry)
+Loss = Callable[[nn.Module, dict, Any, Batch, jax.Array], tuple[jax.Array, tuple[jax.Array, dict, Any]]]
 
 
 def cross_entropy(logits: jax.Array, batch: Batch, label_smoothing: float) -> jax.Array:
@@ -41,19 +41,15 @@ def cross_entropy(logits: jax.Array, batch: Batch, label_smoothing: float) -> ja
     return jnp.sum(optax.softmax_cross_entropy(logits, target) * batch["mask"]) / jnp.sum(batch["mask"])
 
 
-listening_loss = cross_entropy  # experiments/listening_losses.py compares others
+def clip_loss(label_smoothing: float) -> Loss:
+    """Returns the loss of a network that has one answer for each clip: the cross-entropy of its labels."""
 
+    def loss(model: nn.Module, variables: dict, carry: Any, batch: Batch, dropout_key: jax.Array):
+        how: dict[str, Any] = dict(train=True, mutable=["batch_stats"], rngs={"dropout": dropout_key})
+        logits, updates = model.apply(variables, batch["audio"], batch["length"], **how)
+        return cross_entropy(logits, batch, label_smoothing), (logits, updates, carry)
 
-def times_loss(times: jax.Array, batch: Batch, num_outputs: int) -> jax.Array:
-    """f32[], how far the `times` [B, N, 2] are off, in seconds, at the steps that say a word."""
-    says = jnp.where(batch["label"] < num_outputs - 1, batch["mask"], 0.0)
-    late = jnp.sum(jnp.abs(times - batch["times"]), axis=-1)
-    return TIMES_WEIGHT * jnp.sum(late * says) / jnp.sum(batch["mask"])
-
-
-def _where_row(which: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Returns the rows of `x` where `which` bool[B] is true, of `y` elsewhere."""
-    return jnp.where(which.reshape(-1, *(1,) * (x.ndim - 1)), x, y)
+    return loss
 
 
 def make_augment_step(augment: Augment) -> AugmentStep:
@@ -80,31 +76,26 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     *,
-    label_smoothing: float,
     average_decay: float,
+    label_smoothing: float = 0.0,
+    loss: Loss | None = None,
 ) -> TrainStep:
-    """The jit-compiled step. It takes over the memory of the state it is given, which is then gone.
+    """Returns the jit-compiled training step, which takes over the memory of the state that it is given.
 
-    Its randomness is an address: `fold_in(key, state.step)`. Where `average_decay` is not 0 it keeps an average of the
-    parameters (Polyak and Juditsky 1992), of all steps at first and of about the last 1 / (1 - average_decay) later.
+    Its randomness is `fold_in(key, state.step)`. Where `average_decay` is not 0 it keeps an average of the parameters
+    (Polyak and Juditsky 1992), of all steps at first and of about the last 1 / (1 - average_decay) later.
+
+    Args:
+        label_smoothing: of `clip_loss`, which is the loss where no other is given.
     """
+    loss = loss or clip_loss(label_smoothing)
 
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, StepReport]:
         label, mask = batch["label"], batch["mask"]
 
         def loss_fn(params):
             variables = {"params": params, "batch_stats": state.batch_stats}
-            how = dict(train=True, mutable=["batch_stats"], rngs={"dropout": _keys(key, state.step)[1]})
-            if listens(model):
-                fresh = model.apply(variables, label.shape[0], method="initial_carry")
-                start = jax.tree.map(partial(_where_row, batch["reset"] > 0), fresh, state.carry)
-                (carry, said), updates = model.apply(variables, start, batch["audio"], method="listen", **how)
-                logits, times = said[..., :-2], said[..., -2:]
-                loss = listening_loss(logits, batch, label_smoothing) + times_loss(times, batch, logits.shape[-1])
-            else:
-                logits, updates = model.apply(variables, batch["audio"], batch["length"], **how)
-                loss, carry = cross_entropy(logits, batch, label_smoothing), state.carry
-            return loss, (logits, updates, carry)
+            return loss(model, variables, state.carry, batch, _keys(key, state.step)[1])
 
         gradient, (logits, updates, carry) = jax.grad(loss_fn, has_aux=True)(state.params)
         with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes integers with floats
@@ -124,10 +115,11 @@ def make_train_step(
 
 
 def make_eval_step(model: nn.Module) -> EvalStep:
-    """The jit-compiled evaluation of one batch with the variables `{"params", "batch_stats"}`."""
+    """Returns the jit-compiled evaluation of one batch with the variables `{"params", "batch_stats"}`."""
+    return functools.partial(_evaluate, model)
 
-    def eval_step(variables: dict, batch: Batch) -> Metrics:
-        logits = model.apply(variables, batch["audio"], batch["length"])
-        return Metrics.of(logits, batch["label"], batch["mask"])
 
-    return jax.jit(eval_step)
+@functools.partial(jax.jit, static_argnums=0)  # compiled once for each network, however often it is asked for
+def _evaluate(model: nn.Module, variables: dict, batch: Batch) -> Metrics:
+    logits = model.apply(variables, batch["audio"], batch["length"])
+    return Metrics.of(logits, batch["label"], batch["mask"])

@@ -14,13 +14,15 @@ import pytest
 import soundfile
 from conftest import tone, without_progress
 
+from audiojax import tasks
 from audiojax.audio import sound_files
 from audiojax.data import cache, loading, sources
 from audiojax.errors import InputError
-from audiojax.evaluation.summary import read_summary
+from audiojax.evaluation.summary import sentence
 from audiojax.inference import Trained
-from audiojax.training import loop, run_dir, runlog
+from audiojax.training import run_dir, runlog
 from audiojax.training.checkpoint import restore_variables
+from audiojax.training.setup import read_summary
 from experiments import fuzz
 
 ROOT = Path(__file__).parents[2]
@@ -254,7 +256,7 @@ def test_a_disk_that_fills_up_while_a_checkpoint_is_saved(tiny_args, tiny_config
     ended = run_on_a_full_disk(tiny_args, workdir, 300)
     assert ended.returncode == 1 and len(ended.stderr.splitlines()) == 1 and "make room" in ended.stderr, ended.stderr
     assert restore_variables(workdir, "last")[1] == 28
-    assert loop.run(tiny_config(), workdir)["epochs"] == 5
+    assert tasks.train(tiny_config(), workdir)["epochs"] == 5
 
 
 NOT_A_SUMMARY = ("", "[1]", "null", "7", "{}", '{"epochs": 5}', "[" * 100_000)
@@ -263,7 +265,7 @@ NOT_A_SUMMARY = ("", "[1]", "null", "7", "{}", '{"epochs": 5}', "[" * 100_000)
 @pytest.mark.parametrize("content", NOT_A_SUMMARY, ids=lambda content: content[:20])
 def test_a_damaged_summary_is_no_summary(tmp_path, content):
     (tmp_path / "summary.json").write_text(content)
-    assert read_summary(tmp_path) == {}
+    assert read_summary(tmp_path, sentence) == {}
 
 
 def test_a_summary_of_other_types_is_no_summary_and_is_written_again(tiny_config, trained_run, tmp_path):
@@ -271,8 +273,8 @@ def test_a_summary_of_other_types_is_no_summary_and_is_written_again(tiny_config
     workdir = shutil.copytree(trained_run, tmp_path / "run")
     for value in (None, "x", [1], {"a": 1}):
         (workdir / "summary.json").write_text(json.dumps(good | {"test/accuracy": value}))
-        assert read_summary(workdir) == {}
-    loop.run(tiny_config(), workdir)
+        assert read_summary(workdir, sentence) == {}
+    tasks.train(tiny_config(), workdir)
     assert json.loads((workdir / "summary.json").read_text()) == good
 
 

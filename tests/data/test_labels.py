@@ -9,11 +9,12 @@ import pytest
 from built_clips import clips_of
 from conftest import DATA
 
+from audiojax import tasks
 from audiojax.data import labels, splits
 from audiojax.data.clips import Speaker
 from audiojax.data.sources import read_metadata
 from audiojax.errors import InputError
-from audiojax.training import loop, run_dir
+from audiojax.training import run_dir
 
 BLOCKS = ("36 47 56 02 44 50", "26 12 57 25 37 45", "43 28 52 48 53 41", "58 59 60 07 23 38")
 WOMEN = {name for block in BLOCKS for name in block.split()[:3]}
@@ -93,7 +94,7 @@ def test_a_run_learns_the_sex_and_its_commands_say_so(tiny_config, tones, tmp_pa
     meta = {f"{i:02d}": {"gender": "female" if i % 2 else "male"} for i in range(1, 5)}  # and nothing of 05
     (root / "data" / "audioMNIST_meta.txt").write_text(json.dumps(meta))
     config = tiny_config(**{"data.root": root, "data.target": "sex", "train.num_epochs": 1})
-    loop.run(config, tmp_path / "run")
+    tasks.train(config, tmp_path / "run")
     saved = json.loads((tmp_path / "run" / "config.json").read_text())
     assert saved["data"]["label_names"] == ["female", "male"]
     code, out, err = run_cli("evaluate", "--workdir", tmp_path / "run", "--json")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from audiojax import tasks
 from audiojax.errors import InputError
 from audiojax.evaluation import calibration, classify, plots
 from audiojax.inference import Trained, write_temperature
-from audiojax.training import loop
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_the_report_adds_up(evaluated):
 
 def test_the_page_holds_everything_and_needs_nothing(run_cli, tiny_config, tmp_path, capsys):
     workdir = tmp_path / "run"
-    loop.run(tiny_config(**{"train.num_epochs": 1, "optimizer.learning_rate": 1e-9}), workdir)
+    tasks.train(tiny_config(**{"train.num_epochs": 1, "optimizer.learning_rate": 1e-9}), workdir)
     capsys.readouterr()  # what training said
     result = json.loads(run_cli("evaluate", "--workdir", workdir, "--json")[1])
     assert len(result["worst"]) == classify.NUM_WORST  # it has not learnt

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from audiojax import cli
+from audiojax import cli, tasks
 from audiojax.audio import noise as corrupt
 from audiojax.data import splits
 from audiojax.data.clips import Clips, Speaker
@@ -141,7 +141,7 @@ def test_a_run_stops_at_its_deadline_and_goes_on(recipe, found):
     late = recipe._replace(name="late", deadline=time.monotonic() + 1e6)
     config, folder = protocol.config_of(late, RUNS[0]), late.folder(RUNS[0])
     with pytest.raises(Stopped, match="the same command goes on"):
-        loop.run(config, folder, deadline=time.monotonic())
+        tasks.train(config, folder, deadline=time.monotonic())
     run = protocol.one(late, RUNS[0])
     assert run["accuracy"] == found[0]["accuracy"] and run["curves"] == found[0]["curves"]
 

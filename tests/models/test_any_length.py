@@ -115,7 +115,7 @@ def test_eight_clips_are_learnt_by_heart(fields):
         algorithm="sgd", schedule="constant", learning_rate=0.05, warmup_steps=0, momentum=0.9, nesterov=False,
         weight_decay=0.0, clip_norm=1.0, total_steps=60,
     )  # fmt: skip
-    of_batch = dict(batch_size=8, length_samples=1600, num_labels=10)
+    of_batch = dict(length_samples=1600, num_outputs=10)
     state = create_state(model, optimizer, seed=0, averaged=False, **of_batch)
     step = make_train_step(model, optimizer, schedule, label_smoothing=0.0, average_decay=0.0)
     length = np.arange(1600, 800, -100, dtype=np.int32)

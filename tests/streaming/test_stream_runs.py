@@ -12,7 +12,7 @@ import soxr
 from conftest import ROOT
 from runs import same_run, stop_at
 
-from audiojax import cli
+from audiojax import cli, tasks
 from audiojax.inference import PACKAGED, Trained
 from audiojax.streaming import scoring
 from audiojax.streaming.decoder import Event
@@ -20,7 +20,8 @@ from audiojax.streaming.recognizer import Recognizer
 from audiojax.streaming.scenes import Word
 from audiojax.synthesis.formant import synthesise
 from audiojax.synthesis.voices import NEUTRAL
-from audiojax.training import loop, runlog
+from audiojax.training import runlog
+from audiojax.training.build import assemble
 from audiojax.training.checkpoint import Checkpoints
 from audiojax.training.preemption import Stopped
 from experiments.listener import opened
@@ -51,7 +52,7 @@ def listen(tones, tmp_path_factory):
 def run(listen, tmp_path_factory) -> Path:
     """A finished run, which has learnt next to nothing."""
     workdir = tmp_path_factory.mktemp("runs") / "listener"
-    loop.run(listen(), workdir)
+    tasks.train(listen(), workdir)
     return workdir
 
 
@@ -75,7 +76,7 @@ def test_it_learns_a_batch_by_heart(listen):
     config = listen(**{"optimizer.learning_rate": 0.02, "train.average_decay": 0.0})
     epochs = _epochs(config)
     batch, key = next(epochs(0, 1)), jax.random.key(0)
-    assembled = loop.assemble(config, num_labels=10, rate_hz=8000, num_steps=120)
+    assembled = assemble(config, num_labels=10, rate_hz=8000, num_steps=120, task=tasks.of(config))
     state, losses = assembled.state, []
     for _ in range(120):
         start = jax.tree.map(np.zeros_like, jax.device_get(state.carry))
@@ -90,14 +91,14 @@ def test_a_run_that_was_stopped_ends_like_an_unbroken_one_bit_for_bit(listen, ru
     with monkeypatch.context() as patched:
         stop_at(4, patched)
         with pytest.raises(Stopped):
-            loop.run(config, tmp_path / "run")
-    loop.run(config, tmp_path / "run")
+            tasks.train(config, tmp_path / "run")
+    tasks.train(config, tmp_path / "run")
     assert same_run(tmp_path / "run", run)
 
 
 def test_what_a_stream_remembers_is_kept_and_matters(listen, run):
     config = listen()
-    assembled = loop.assemble(config, num_labels=10, rate_hz=8000, num_steps=6)
+    assembled = assemble(config, num_labels=10, rate_hz=8000, num_steps=6, task=tasks.of(config))
     with Checkpoints(run) as checkpoints:
         state = checkpoints.restore("last", assembled.state)
     assert all(np.abs(x).max() > 0 for x in jax.tree.leaves(state.carry.hidden))
@@ -113,7 +114,7 @@ def test_what_a_stream_remembers_is_kept_and_matters(listen, run):
 
 def test_a_row_that_is_reset_starts_from_the_initial_state(listen, run):
     config = listen()
-    assembled = loop.assemble(config, num_labels=10, rate_hz=8000, num_steps=6)
+    assembled = assemble(config, num_labels=10, rate_hz=8000, num_steps=6, task=tasks.of(config))
     with Checkpoints(run) as checkpoints:
         state = jax.device_get(checkpoints.restore("last", assembled.state))
     batch, key = next(_epochs(config)(6, 7)), jax.random.key(0)
@@ -129,12 +130,11 @@ def test_a_row_that_is_reset_starts_from_the_initial_state(listen, run):
 
 
 def _epochs(config):
-    clips, shape = loop.prepare.load_clips(config), loop.configs.batch_shape(config) | {"rows": slice(None)}
-    return loop._epochs(config, clips, loop.splits.make(clips, **config.split).train, shape)[0]
+    return tasks.of(config).batches(slice(None))
 
 
 def test_one_device_and_two_agree(listen, run, tmp_path):
-    loop.run(listen(), tmp_path / "one", num_devices=1)
+    tasks.train(listen(), tmp_path / "one", num_devices=1)
     one, two = (Trained.load(workdir, "last").variables for workdir in (tmp_path / "one", run))
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5)

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from runs import same_run, start, stop_at, wait_for
 
+from audiojax import tasks
 from audiojax.errors import InputError
 from audiojax.io import workers
 from audiojax.io.files import MARKER, only_process, whole_folder, write_text
-from audiojax.training import loop, runlog
+from audiojax.training import runlog
 from audiojax.training.checkpoint import BEST_BY, Checkpoints, restore_variables
 from audiojax.training.preemption import Interrupt, Stopped
 
@@ -48,10 +49,10 @@ def test_stops_at_any_moments_change_nothing(tiny_config, trained_run, tmp_path,
         with monkeypatch.context() as patched:
             stop_at(call_number, patched)
             with pytest.raises(Stopped, match=r"stopped at step \d+ of 35") as stopped:
-                loop.run(tiny_config(), workdir)
+                tasks.train(tiny_config(), workdir)
         reached.append(int(re.search(r"at step (\d+)", str(stopped.value))[1]))
     assert reached == sorted(reached) and 7 in reached  # of which the epoch was not yet scored
-    loop.run(tiny_config(), workdir)
+    tasks.train(tiny_config(), workdir)
     assert same_run(workdir, trained_run)
 
 
@@ -111,7 +112,7 @@ def test_a_damaged_newest_checkpoint_costs_an_epoch_and_nothing_else(tiny_config
     (workdir / "summary.json").unlink()
     harm(workdir / "checkpoints" / "35")
     capsys.readouterr()
-    loop.run(tiny_config(), workdir)
+    tasks.train(tiny_config(), workdir)
     said = capsys.readouterr().out
     assert "Resuming at step 28 of 35" in said and ("35 in" in said and "is damaged" in said) == (harm != shutil.rmtree)
     assert same_run(workdir, trained_run)
@@ -122,14 +123,14 @@ def test_a_finished_run_whose_best_checkpoint_is_damaged_is_not_finished(tiny_co
     for name in ("metrics/metrics", "checksums/metadata"):  # the last becomes a worse one than the one before
         path = workdir / "checkpoints" / "35" / name
         path.write_text(json.dumps(json.loads(path.read_text()) | {BEST_BY: 0.05}))
-    assert loop.run(tiny_config(), workdir)["step"] == 28  # the summary of another checkpoint is not believed
+    assert tasks.train(tiny_config(), workdir)["step"] == 28  # the summary of another checkpoint is not believed
     capsys.readouterr()
-    assert loop.run(tiny_config(), workdir)["step"] == 28 and "is finished" in capsys.readouterr().out
+    assert tasks.train(tiny_config(), workdir)["step"] == 28 and "is finished" in capsys.readouterr().out
     flip_a_byte(workdir / "checkpoints" / "28")
-    assert loop.run(tiny_config(), workdir)["step"] == 35
+    assert tasks.train(tiny_config(), workdir)["step"] == 35
     said = capsys.readouterr().out
     assert "is finished" not in said and "28 in" in said and "is damaged" in said
-    loop.run(tiny_config(), workdir)
+    tasks.train(tiny_config(), workdir)
     assert "is finished" in capsys.readouterr().out
 
 
@@ -140,7 +141,7 @@ def test_all_checkpoints_damaged_starts_anew(tiny_config, trained_run, tmp_path,
         delete_half(step)
     with pytest.raises(InputError, match=r"is damaged .*train again"):
         restore_variables(workdir, "best")
-    loop.run(tiny_config(), workdir)
+    tasks.train(tiny_config(), workdir)
     said = capsys.readouterr().out
     assert "Resuming" not in said and said.count("is damaged") >= 2 and "No whole checkpoint is left" in said
     assert same_run(workdir, trained_run)
@@ -159,7 +160,7 @@ def test_a_second_process_is_refused(tiny_config, tiny_args, trained_run, tmp_pa
         process = start(tiny_args, workdir)
         _, err = process.communicate(timeout=60)
         assert process.returncode == 1 and "is in use by another process" in err and len(err.splitlines()) == 1
-    assert loop.run(tiny_config(), workdir)["epochs"] == 5
+    assert tasks.train(tiny_config(), workdir)["epochs"] == 5
 
 
 def test_a_text_is_replaced_whole_or_not_at_all(tmp_path):
@@ -378,5 +379,5 @@ def test_a_workdir_that_another_program_fills_is_refused_and_left_as_it_is(tiny_
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text("theirs")
     with pytest.raises(InputError, match=r"no config\.json.*--workdir"):
-        loop.run(tiny_config(), tmp_path)
+        tasks.train(tiny_config(), tmp_path)
     assert (tmp_path / name).read_text() == "theirs" and not (tmp_path / "config.json").exists()

@@ -9,13 +9,12 @@ import soundfile
 from conftest import ROOT, tone
 from runs import same_run, stop_at
 
-from audiojax import cli
+from audiojax import cli, tasks
 from audiojax.audio.sound_files import read_sound
 from audiojax.errors import InputError
 from audiojax.inference import Trained
 from audiojax.streaming.logit_stream import Stream
 from audiojax.training import build, steps
-from audiojax.training import loop as train
 from audiojax.training.preemption import Stopped
 
 
@@ -41,7 +40,7 @@ def run(config, tmp_path_factory) -> Path:
         patched.setattr(
             build, "make_train_step", lambda *args, **more: compiled.append(make(*args, **more)) or compiled[0]
         )
-        train.run(config, workdir)
+        tasks.train(config, workdir)
     assert compiled[0]._cache_size() == 3  # one program a length
     return workdir
 
@@ -56,8 +55,8 @@ def test_stopped_and_resumed_equals_unbroken(config, run, tmp_path, monkeypatch)
     with monkeypatch.context() as patched:
         stop_at(13, patched)
         with pytest.raises(Stopped, match="is saved"):
-            train.run(config, tmp_path / "run")
-    train.run(config, tmp_path / "run")
+            tasks.train(config, tmp_path / "run")
+    tasks.train(config, tmp_path / "run")
     assert same_run(tmp_path / "run", run)
 
 
@@ -99,7 +98,7 @@ def test_the_seed_recipe_is_the_students():
 
 def test_buckets_belong_to_networks_that_take_any_length(tiny_config, tmp_path):
     with pytest.raises(InputError, match=r"config\.train\.bucket_samples must be \(\): audionet"):
-        train.run(tiny_config(**{"train.bucket_samples": "(512,)"}), tmp_path / "run")
+        tasks.train(tiny_config(**{"train.bucket_samples": "(512,)"}), tmp_path / "run")
     for wrong in ("(1024,)", "(0,)", "(1.5,)"):
         with pytest.raises(InputError, match=r"config\.train\.bucket_samples is .* below length_samples, 1024"):
             tiny_config(**{"train.bucket_samples": wrong})

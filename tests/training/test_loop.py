@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 from runs import rows_without_time, same_numbers
 
-from audiojax.data import loading
+from audiojax import tasks
+from audiojax.data import loading, splits
 from audiojax.errors import InputError
+from audiojax.evaluation.clip_task import ClipTask
 from audiojax.inference import Trained
-from audiojax.training import loop, runlog
+from audiojax.training import runlog
 from audiojax.training.checkpoint import BEST_BY, Checkpoints, restore_variables
 from audiojax.training.metrics import Metrics
 
@@ -51,13 +53,14 @@ def test_another_source_is_learnt_as_well_and_not_scored(tiny_config, run_cli, t
     config = tiny_config(**also, **{"train.num_epochs": 1})
     clips = loading.load_clips(config)
     other = loading.load_also(config, clips)
-    learnt, indices = loop._learnt(clips, np.asarray([3, 7]), other)
+    split = splits.Split(np.asarray([3, 7]), np.empty(0, int), np.empty(0, int))
+    learnt, indices = loading.Data(clips, split, other).training()
     assert indices.tolist() == [3, 7, *range(len(clips), len(clips) + len(other))]
     for whole, part in ((7, clips[7]), (len(clips), other[0]), (len(clips) + len(other) - 1, other[-1 + len(other)])):
         np.testing.assert_array_equal(learnt[whole], part)
     assert learnt.label[len(clips) :].tolist() == other.label.tolist() and learnt.label_names == clips.label_names
-    loop.run(config, tmp_path / "run")
-    loop.run(tiny_config(**{"train.num_epochs": 1}), tmp_path / "alone")
+    tasks.train(config, tmp_path / "run")
+    tasks.train(tiny_config(**{"train.num_epochs": 1}), tmp_path / "alone")
     run, alone = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Data: "))
     assert "train 140 clips of 5 speakers and 50 of synthetic, validation" in run
     assert run.partition("validation")[2] == alone.partition("validation")[2]
@@ -73,7 +76,7 @@ def test_another_source_is_learnt_as_well_and_not_scored(tiny_config, run_cli, t
 
 
 def test_the_sums_of_an_epoch_are_those_of_its_steps(tiny_config, tmp_path):
-    loop.run(tiny_config(**{"train.num_epochs": 2, "train.log_every_steps": 1}), tmp_path / "run")
+    tasks.train(tiny_config(**{"train.num_epochs": 2, "train.log_every_steps": 1}), tmp_path / "run")
     rows = runlog.read_rows(tmp_path / "run")
     for epoch in (0, 1):
         steps = [row for row in rows if "step/loss" in row][7 * epoch : 7 * epoch + 7]
@@ -94,7 +97,7 @@ def test_permuted_labels_fall_to_chance(tiny_config, tones, tmp_path):
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(files[other], copy)
     config = tiny_config(**{"data.root": root, "data.cache": tmp_path / "cache"})
-    assert loop.run(config, tmp_path / "run")["last/test"] < 0.35  # 40 clips: chance is 0.10, three sigma 0.24
+    assert tasks.train(config, tmp_path / "run")["last/test"] < 0.35  # 40 clips: chance is 0.10, three sigma 0.24
 
 
 def test_killed_and_resumed_equals_unbroken(tiny_args, trained_run, tmp_path):
@@ -118,9 +121,9 @@ def test_killed_and_resumed_equals_unbroken(tiny_args, trained_run, tmp_path):
 def test_a_finished_run_says_so_and_more_epochs_go_on(tiny_config, trained_run, tmp_path, capsys):
     workdir = shutil.copytree(trained_run, tmp_path / "run")
     before = (workdir / "metrics.jsonl").read_text()
-    assert loop.run(tiny_config(), workdir) == json.loads((workdir / "summary.json").read_text())
+    assert tasks.train(tiny_config(), workdir) == json.loads((workdir / "summary.json").read_text())
     assert "is finished" in capsys.readouterr().out and (workdir / "metrics.jsonl").read_text() == before
-    loop.run(tiny_config(**{"train.num_epochs": 6, "wandb.name": "longer"}), workdir)
+    tasks.train(tiny_config(**{"train.num_epochs": 6, "wandb.name": "longer"}), workdir)
     assert "Resuming at step 35 of 42" in capsys.readouterr().out
     assert [row["epoch"] for row in runlog.read_rows(workdir) if "epoch" in row] == [1, 2, 3, 4, 5, 6]
 
@@ -135,7 +138,7 @@ def test_a_finished_run_says_so_and_more_epochs_go_on(tiny_config, trained_run, 
 def test_a_workdir_of_another_config_is_refused(tiny_config, trained_run, changes, words):
     before = (trained_run / "config.json").read_bytes()
     with pytest.raises(InputError, match=words):
-        loop.run(tiny_config(**changes), trained_run)
+        tasks.train(tiny_config(**changes), trained_run)
     assert (trained_run / "config.json").read_bytes() == before
 
 
@@ -143,52 +146,56 @@ def test_a_workdir_of_other_clips_is_refused(tiny_config, tones, trained_run, tm
     root = shutil.copytree(tones, tmp_path / "root")
     (root / "data" / "01" / "0_01_0.wav").unlink()
     with pytest.raises(InputError, match="the clips themselves"):
-        loop.run(tiny_config(**{"data.root": root}), trained_run)
+        tasks.train(tiny_config(**{"data.root": root}), trained_run)
 
 
 def test_a_config_that_cannot_train_leaves_the_workdir_free(tiny_config, tmp_path):
     for changes in ({"train.batch_size": 1000}, {"optimizer.schedule": "linear"}, {"model.name": "audinet"}):
         with pytest.raises(InputError):
-            loop.run(tiny_config(**changes), tmp_path / "run")
+            tasks.train(tiny_config(**changes), tmp_path / "run")
         assert not (tmp_path / "run").exists()
+
+
+def warning_of(config, clips, extra):
+    return ClipTask(config, loading.Data(clips, None, extra)).warning()
 
 
 def test_clips_that_are_cut_are_told_once_before_training(tiny_config, tmp_path, capsys, tones):
     """At twice the rate a fixed length reads half of the sound."""
     config = tiny_config(**{"data.rate_hz": 16000})
     clips = loading.load_clips(config)
-    warning = loop._truncation(config, clips, None)
+    warning = warning_of(config, clips, None)
     cut = clips.length > 1024
     lost = np.median(1 - 1024 / clips.length[cut])
     assert f"{cut.mean():.0%} of the clips" in warning and f"loses {lost:.0%}" in warning
     assert cut.mean() > 0.9 and 0.2 < lost < 0.5
     needed = int(re.search(r"train.length_samples=(\d+)", warning)[1])
     assert (clips.length <= needed).mean() > 0.98
-    assert loop._truncation(tiny_config(**{"data.rate_hz": 16000, "train.length_samples": needed}), clips, None) is None
-    assert loop._truncation(tiny_config(), loading.load_clips(tiny_config()), None) is None
-    both = loop._truncation(tiny_config(), loading.load_clips(tiny_config()), clips)
+    assert warning_of(tiny_config(**{"data.rate_hz": 16000, "train.length_samples": needed}), clips, None) is None
+    assert warning_of(tiny_config(), loading.load_clips(tiny_config()), None) is None
+    both = warning_of(tiny_config(), loading.load_clips(tiny_config()), clips)
     assert f"{(cut.sum() / 2) / len(clips):.0%} of the clips" in both
     config = tiny_config(**{"train.num_epochs": 1, "train.length_samples": 640})
-    loop.run(config, tmp_path / "run")
+    tasks.train(config, tmp_path / "run")
     assert capsys.readouterr().err.count("config.train.length_samples, 640") == 1
 
 
 def test_init_from_starts_from_another_runs_best(tiny_config, trained_run, tmp_path):
     changes = {"init_from": trained_run, "optimizer.learning_rate": 1e-9, "train.num_epochs": 1}
-    loop.run(tiny_config(**changes), tmp_path / "run")
+    tasks.train(tiny_config(**changes), tmp_path / "run")
     ours, theirs = restore_variables(tmp_path / "run", "last")[0], restore_variables(trained_run, "best")[0]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), ours["params"], theirs["params"])
 
 
 def test_a_run_without_batch_norm_can_be_opened_again_and_other_shapes_are_refused(tiny_config, tmp_path):
     changes = {"model.batch_norm": False, "train.average_decay": 0.0, "train.num_epochs": 1}
-    loop.run(tiny_config(**changes), tmp_path / "plain")
+    tasks.train(tiny_config(**changes), tmp_path / "plain")
     run = Trained.load(tmp_path / "plain")
     assert run.variables["batch_stats"] == {}
     assert run.logits(np.zeros((1, 1024), np.int16), np.ones(1, np.int32)).shape == (1, 10)
     for other in (tmp_path / "plain", tmp_path / "nowhere"):
         with pytest.raises(InputError, match=r"other shapes|holds no"):
-            loop.run(tiny_config(**{"init_from": other}), tmp_path / "new")
+            tasks.train(tiny_config(**{"init_from": other}), tmp_path / "new")
         assert not (tmp_path / "new").exists()
 
 

@@ -12,8 +12,8 @@ import pytest
 from conftest import ROOT
 from runs import start, wait_for
 
-from audiojax import cli
-from audiojax.training import checkpoint, loop, runlog
+from audiojax import cli, tasks
+from audiojax.training import checkpoint, runlog
 from audiojax.training.sharding import LOST
 
 
@@ -66,11 +66,11 @@ def test_two_processes_stop_together_and_end_where_one_does(gru_args, tmp_path):
     assert f"Resuming at step {step}" in said[0][0] and "Try it" in said[0][0] and "Try it" not in said[1][0]
 
     _, config = cli.parse_with_config(cli.parser("test", ""), gru_args)
-    loop.run(config, one, num_devices=1)
+    tasks.train(config, one, num_devices=1)
     np.testing.assert_allclose(last_parameters(two), last_parameters(one), rtol=1e-5, atol=2e-5)
 
     config.train.num_epochs = 6  # and one process goes on from what two have saved
-    assert loop.run(config, two)["epochs"] == 6
+    assert tasks.train(config, two)["epochs"] == 6
     environments = json.loads((two / "config.json").read_text())["environments"]
     assert [of["devices"] for of in environments] == ["4 x cpu", "2 x cpu"]
 

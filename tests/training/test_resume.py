@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import pytest
 from runs import same_run, stop_at
 
-from audiojax import cli
+from audiojax import cli, tasks
 from audiojax.errors import InputError
+from audiojax.evaluation import classify
 from audiojax.io import console
 from audiojax.io.files import only_process
-from audiojax.training import loop, runlog
+from audiojax.training import runlog, setup
 from audiojax.training.checkpoint import restore_variables
 from audiojax.training.preemption import Stopped
 
@@ -30,7 +31,7 @@ def test_a_loss_that_is_not_finite_is_one_sentence_wherever_it_is_met(tiny_confi
     with pytest.raises(
         InputError, match=r"loss is \S+ .*at step \d+; nothing of it was saved: lower .*learning_rate"
     ) as error:
-        loop.run(config, tmp_path / "run")
+        tasks.train(config, tmp_path / "run")
     assert ("validation/loss" in str(error.value)) == (loss == "validation")
     assert all("epoch" not in row for row in runlog.read_rows(tmp_path / "run"))
     with pytest.raises(InputError, match="no checkpoint yet"):
@@ -40,23 +41,23 @@ def test_a_loss_that_is_not_finite_is_one_sentence_wherever_it_is_met(tiny_confi
 def test_what_a_run_started_from_is_not_needed_when_it_goes_on(tiny_config, trained_run, tmp_path, monkeypatch):
     source = shutil.copytree(trained_run, tmp_path / "source")
     config = tiny_config(**{"init_from": source, "train.num_epochs": 2})
-    loop.run(config, tmp_path / "unbroken")
+    tasks.train(config, tmp_path / "unbroken")
     with monkeypatch.context() as patched:
         stop_at(6, patched)
         with pytest.raises(Stopped):
-            loop.run(config, tmp_path / "run")
+            tasks.train(config, tmp_path / "run")
     source.rename(tmp_path / "moved")
-    assert loop.run(config, tmp_path / "run")["epochs"] == 2
+    assert tasks.train(config, tmp_path / "run")["epochs"] == 2
     assert same_run(tmp_path / "run", tmp_path / "unbroken")
 
 
 def test_a_run_whose_checkpoints_are_lost_starts_from_the_same_again(tiny_config, trained_run, tmp_path):
     config = tiny_config(**{"init_from": trained_run, "train.num_epochs": 1})
     for name in ("run", "unbroken"):
-        loop.run(config, tmp_path / name)
+        tasks.train(config, tmp_path / name)
     (tmp_path / "run" / "summary.json").unlink()
     shutil.rmtree(tmp_path / "run" / "checkpoints")
-    loop.run(config, tmp_path / "run")
+    tasks.train(config, tmp_path / "run")
     assert same_run(tmp_path / "run", tmp_path / "unbroken")
 
 
@@ -68,13 +69,13 @@ def test_an_epoch_has_one_row_though_its_save_was_killed(tiny_config, trained_ru
 
     workdir = tmp_path / "run"
     with monkeypatch.context() as patched:
-        patched.setattr(loop.evaluate, "score", stop)
+        patched.setattr(classify, "score", stop)
         with pytest.raises(Stopped, match="at step 7 of 35"):
-            loop.run(tiny_config(), workdir)
+            tasks.train(tiny_config(), workdir)
     [row] = [row for row in runlog.read_rows(trained_run) if row.get("epoch") == 1]
     with (workdir / "metrics.jsonl").open("a") as rows:
         rows.write(json.dumps(row) + "\n")
-    loop.run(tiny_config(), workdir)
+    tasks.train(tiny_config(), workdir)
     assert same_run(workdir, trained_run)
 
 
@@ -83,8 +84,8 @@ def test_rows_that_are_lost_are_one_sentence_and_more_epochs_go_on(tiny_config, 
     for name in ("summary.json", "metrics.jsonl"):
         (workdir / name).unlink()
     with pytest.raises(InputError, match=r"metrics\.jsonl .*num_epochs"):
-        loop.run(tiny_config(), workdir)
-    assert loop.run(tiny_config(**{"train.num_epochs": 6}), workdir)["epochs"] == 6
+        tasks.train(tiny_config(), workdir)
+    assert tasks.train(tiny_config(**{"train.num_epochs": 6}), workdir)["epochs"] == 6
 
 
 def test_a_damaged_row_costs_itself_alone(tmp_path):
@@ -100,9 +101,9 @@ def test_another_process_that_took_the_workdir_meanwhile_is_seen(tiny_config, tr
             shutil.copy(trained_run / "config.json", folder)  # a run that ended while this one read its clips
             yield
 
-    monkeypatch.setattr(loop, "only_process", late)
+    monkeypatch.setattr(setup, "only_process", late)
     with pytest.raises(InputError, match=r"another config \(config\.seed 0 -> 1\)"):
-        loop.run(tiny_config(seed=1), tmp_path / "run")
+        tasks.train(tiny_config(seed=1), tmp_path / "run")
     assert (tmp_path / "run" / "config.json").read_bytes() == (trained_run / "config.json").read_bytes()
 
 

@@ -252,7 +252,7 @@ def five_steps(num_devices, augment=QUIET, batch_size=8, decay=0.0, seen=None):
     optimizer, schedule = make_optimizer(**{**OPTIMIZER, "learning_rate": 0.01}, total_steps=20)
     step = make_train_step(model, optimizer, schedule, label_smoothing=0.1, average_decay=decay)
     augment_step, key = make_augment_step(make_augment(**augment)), jax.random.key(0)
-    fresh = dict(seed=0, batch_size=8, length_samples=256, num_labels=10, averaged=decay > 0)
+    fresh = dict(seed=0, length_samples=256, num_outputs=10, averaged=decay > 0)
     state = replicate(create_state(model, optimizer, **fresh), mesh)
     for k in range(5):
         if seen is not None:
@@ -295,7 +295,7 @@ def test_eight_clips_are_learnt_by_heart():
     model = models.build(name="audionet", num_labels=10, rate_hz=8000)
     optimizer, schedule = make_optimizer(**{**OPTIMIZER, "learning_rate": 0.02}, total_steps=60)
     step = make_train_step(model, optimizer, schedule, label_smoothing=0.0, average_decay=0.0)
-    fresh = dict(seed=0, batch_size=8, length_samples=256, num_labels=10, averaged=False)
+    fresh = dict(seed=0, length_samples=256, num_outputs=10, averaged=False)
     state, batch = create_state(model, optimizer, **fresh), batch_of(8)
     for _ in range(60):
         state, report = step(state, batch, jax.random.key(0))
@@ -310,7 +310,7 @@ def test_rows_of_mask_0_teach_nothing_and_count_nothing():
     filled = {name: np.concatenate([value, value[:2]]) for name, value in batch.items()}
     filled["mask"][6:] = 0
     filled["label"][6:] = 7
-    fresh = dict(seed=0, batch_size=8, length_samples=256, num_labels=10, averaged=False)
+    fresh = dict(seed=0, length_samples=256, num_outputs=10, averaged=False)
     results = [
         step(create_state(model, optimizer, **fresh), given, jax.random.key(0)) for given in (batch, Batch(**filled))
     ]

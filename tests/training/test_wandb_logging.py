@@ -11,7 +11,8 @@ import psutil
 import pytest
 from runs import stop_at
 
-from audiojax.training import loop, runlog, wandb_logging
+from audiojax import tasks
+from audiojax.training import runlog, wandb_logging
 from audiojax.training.preemption import Stopped
 
 
@@ -19,7 +20,7 @@ def test_weights_and_biases_offline_holds_the_same_numbers_and_goes_on(tiny_conf
     monkeypatch.setenv("WANDB_MODE", "offline")
     workdir = tmp_path / "run"
     for num_epochs in (1, 2):
-        loop.run(tiny_config(**{"train.num_epochs": num_epochs}), workdir)
+        tasks.train(tiny_config(**{"train.num_epochs": num_epochs}), workdir)
     runs = sorted((workdir / "wandb").glob("offline-run-*"))
     identity = (workdir / "wandb_id.txt").read_text()
     assert len(runs) == 2 and all(run.name.endswith(identity) for run in runs)
@@ -40,9 +41,9 @@ def test_parts_of_a_resumed_offline_run_have_its_steps_and_are_all_named(tiny_co
     with monkeypatch.context() as patched:
         stop_at(4, patched)
         with pytest.raises(Stopped):
-            loop.run(tiny_config(**{"train.num_epochs": 1}), workdir)
+            tasks.train(tiny_config(**{"train.num_epochs": 1}), workdir)
     for num_epochs in (1, 2):
-        loop.run(tiny_config(**{"train.num_epochs": num_epochs}), workdir)
+        tasks.train(tiny_config(**{"train.num_epochs": num_epochs}), workdir)
     parts = sorted((workdir / "wandb").glob("offline-run-*"))
     [*_, line] = [line for line in capsys.readouterr().out.splitlines() if "wandb sync" in line]
     assert shlex.split(line.split("`")[1]) == ["wandb", "sync", *map(str, parts)] and len(parts) == 3
@@ -110,7 +111,7 @@ def test_wandb_that_fails_does_not_stop_training(tiny_config, tmp_path, monkeypa
     workdir = tmp_path / "run"
     workdir.mkdir()
     (workdir / "wandb_id.txt").mkdir()  # not a file: reading the run's id fails
-    assert loop.run(tiny_config(**{"train.num_epochs": 1}), workdir)["epochs"] == 1
+    assert tasks.train(tiny_config(**{"train.num_epochs": 1}), workdir)["epochs"] == 1
     assert capsys.readouterr().out.count("W&B failed and is left out") == 1
 
 
@@ -118,7 +119,7 @@ def test_wandb_that_cannot_be_reached_keeps_the_run_offline(tiny_config, tmp_pat
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
-    loop.run(tiny_config(**{"train.num_epochs": 1}), tmp_path / "run")
+    tasks.train(tiny_config(**{"train.num_epochs": 1}), tmp_path / "run")
     said = capsys.readouterr().out
     assert "W&B cannot be reached" in said and "W&B: offline" in said and "failed" not in said
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
@@ -128,7 +129,7 @@ def test_wandb_that_cannot_be_reached_keeps_the_run_offline(tiny_config, tmp_pat
 def test_wandb_whose_service_dies_or_hangs_stops_nothing(tiny_config, tmp_path, monkeypatch, capsys, number):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setattr(wandb_logging, "_PATIENCE_SECONDS", 3.0)
-    say = loop.runlog.RunLog.say
+    say = runlog.RunLog.say
 
     def harm(self, text):  # once W&B runs, its service is harmed
         say(self, text)
@@ -136,8 +137,8 @@ def test_wandb_whose_service_dies_or_hangs_stops_nothing(tiny_config, tmp_path, 
             ours = psutil.Process(self._tracker._process.pid).children(recursive=True)
             assert [service.send_signal(number) for service in ours if "wandb" in service.name()]
 
-    monkeypatch.setattr(loop.runlog.RunLog, "say", harm)
-    assert loop.run(tiny_config(**{"train.num_epochs": 3}), tmp_path / "run")["epochs"] == 3
+    monkeypatch.setattr(runlog.RunLog, "say", harm)
+    assert tasks.train(tiny_config(**{"train.num_epochs": 3}), tmp_path / "run")["epochs"] == 3
     assert "W&B failed and is left out" in capsys.readouterr().out
     assert not [child for child in psutil.Process().children(recursive=True) if "wandb" in child.name()]
 
@@ -145,7 +146,7 @@ def test_wandb_whose_service_dies_or_hangs_stops_nothing(tiny_config, tmp_path, 
 def test_wandb_that_cannot_be_started_stops_nothing(tiny_config, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setattr(wandb_logging.sys, "executable", str(tmp_path / "gone"))
-    assert loop.run(tiny_config(**{"train.num_epochs": 1}), tmp_path / "run")["epochs"] == 1
+    assert tasks.train(tiny_config(**{"train.num_epochs": 1}), tmp_path / "run")["epochs"] == 1
     assert capsys.readouterr().out.count("W&B failed and is left out") == 1
 
 
@@ -153,6 +154,6 @@ def test_a_run_whose_wandb_identity_was_lost_gets_another(tiny_config, tmp_path,
     monkeypatch.setenv("WANDB_MODE", "offline")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "wandb_id.txt").touch()
-    loop.run(tiny_config(**{"train.num_epochs": 1}), tmp_path / "run")
+    tasks.train(tiny_config(**{"train.num_epochs": 1}), tmp_path / "run")
     assert "failed" not in capsys.readouterr().out
     assert len((tmp_path / "run" / "wandb_id.txt").read_text()) == 8

@@ -1,0 +1,81 @@
+"""Classification of clips as a task of the training loop."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from audiojax import config as configs
+from audiojax.data import batches
+from audiojax.data.clips import Batch
+from audiojax.data.loading import Data
+from audiojax.evaluation import classify, summary
+from audiojax.inference import Trained
+from audiojax.training.metrics import Metrics
+from audiojax.training.runlog import RunLog
+from audiojax.training.sharding import Mesh, local_rows
+from audiojax.training.steps import clip_loss, make_eval_step
+from audiojax.training.task import Guard
+
+RARE = 0.01  # the share of clips that may be cut without a warning
+
+
+@dataclass(frozen=True, eq=False)
+class ClipTask:
+    """One label for each clip."""
+
+    config: ConfigDict
+    data: Data
+    train_metric: ClassVar[str] = "accuracy"
+
+    @property
+    def num_outputs(self) -> int:
+        """Returns the number of labels."""
+        return len(self.data.clips.label_names)
+
+    def batches(self, rows: slice) -> batches.Epochs:
+        """Returns shuffled epochs of the training clips."""
+        shape, stretch = configs.batch_shape(self.config), 1 + self.config.augment.speed
+        return batches.Epochs(*self.data.training(), **shape, rows=rows, stretch=stretch, seed=self.config.seed)
+
+    def initial_carry(self, model: nn.Module, variables: dict) -> Any:
+        """Returns nothing: clips do not depend on each other."""
+        return {}
+
+    def loss(self, model: nn.Module, variables: dict, carry: Any, batch: Batch, dropout_key: jax.Array):
+        """Returns the cross-entropy, see `Task.loss`."""
+        return clip_loss(self.config.train.label_smoothing)(model, variables, carry, batch, dropout_key)
+
+    def score(self, model: nn.Module, variables: dict, part: str, mesh: Mesh, guard: Guard) -> Metrics:
+        """Returns the sums over the clips of a part of the split, each clip once."""
+        clips, indices = self.data.clips, getattr(self.data.split, part)
+        shape, rows = configs.batch_shape(self.config), local_rows(self.config.train.batch_size)
+        parts = batches.evaluation(clips, indices[batches.by_length(clips, indices)], **shape, rows=rows)
+        return classify.score(make_eval_step(model), variables, guard(parts), self.num_outputs, mesh)
+
+    def report(self, model: nn.Module, variables: dict, step: int, workdir: Path, log: RunLog) -> dict[str, Any]:
+        """Returns the summary of a finished run, see `summary.report`."""
+        run = Trained(self.config, self.data.record(), model, jax.device_put(variables), step)
+        return summary.report(run, self.data, workdir, log)
+
+    def sentence(self, content: dict[str, Any]) -> str:
+        """Returns a summary in words."""
+        return summary.sentence(content)
+
+    def warning(self) -> str | None:
+        """Returns how many clips are cut to the length that training takes, where that is not rare."""
+        limit, all_clips = self.config.train.length_samples, (self.data.clips, self.data.extra)
+        length = np.concatenate([clips.length for clips in all_clips if clips])
+        cut, rate_hz = length > limit, self.data.clips.rate_hz
+        if cut.mean() < RARE:
+            return None
+        needed = -(-int(np.percentile(length, 100 * (1 - RARE))) // 100) * 100
+        return (
+            f"{cut.mean():.0%} of the clips are longer than config.train.length_samples, {limit:,} "
+            f"({limit / rate_hz:.2f} s at {rate_hz:,} Hz), and are cut; the median clip of those loses "
+            f"{np.median(1 - limit / length[cut]):.0%}. Set --config.train.length_samples={needed} to keep them whole."
+        )

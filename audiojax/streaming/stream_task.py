@@ -1,0 +1,98 @@
+"""Recognition of words in endless streams as a task of the training loop."""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from audiojax.data.clips import Batch
+from audiojax.data.loading import Data
+from audiojax.inference import Trained
+from audiojax.streaming import material, report, sampler, scenes, scoring
+from audiojax.streaming.decoder import Decoder
+from audiojax.training.metrics import Metrics
+from audiojax.training.runlog import RunLog
+from audiojax.training.sharding import Mesh
+from audiojax.training.steps import cross_entropy
+from audiojax.training.task import Guard
+
+TIMES_WEIGHT = 2.0  # of the error in seconds, against the cross-entropy in nats
+step_loss = cross_entropy  # experiments/listening_losses.py compares others
+
+
+@dataclass(frozen=True, eq=False)
+class StreamTask:
+    """The word that has just ended, if any, at each step of an endless stream."""
+
+    config: ConfigDict
+    data: Data
+    train_metric: ClassVar[str] = "frame_accuracy"
+
+    @property
+    def num_outputs(self) -> int:
+        """Returns the number of words, and one for no word."""
+        return len(self.data.clips.label_names) + 1
+
+    def batches(self, rows: slice) -> sampler.Endless:
+        """Returns segments of streams made of the training clips and of other sound."""
+        return material.endless(self.config, *self.data.training(), rows)
+
+    def initial_carry(self, model: nn.Module, variables: dict) -> Any:
+        """Returns the state of a stream before its first sample, for each row of a batch."""
+        return model.apply(variables, self.config.train.batch_size, method="initial_carry")
+
+    def loss(self, model: nn.Module, variables: dict, carry: Any, batch: Batch, dropout_key: jax.Array):
+        """Returns the cross-entropy of all steps plus the error of the words' times, see `Task.loss`."""
+        how: dict[str, Any] = dict(train=True, mutable=["batch_stats"], rngs={"dropout": dropout_key})
+        fresh = model.apply(variables, batch["label"].shape[0], method="initial_carry")
+        carry = jax.tree.map(functools.partial(_where_row, batch["reset"] > 0), fresh, carry)
+        (carry, outputs), updates = model.apply(variables, carry, batch["audio"], method="listen", **how)
+        logits, times = outputs[..., :-2], outputs[..., -2:]
+        loss = step_loss(logits, batch, self.config.train.label_smoothing)
+        return loss + times_loss(times, batch, logits.shape[-1]), (logits, updates, carry)
+
+    @functools.cached_property
+    def _strings(self) -> dict[str, list[scenes.Plan]]:
+        split, number = self.data.split, self.config.streams.num_strings
+        return {part: scoring.strings(self.data.clips, getattr(split, part), number) for part in split._fields[1:]}
+
+    @functools.cached_property
+    def _rendered(self) -> dict[str, list[scenes.Scene]]:
+        return {}  # the same in every epoch
+
+    def score(self, model: nn.Module, variables: dict, part: str, mesh: Mesh, guard: Guard) -> Metrics:
+        """Returns the sums over the events in strings of the part's words, clean and with noise at 10 dB in turn."""
+        clips = self.data.clips
+        if part not in self._rendered:
+            self._rendered[part] = [scenes.render(plan, clips) for plan in guard(self._strings[part])]
+        strings, decoder = list(guard(self._rendered[part])), Decoder(**self.config.decoder)
+        return scoring.score(model, variables, decoder, strings, clips.label_names, clips.rate_hz)
+
+    def report(self, model: nn.Module, variables: dict, step: int, workdir: Path, log: RunLog) -> dict[str, Any]:
+        """Returns the summary of a finished run, see `report.finish`."""
+        run = Trained(self.config, self.data.record(), model, jax.device_put(variables), step)
+        return report.finish(run, self.data, workdir, log)
+
+    def sentence(self, content: dict[str, Any]) -> str:
+        """Returns a summary in words."""
+        return report.sentence(content)
+
+    def warning(self) -> None:
+        """Returns nothing: streams have no clip that is cut."""
+
+
+def times_loss(times: jax.Array, batch: Batch, num_outputs: int) -> jax.Array:
+    """Returns how far the `times` [B, N, 2] are off, in seconds, at the steps at which a word has just ended: f32[]."""
+    ended = jnp.where(batch["label"] < num_outputs - 1, batch["mask"], 0.0)
+    late = jnp.sum(jnp.abs(times - batch["times"]), axis=-1)
+    return TIMES_WEIGHT * jnp.sum(late * ended) / jnp.sum(batch["mask"])
+
+
+def _where_row(which: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+    """Returns the rows of `x` where `which` bool[B] is true, of `y` elsewhere."""
+    return jnp.where(which.reshape(-1, *(1,) * (x.ndim - 1)), x, y)

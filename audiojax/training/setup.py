@@ -1,0 +1,230 @@
+"""Everything that training does before its first step, and with what it goes on from step to step."""
+
+import contextlib
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import optax
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from audiojax import config as configs
+from audiojax.data.batches import one_ahead, prefetch
+from audiojax.data.clips import Batch
+from audiojax.errors import InputError
+from audiojax.io.files import only_process, read_json
+from audiojax.training import environment, run_dir, sharding
+from audiojax.training.build import assemble
+from audiojax.training.checkpoint import BEST_BY, Checkpoints
+from audiojax.training.metrics import Metrics
+from audiojax.training.preemption import Interrupt
+from audiojax.training.runlog import RunLog
+from audiojax.training.sharding import Mesh
+from audiojax.training.start import check_unseen, start_from
+from audiojax.training.state import TrainState
+from audiojax.training.steps import AugmentStep, TrainStep
+from audiojax.training.task import Batches, Task
+
+_OUTPUTS = ("checkpoints", "metrics.jsonl", "summary.json", "report.html")  # what a run replaces in its workdir
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is about to take its first step, or the first one after those that it took before."""
+
+    task: Task
+    workdir: Path
+    mesh: Mesh
+    epochs: Batches
+    model: nn.Module
+    state: TrainState  # on the devices, before the first step
+    augment_step: AugmentStep
+    train_step: TrainStep
+    schedule: optax.Schedule
+    checkpoints: Checkpoints
+    interrupt: Interrupt
+
+    @property
+    def num_steps(self) -> int:
+        """Returns how many steps the whole run has."""
+        return self.epochs.num_steps * self.task.config.train.num_epochs
+
+    @functools.cached_property
+    def first_step(self) -> int:
+        """Returns how many steps were taken before."""
+        return int(self.state.step)
+
+    @functools.cached_property
+    def _scored(self) -> bool:
+        """Whether the last epoch was scored: one that was stopped in its middle, or before its score, has sums."""
+        return not self.state.metrics.count
+
+    @property
+    def first_epoch(self) -> int:
+        """Returns the epoch, from 0, that the first step is in, or that is still to be scored."""
+        return (self.first_step - (not self._scored)) // self.epochs.num_steps
+
+    def last_step(self, epoch: int) -> int:
+        """Returns how many steps are taken when `epoch` ends."""
+        return (epoch + 1) * self.epochs.num_steps
+
+    @functools.cached_property
+    def key(self) -> jax.Array:
+        """Returns the key of all randomness of the steps."""
+        return jax.random.key(self.task.config.seed)
+
+    def finished(self) -> dict[str, Any]:
+        """Returns the summary of a run that has ended and whose best checkpoint is whole; else an empty one."""
+        summary = read_summary(self.workdir, self.task.sentence)
+        if self.first_step != self.num_steps or summary.get("epochs") != self.task.config.train.num_epochs:
+            return {}
+        scored = summary.get("step", self.checkpoints.best_step)  # a summary from before it named its checkpoint
+        best = self.checkpoints.restore("best", self.state)
+        if best is None or int(best.step) != scored:
+            return {}
+        _say(f"{self.workdir} is finished. {self.task.sentence(summary)}")
+        _say("Raise --config.train.num_epochs to train on.")
+        return summary
+
+    def open_log(self) -> RunLog:
+        """Returns the log, to be used with `with`, and says what is trained."""
+        task, num_parameters = self.task, sum(x.size for x in jax.tree.leaves(self.state.params))
+        _say(f"Data: {task.data.clips.source}, split {task.config.split.name}: {task.data.describe()}")
+        device = f"{self.mesh.size} x {jax.devices()[0].device_kind}"
+        _say(f"Model: {task.config.model.name}, {num_parameters:,} parameters, on {device}")
+        if warning := task.warning():
+            _say(f"audiojax: warning: {warning}", file=sys.stderr)
+        if self.first_step:
+            _say(f"Resuming at step {self.first_step} of {self.num_steps}.")
+        if not sharding.is_first():
+            return sharding.absent()
+        at = {"step": self.first_step, "num_steps": self.num_steps}
+        return RunLog(self.workdir, task.config.to_dict(), **at, scored=self._scored)
+
+    def batches(self) -> Iterator[Batch]:
+        """Returns all batches from the first step on, augmented, on the devices, one ahead of the step."""
+        stream = self.interrupt.guard(self.epochs(self.first_step, self.num_steps))
+        shards = prefetch(sharding.shard_batch(batch, self.mesh) for batch in stream)
+        numbered = enumerate(shards, start=self.first_step)
+        return one_ahead(self.augment_step(batch, self.key, step) for step, batch in numbered)
+
+    def epoch_row(self, epoch: int, state: TrainState, num_steps: int, seconds: float) -> dict[str, float]:
+        """Returns the row of an epoch whose last `num_steps` took `seconds`: its sums, and scores of what they gave."""
+        row: dict[str, float] = {"epoch": epoch + 1}
+        sums = {"train": state.metrics.summary(self.task.train_metric)}
+        for part in ("validation", "test"):
+            sums[part] = self.task.score(self.model, state.variables, part, self.mesh, self.interrupt.guard).summary()
+        for part, values in sums.items():
+            row |= {f"{part}/{name}": value for name, value in values.items()}
+        return row | {
+            "learning_rate": float(self.schedule(int(state.step) - 1)),
+            "gradient_norm": float(state.gradient_norm),
+            "seconds": seconds,
+            "clips_per_second": num_steps * self.epochs.clips_per_step / seconds,
+        }
+
+    def without_metrics(self, state: TrainState) -> TrainState:
+        """Returns the state at the beginning of an epoch, whose sums are zero."""
+        return state.replace(metrics=sharding.replicate(Metrics.zero(self.task.num_outputs), self.mesh))
+
+    def save(self, state: TrainState, row: dict[str, float]) -> None:
+        """Saves the state with the score of its epoch."""
+        self.checkpoints.save(state, row[BEST_BY])
+
+    def save_unscored(self, state: TrainState, done: int) -> None:
+        """Saves the state after `done` steps, unless that was done."""
+        if self.checkpoints.last_step != done:
+            self.checkpoints.save(state, None)
+
+    def report(self, state: TrainState, log: RunLog) -> dict[str, Any]:
+        """Returns the summary of the run that has now ended, of its best checkpoint; the first process writes it."""
+        if not sharding.is_first():
+            return {}
+        best = jax.device_get(self.checkpoints.restore("best", state) or state)
+        return self.task.report(self.model, best.variables, int(best.step), self.workdir, log)
+
+
+def check(config: ConfigDict, num_devices: int | None) -> None:
+    """Raises InputError for a config that cannot be trained by, or that differs between processes, before data is read.
+
+    `num_devices` is as `loop.run` takes it.
+    """
+    sharding.check_same_values(_shared_values(config))
+    configs.check(config)
+    sharding.check_divisible(config.train.batch_size, sharding.make_mesh(num_devices))
+
+
+def set_up(task: Task, workdir: Path, num_devices: int | None, deadline: float, stack: contextlib.ExitStack) -> Job:
+    """Returns the run of `task` in `workdir`, restored from its last checkpoint; `stack` closes what it opens.
+
+    Raises InputError as `loop.run` does, where possible before there is a workdir.
+    """
+    config, mesh = task.config, sharding.make_mesh(num_devices)
+    with sharding.together():
+        clips, record = task.data.clips, task.data.record()
+        epochs = task.batches(sharding.local_rows(config.train.batch_size))
+        num_steps = epochs.num_steps * config.train.num_epochs
+        parts = assemble(
+            config, num_labels=len(clips.label_names), rate_hz=clips.rate_hz, num_steps=num_steps, task=task
+        )
+        begin = functools.partial(start_from, config.init_from, parts.state, config, clips.label_names, _say)
+        new, state = not (workdir / "config.json").exists(), parts.state
+        if new:
+            check_unseen(config, clips, task.data.split, _say)
+            state = begin()
+        checkpoints: Checkpoints = sharding.absent()
+        if sharding.is_first():
+            stack.enter_context(_claim(workdir, config, record, mesh.size))
+            checkpoints = stack.enter_context(Checkpoints(workdir))
+        state = checkpoints.restore("last", state) or (state if new else begin())
+    sharding.check_same(json.dumps(record), "config.data holds other clips")
+    interrupt = stack.enter_context(Interrupt(alone=jax.process_count() == 1, deadline=deadline))
+    state = sharding.replicate(state, mesh)
+    of_steps = (parts.augment_step, parts.train_step, parts.schedule)
+    return Job(task, workdir, mesh, epochs, parts.model, state, *of_steps, checkpoints, interrupt)
+
+
+def _say(text: str, **how: Any) -> None:
+    """Prints in the first process alone."""
+    if sharding.is_first():
+        print(text, **how)
+
+
+def _shared_values(config: ConfigDict) -> dict[str, Any]:
+    """Returns what the processes of one run must have in common: all keys but the mesh and paths."""
+    flat = configs.flatten(config.to_dict())
+    same = {f"config.{k}": v for k, v in flat.items() if k not in configs.PATHS and not k.startswith("mesh.")}
+    for name in ("init_from", "streams.real"):
+        same[f"config.{name}"] = "a path" if flat[name] else ""
+    return same | {"devices": jax.local_device_count()}
+
+
+@contextlib.contextmanager
+def _claim(workdir: Path, config: ConfigDict, record: dict, num_devices: int) -> Iterator[None]:
+    """Holds `workdir` for this run and no other, neither another process nor another config."""
+    with only_process(workdir):
+        if (workdir / "config.json").exists():
+            run_dir.check_resumable(workdir, config, record)
+        elif foreign := [name for name in _OUTPUTS if (workdir / name).exists()]:
+            raise InputError(
+                f"{workdir} holds {foreign[0]} but no config.json of a run, and training would overwrite it; "
+                "give another --workdir."
+            )
+        run_dir.save(workdir, config, record, environment.describe(num_devices))
+        yield
+
+
+def read_summary(workdir: Path, sentence: Callable[[dict[str, Any]], str]) -> dict[str, Any]:
+    """Returns the content of summary.json; an empty one where the run has not ended, or `sentence` cannot read it."""
+    try:
+        summary = read_json(workdir / "summary.json")
+        sentence(summary)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
+    return summary

@@ -1,0 +1,52 @@
+"""What the training loop logs: a row for every few steps, a row and a line for every epoch."""
+
+import math
+
+from audiojax.training.checkpoint import diverged
+from audiojax.training.runlog import RunLog
+from audiojax.training.steps import StepReport
+
+PARTS = ("train", "validation", "test")
+
+
+class StepLog:
+    """Logs each step when the next one was dispatched, so that the device never waits for the host."""
+
+    def __init__(self, log: RunLog, accuracy_name: str, log_every_steps: int):
+        """`accuracy_name` is what the accuracy of a training step is called."""
+        self._log, self._accuracy_name, self._every = log, accuracy_name, log_every_steps
+        self._waiting: tuple[int, StepReport] | None = None
+
+    def add(self, done: int, report: StepReport) -> None:
+        """Takes the report of the step that made `done` steps, and logs the one before it."""
+        self.flush()
+        self._waiting = done, report
+
+    def flush(self) -> None:
+        """Logs the step that waits. Raises InputError where its loss is not finite."""
+        if self._waiting is None:
+            return
+        (done, report), self._waiting = self._waiting, None
+        values, gradient_norm = report.metrics.summary(self._accuracy_name), float(report.gradient_norm)
+        check_finite(values | {"gradient_norm": gradient_norm}, done)
+        name = self._accuracy_name
+        self._log.advance(done, f"loss {values['loss']:.3f}  {name.replace('_', ' ')} {values[name]:.1%}")
+        if done % self._every == 0:
+            row = {f"step/{name}": value for name, value in values.items()}
+            self._log.row(done, row | {"learning_rate": float(report.learning_rate), "gradient_norm": gradient_norm})
+
+
+def check_finite(row: dict[str, float], done: int) -> None:
+    """Raises InputError where a number of the row is not finite."""
+    if wrong := [f"{name} is {value:g}" for name, value in row.items() if not math.isfinite(value)]:
+        raise diverged(f"{' and '.join(wrong)} at step {done}")
+
+
+def epoch_line(row: dict[str, float], num_epochs: int) -> str:
+    """Returns one line about an epoch, with the loss and the accuracy of each part."""
+    parts = []
+    for name in PARTS:
+        of_frames = f"{name}/frame_accuracy" in row
+        accuracy = row[f"{name}/frame_accuracy" if of_frames else f"{name}/accuracy"]
+        parts.append(f"{name} {row[name + '/loss']:.3f} {accuracy:6.1%}{' of frames' if of_frames else ''}")
+    return f"epoch {row['epoch']:>3}/{num_epochs}   {'   '.join(parts)}   {row['clips_per_second']:,.0f} clips/s"
