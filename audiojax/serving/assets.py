@@ -17,7 +17,7 @@ from audiojax.synthesis.formant import RATE_HZ, synthesise
 from audiojax.synthesis.phonemes import PRONUNCIATIONS
 from audiojax.synthesis.voices import Voice, make_voice
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent / "static"
 SCRIPTS = ("page.js", "show.js", "line.js", "messages.js", "sound.js", "view.js", "worklet.js")
 FILES = {
     "/": ("page.html", "text/html; charset=utf-8"),

@@ -17,12 +17,13 @@ from toy_listener import ToyListener
 
 from audiojax import listen
 from audiojax.errors import InputError
+from audiojax.inference import PACKAGED
 from audiojax.serving import assets, sessions
 from audiojax.synthesis.phonemes import DIGITS
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium here")
 RATE_HZ = 48_000
-LISTENER = assets.FOLDER.parent / "listener" / "parameters.npz"
+LISTENER = PACKAGED / "parameters.npz"
 SHOWN = "[...document.querySelectorAll('#list b')].map((word) => word.textContent).join('')"
 
 
