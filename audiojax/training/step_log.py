@@ -46,7 +46,7 @@ def epoch_line(row: dict[str, float], num_epochs: int) -> str:
     """Returns one line about an epoch, with the loss and the accuracy of each part."""
     parts = []
     for name in PARTS:
-        of_frames = f"{name}/frame_accuracy" in row
-        accuracy = row[f"{name}/frame_accuracy" if of_frames else f"{name}/accuracy"]
-        parts.append(f"{name} {row[name + '/loss']:.3f} {accuracy:6.1%}{' of frames' if of_frames else ''}")
+        key = next(key for key in row if key.startswith(f"{name}/") and key.endswith("accuracy"))
+        unit = key.removeprefix(f"{name}/").removesuffix("accuracy").strip("_")
+        parts.append(f"{name} {row[name + '/loss']:.3f} {row[key]:6.1%}{f' of {unit}s' if unit else ''}")
     return f"epoch {row['epoch']:>3}/{num_epochs}   {'   '.join(parts)}   {row['clips_per_second']:,.0f} clips/s"
