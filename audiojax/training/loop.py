@@ -58,5 +58,5 @@ def run(
         except Stopped as stopped:
             steps.flush()
             job.save_unscored(state, done)
-            where = f"stopped at step {done} of {job.num_steps}, which is saved; the same command continues from there."
+            where = f"stopped at step {done} of {job.num_steps}, which is saved; the same command goes on from there."
             raise Stopped(where, stopped.signal_number) from None

@@ -147,7 +147,7 @@ def test_a_disk_out_of_reach_damages_nothing(workdir, monkeypatch, error):
         with pytest.raises(InputError, match=r"checkpoint 3 in .* cannot be read"):
             restored(checkpoints)
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "read_text", fail)
+        patched.setattr(Path, "read_bytes", fail)
         with pytest.raises(InputError, match="cannot be read"):
             Checkpoints(workdir)
         with pytest.raises(InputError, match=r"checkpoint 2 in .* cannot be read"):
@@ -201,7 +201,7 @@ with Checkpoints(Path(WORKDIR)) as checkpoints:
 
 def test_a_kill_while_the_scored_state_is_saved_leaves_the_unscored_one(workdir):
     code = KILLED.replace("WORKDIR", repr(str(workdir)))
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{ROOT / 'tests' / 'training'}"}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == -signal.SIGKILL
     with Checkpoints(workdir) as checkpoints:
         assert checkpoints.last_step == 5 and checkpoints.best_step == 2 and restored(checkpoints) == 5
