@@ -15,6 +15,7 @@ SEED = Range(0, 2**31 - 1)
 SHARE = Range(0, 1)
 BELOW_ONE = Range(0, 1, open_high=True)
 COUNT = Range(1, 1_000_000)
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 MADE = ("synthetic", "espeak")  # sources that synthesise their clips
 SOURCES = ("synthetic", "audiomnist", "fsdd", "folder", "espeak")
 

@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,13 +18,7 @@ from audiojax.data.clips import Clips, Speaker
 from audiojax.data.listing import without_suffix
 from audiojax.errors import InputError
 from audiojax.io import console
-from audiojax.synthesis import espeak, formant, phrases
-from audiojax.synthesis.phonemes import DIGITS
-
-MADE = {
-    "synthetic": (formant.write_synthetic, formant.VERSION),
-    "espeak": (espeak.write_espeak, espeak.VERSION),
-}
+from audiojax.schema import DIGITS, MADE
 
 
 class Data(NamedTuple):
@@ -195,11 +189,21 @@ def cached(config: ConfigDict, recordings: sources.Recordings) -> Clips:
     return clips
 
 
+def _synthesisers() -> dict[str, tuple[Callable, int]]:
+    """Returns of each synthesised source the function that writes it, and its version."""
+    from audiojax.synthesis import espeak, formant  # late: recorded sources need no synthesis
+
+    return {
+        "synthetic": (formant.write_synthetic, formant.VERSION),
+        "espeak": (espeak.write_espeak, espeak.VERSION),
+    }
+
+
 def synthesised(config: ConfigDict, source: str) -> sources.Recordings:
     """Voices that are made, not recorded: written once as AudioMNIST is laid out, and read by its reader."""
     if source not in MADE:
         raise InputError(f"config.streams.voices has {source!r}; choose from {', '.join(MADE)}.")
-    write, version = MADE[source]
+    write, version = _synthesisers()[source]
     parameters = dict(config.synthetic)
     name = "-".join(f"{key.removeprefix('num_')}{value}" for key, value in sorted(parameters.items()))
     root = _folder(config) / f"{source}-v{version}-{name}"
@@ -211,7 +215,10 @@ def synthesised(config: ConfigDict, source: str) -> sources.Recordings:
 
 def _phrases(config: ConfigDict, maker: str, part: str) -> sources.Recordings:
     """What made voices say that is no digit, as a folder of words."""
-    versions = {name: version for name, (_, version) in MADE.items()} | {"letters": espeak.VERSION}
+    from audiojax.synthesis import phrases
+
+    versions = {name: version for name, (_, version) in _synthesisers().items()}
+    versions["letters"] = versions["espeak"]
     if maker not in versions:
         raise InputError(f"config.streams.phrases has {maker!r}; choose from {', '.join(versions)}.")
     voices, seed = config.synthetic.num_voices, config.synthetic.seed

@@ -16,7 +16,7 @@ import numpy as np
 from audiojax.data.clips import Clips, Speaker
 from audiojax.data.sources import Recording, Recordings
 from audiojax.errors import InputError
-from audiojax.synthesis.phonemes import DIGITS
+from audiojax.schema import DIGITS
 
 KINDS = ("digit", "speech", "noise")
 PARTS = ("train", "validation")

@@ -12,7 +12,7 @@ import numpy as np
 from audiojax.data.clips import Clips, Speaker
 from audiojax.data.listing import Listing, find_sounds, without_suffix
 from audiojax.errors import InputError
-from audiojax.synthesis.phonemes import DIGITS
+from audiojax.schema import DIGITS
 
 # Google's Speech Commands come with these lists of paths; all other clips are for training.
 OFFICIAL_LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}

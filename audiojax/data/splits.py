@@ -1,4 +1,4 @@
-"""Who learns and who is asked: seeded index arrays, always train, validation and test."""
+"""Training, validation and test: seeded index arrays for every split."""
 
 import hashlib
 import itertools
@@ -155,10 +155,9 @@ def copies(clips: Clips, indices: np.ndarray, among: np.ndarray, of: Clips | Non
 
 
 def random(clips: Clips, *, seed: int) -> Split:
-    """80/20 inside each label, then both shuffled, as the seed project did; a tenth of the 80 is for validation, and
-    at least one clip of each label is.
+    """Returns 80/20 inside each label, as the class project did; a tenth of the 80, at least one clip, validates.
 
-    Speakers are on all sides: never quote it for a speaker who was not heard in training.
+    Speakers are on all sides: its accuracy is not that for unseen speakers.
     """
     number = np.bincount(clips.label, minlength=len(clips.label_names))
     few = np.flatnonzero((number > 0) & (number < _MIN_CLIPS))

@@ -8,6 +8,8 @@ gains and noise spectra are our own, set by eye and against an independent recog
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from audiojax.schema import DIGITS
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -90,7 +92,6 @@ PHONEMES: Mapping[str, tuple[Segment, ...]] = {
 }  # fmt: skip
 VOWELS = tuple(name for name, segments in PHONEMES.items() if segments[0].voicing == 1.0)
 
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PRONUNCIATIONS: Mapping[str, tuple[str, ...]] = {
     "zero": ("Z IH R OW", "Z IY R OW", "S IH R OW"),
     "one": ("W AH N", "W AA N"),

@@ -18,8 +18,8 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from audiojax.errors import InputError
-from audiojax.io.checksums import checksum, checksum_of_shapes, proves_damage, reason, verify
 from audiojax.io.files import check_room, identity, in_use, read_json
+from audiojax.training.checksums import checksum, checksum_of_shapes, proves_damage, reason, verify
 from audiojax.training.state import TrainState
 
 BEST_BY = "validation/accuracy"

@@ -9,7 +9,8 @@ from conftest import ROOT
 COUNTING = """
 import collections, sys
 from jax import monitoring
-from audiojax import main, runlog
+from audiojax import main
+from audiojax.training import runlog
 
 counts, at_first_step, advance = collections.Counter(), [], runlog.RunLog.advance
 monitoring.register_event_listener(lambda name, **_: counts.update([name.split("/")[-1]]))

@@ -3,7 +3,8 @@
 import pytest
 from built_clips import build
 
-from audiojax.data import loading, sources
+from audiojax import schema
+from audiojax.data import sources
 from audiojax.errors import InputError
 from audiojax.synthesis import espeak
 
@@ -31,4 +32,4 @@ def test_its_voices_are_the_same_each_time_and_differ(tmp_path):
     assert not sounds & {(other / file.path).read_bytes() for file in files}
     clips = build(one, tmp_path / "cache")
     assert clips.length.min() > 2000 and clips.length.max() <= 8000
-    assert "espeak" in loading.MADE
+    assert "espeak" in schema.MADE

@@ -1,15 +1,22 @@
 """Every model's training step becomes a program for accelerators that are not here: nothing is for the CPU only."""
 
+import dataclasses
 import functools
 
 import jax
 import numpy as np
 import pytest
 
-from audiojax.data.clips import Batch
+from audiojax.data.clips import Batch, Clips
+from audiojax.data.loading import Data
+from audiojax.data.splits import Split
+from audiojax.schema import DIGITS
+from audiojax.streaming.stream_task import StreamTask
 from audiojax.training.build import assemble
 from configs import cnn, gru, listen, spectrogram
 
+TEN_LABELS = dataclasses.replace(Clips.unlabelled([], 8000), label_names=DIGITS)
+NO_SPLIT = Split(*[np.empty(0, int)] * 3)
 ROWS = [
     (cnn, "", {}),
     (cnn, "recipe=becker", {}),
@@ -31,7 +38,8 @@ def test_the_training_step_lowers_for_cuda_and_tpu(module, arg, keys):
     made = []
 
     def state():
-        made.append(assemble(config, num_labels=10, rate_hz=8000, num_steps=100))
+        task = StreamTask(config, Data(TEN_LABELS, NO_SPLIT, None)) if module is listen else None
+        made.append(assemble(config, num_labels=10, rate_hz=8000, num_steps=100, task=task))
         return made[0].state
 
     rows, samples = config.train.batch_size, config.train.length_samples
@@ -39,6 +47,7 @@ def test_the_training_step_lowers_for_cuda_and_tpu(module, arg, keys):
     kinds["mask"] = ((rows,), np.float32)
     if module is listen:
         of_steps = (rows, samples // (config.model.hop_samples * config.model.stack_frames))
+        kinds["reset"] = ((rows,), np.float32)
         kinds |= {"label": (of_steps, np.int32), "mask": (of_steps, np.float32), "times": ((*of_steps, 2), np.float32)}
     batch = Batch(**{name: jax.ShapeDtypeStruct(*kind) for name, kind in kinds.items()})
     with jax.numpy_dtype_promotion("standard"):  # flax mixes bfloat16 and float32
