@@ -326,14 +326,14 @@ def test_wrong_types_in_a_saved_config_are_one_sentence(run_cli, trained_run, to
 
 SYNTHESISE = """
 from pathlib import Path
-from audiojax import command
-from audiojax.data import espeak, phrases, synthetic
+from audiojax import cli
+from audiojax.synthesis import espeak, formant, phrases
 digits, words = dict(num_voices=1, num_takes=1, seed=1), dict(part="train", num_voices=1, seed=1)
 folder, progress = Path({folder!r}), lambda done, total: None
-command.run(lambda argv: {call})
+cli.run(lambda argv: {call})
 """
 SYNTHESISERS = {
-    "synthetic": "synthetic.write_synthetic(folder, **digits, progress=progress)",
+    "synthetic": "formant.write_synthetic(folder, **digits, progress=progress)",
     "espeak": "espeak.write_espeak(folder, **digits, progress=progress)",
     "synthetic phrases": 'phrases.write_phrases(folder, maker="synthetic", **words, progress=progress)',
     "espeak phrases": 'phrases.write_phrases(folder, maker="espeak", **words, progress=progress)',

@@ -152,7 +152,7 @@ def test_what_else_lies_where_a_transfer_is_kept_stays(server, tmp_path):
 FETCH = """
 import sys
 from pathlib import Path
-from audiojax import download
+from audiojax.data import download
 download.ARCHIVES["fsdd"] = download.ARCHIVES["fsdd"]._replace(num_speakers=1, num_clips=60)
 print(len(download.fetch("fsdd", Path(sys.argv[1]), sys.argv[2]).files))
 """

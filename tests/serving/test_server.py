@@ -431,8 +431,8 @@ COMMAND = """
 import runpy, sys, types
 sys.path.insert(0, "tests")
 from toy_listener import ToyListener
-from audiojax import command
-command.setup_jax = lambda: None
+from audiojax import cli
+cli.setup_jax = lambda: None
 sys.modules["audiojax.streaming.recognizer"] = types.SimpleNamespace(Recognizers=ToyListener)
 runpy.run_module("audiojax.demo", run_name="__main__")
 """

@@ -337,7 +337,7 @@ def _make_many(job):
 
 def test_workers_end_with_a_killed_parent():
     code = (
-        "import os, time\nfrom audiojax.data import workers\n"
+        "import os, time\nfrom audiojax.io import workers\n"
         "if __name__ == '__main__':\n"
         " executor = workers.pool(2)\n pool = executor.__enter__()\n"
         " print(*[pool.submit(os.getpid).result() for _ in range(2)], flush=True)\n"
