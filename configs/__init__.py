@@ -1,0 +1,1 @@
+"""Networks and recipes; in the wheel this folder is the package audiojax.configs."""
