@@ -134,7 +134,7 @@ def test_help_of_an_experiment_names_its_module(path, capsys):
 
 
 def test_prepare_says_what_it_made(run_cli, tones, tmp_path):
-    args = (f"{CNN}:audiomnist", f"--config.data.root={tones}", f"--config.data.cache={tmp_path}")
+    args = (f"{CNN}:audiomnist,split=random", f"--config.data.root={tones}", f"--config.data.cache={tmp_path}")
     code, out, err = run_cli("prepare", *args)
     assert code == 0 and "200 clips of 5 speakers" in out and err == "preparing audiomnist: 200 files\n"
     assert run_cli("prepare", *args)[2] == ""

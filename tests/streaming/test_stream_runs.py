@@ -133,9 +133,12 @@ def _epochs(config):
     return tasks.of(config).batches(slice(None))
 
 
-def test_one_device_and_two_agree(listen, run, tmp_path):
-    tasks.train(listen(), tmp_path / "one", num_devices=1)
-    one, two = (Trained.load(workdir, "last").variables for workdir in (tmp_path / "one", run))
+def test_one_device_and_two_agree(listen, tmp_path):
+    """By SGD: Adam divides gradients by their size, and with them the last bits of those that are nearly zero."""
+    config = listen(**{"optimizer.algorithm": "sgd", "train.num_epochs": 1})
+    for num_devices in (1, 2):
+        tasks.train(config, tmp_path / str(num_devices), num_devices=num_devices)
+    one, two = (Trained.load(tmp_path / name, "last").variables for name in ("1", "2"))
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5)
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import ROOT
-from test_protocols import speakers_of
+from speaker_names import speakers_of
 
 from audiojax import cli
 from audiojax.data import loading, splits
