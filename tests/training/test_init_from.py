@@ -9,10 +9,10 @@ import pytest
 from conftest import ROOT
 from speaker_names import speakers_of
 
-from audiojax import cli
+from audiojax import cli, tasks
 from audiojax.data import loading, splits
 from audiojax.errors import InputError
-from audiojax.training import loop, run_dir, start
+from audiojax.training import run_dir, start
 from audiojax.training.build import assemble
 from audiojax.training.checkpoint import restore_variables
 from experiments import protocol, records
@@ -56,9 +56,9 @@ def test_other_labels_keep_the_body_and_get_a_new_last_layer(tiny_config, traine
 
 def test_other_shapes_name_the_keys(tiny_config, trained_run, tmp_path):
     with pytest.raises(InputError, match=r"config\.model\.batch_norm True -> False"):
-        loop.run(tiny_config(**{"init_from": trained_run, "model.batch_norm": False}), tmp_path / "run")
+        tasks.train(tiny_config(**{"init_from": trained_run, "model.batch_norm": False}), tmp_path / "run")
     with pytest.raises(InputError, match=r"config\.train\.length_samples 1024 -> 1280"):
-        loop.run(tiny_config(**{"init_from": trained_run, "train.length_samples": 1280}), tmp_path / "run")
+        tasks.train(tiny_config(**{"init_from": trained_run, "train.length_samples": 1280}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -78,7 +78,7 @@ def test_a_start_from_a_run_that_learnt_test_clips_is_refused_with_their_number(
     ours, theirs = tiny_config(init_from=trained_run, **changes), tiny_config()
     told = overlap(loading.load_clips(theirs), ours, theirs)
     with pytest.raises(InputError, match=told) as error:
-        loop.run(ours, tmp_path / "run")
+        tasks.train(ours, tmp_path / "run")
     same = "--config.split.name=random" if "split.name" in changes else "--config.split.seed=0"
     assert f"({same})" in str(error.value)
     assert not (tmp_path / "run").exists()
