@@ -130,7 +130,7 @@ def test_bad_files_can_be_left_out(run_cli, mixed, tmp_path):
 
 def test_a_file_shorter_than_its_header_does_not_stop_a_run(run_cli, tones, tmp_path):
     root = shutil.copytree(tones, tmp_path / "root")
-    args = (f"{CNN}:audiomnist", f"--config.data.root={root}", f"--config.data.cache={tmp_path / 'cache'}")
+    args = (f"{CNN}:audiomnist,split=random", f"--config.data.root={root}", f"--config.data.cache={tmp_path / 'cache'}")
     for path in (root / "data/02/5_02_2.wav", root / "data/03/1_03_0.wav"):
         cut(path, 0.9)
     for _ in range(2):  # made, and from the cache
@@ -226,7 +226,7 @@ def test_a_folder_that_may_not_be_written_is_one_sentence(run_cli, tiny_args, tm
     (tmp_path / "file").write_text("a file, where a folder is wanted")
     for flags in ([f"--workdir={tmp_path / 'file' / 'run'}"], [f"--config.data.cache={tmp_path / 'file' / 'cache'}"]):
         code, _, err = run_cli("main", *tiny_args, f"--workdir={tmp_path / 'run'}", *flags)
-        assert code == 1 and len(err.splitlines()) == 1 and str(tmp_path / "file") in err
+        assert code == 1 and len(without_progress(err).splitlines()) == 1 and str(tmp_path / "file") in err
 
 
 def run_on_a_full_disk(tiny_args, workdir, num_kib):
@@ -314,7 +314,8 @@ def test_wrong_types_in_a_saved_config_are_one_sentence(run_cli, trained_run, to
             (workdir / "config.json").write_text(json.dumps(saved))
             with pytest.raises(InputError, match=r"config\.json is damaged"):
                 saved_config.load(workdir)
-    for content in ("[1]", "null", "", "{}", '{"config": 1, "data": 2}', "[" * 100_000):
+    nameless = json.dumps(good | {"data": good["data"] | {"label_names": []}})
+    for content in ("[1]", "null", "", "{}", '{"config": 1, "data": 2}', "[" * 100_000, nameless):
         (workdir / "config.json").write_text(content)
         for command in (("evaluate",), ("predict", tones / "data/01/3_01_0.wav"), ("main", CNN)):
             code, _, err = run_cli(command[0], *command[1:], f"--workdir={workdir}")
