@@ -49,7 +49,7 @@ def load(workdir: Path) -> tuple[ConfigDict, dict]:
         config, data = ConfigDict(saved["config"], convert_dict=True), saved["data"]
     except FileNotFoundError:
         raise InputError(f"{workdir} holds no config.json; give the workdir that training printed.") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         raise InputError(f"{path} is damaged; train again in another workdir.") from None
     return config, data
 
