@@ -298,7 +298,7 @@ def test_damaged_rows_of_a_log_are_dropped(tmp_path):
     assert runlog.read_rows(tmp_path) == [{"step": 1, "a": 0.5}, {"step": 3}]
 
 
-def test_wrong_types_in_a_saved_config_are_one_sentence(run_cli, trained_run, tones, tmp_path):
+def test_wrong_types_in_a_saved_config_are_one_sentence(run_cli, trained_run, tiny_args, tones, tmp_path):
     workdir = shutil.copytree(trained_run, tmp_path / "run")
     good = json.loads((workdir / "config.json").read_text())
     sections = [name for name, value in good["config"].items() if isinstance(value, dict)]
@@ -320,7 +320,7 @@ def test_wrong_types_in_a_saved_config_are_one_sentence(run_cli, trained_run, to
     nameless = json.dumps(good | {"data": good["data"] | {"label_names": []}})
     for content in ("[1]", "null", "", "{}", '{"config": 1, "data": 2}', "[" * 100_000, nameless):
         (workdir / "config.json").write_text(content)
-        for command in (("evaluate",), ("predict", tones / "data/01/3_01_0.wav"), ("main", CNN)):
+        for command in (("evaluate",), ("predict", tones / "data/01/3_01_0.wav"), ("main", *tiny_args)):
             code, _, err = run_cli(command[0], *command[1:], f"--workdir={workdir}")
             assert code == 1 and "config.json is damaged" in without_progress(err).splitlines()[-1]
 
