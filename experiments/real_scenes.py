@@ -47,8 +47,8 @@ class Row(NamedTuple):
 
 def validation(sound: RealSound, audiomnist: Words | None = None) -> list[Row]:
     """Returns the rows of the validation part; `audiomnist` has more held-out words for scenes and strings."""
-    digits = _by_corpus(sound.digits, sound.digit_indices)
-    noise = _by_corpus(sound.noise, sound.noise_indices)
+    digits = real.by_corpus(sound.digits, sound.digit_indices)
+    noise = real.by_corpus(sound.noise, sound.noise_indices)
     for corpora, name in ((digits, "speech_commands"), (digits, "sai004"), (noise, "rooms")):
         if name not in corpora:
             raise InputError(f"there is no {name} among the recordings for validation; restore it in index.csv.")
@@ -58,7 +58,7 @@ def validation(sound: RealSound, audiomnist: Words | None = None) -> list[Row]:
     rows = [_alone(name, sound.digits, indices) for name, indices in digits.items()]
     rows += scenes([*words, *([audiomnist] if audiomnist else [])], rooms)
     rows += _without_digits("rooms", _recorded(sound, sound.noise, noise.pop("rooms")))
-    for name, indices in _by_corpus(sound.speech, sound.speech_indices).items():
+    for name, indices in real.by_corpus(sound.speech, sound.speech_indices).items():
         rows += _without_digits(NAMES.get(name, name), _recorded(sound, sound.speech, indices))
     others = [clip for indices in noise.values() for clip in _recorded(sound, sound.noise, indices)]
     rows += _without_digits("noise", others) if others else []
@@ -68,7 +68,10 @@ def validation(sound: RealSound, audiomnist: Words | None = None) -> list[Row]:
 def judge(root: Path, clips_of: dict[str, Clips]) -> list[Row]:
     """Returns the rows of the judge part; `clips_of` has its clips of each kind."""
     texts = {row["file"]: row["label"] for row in real.rows(root)}
-    rows = [_alone(name, clips_of["digit"], of) for name, of in _by_corpus(clips_of["digit"]).items()]
+    rows = [
+        _alone(name, clips_of["digit"], of)
+        for name, of in real.by_corpus(clips_of["digit"], np.arange(len(clips_of["digit"]))).items()
+    ]
     strings = clips_of["string"]
     digits = [digits_of(texts[path], path) for path in strings.path]
     rows.append(_row("telephone numbers", "errors", _named(strings), digits))
@@ -178,20 +181,7 @@ def joined(rooms: Sequence[np.ndarray], num_samples: int) -> np.ndarray:
 
 
 def _faded(sound: np.ndarray, seconds: float = 0.02, opens: bool = True) -> np.ndarray:
-    """Returns f32[t], i16 as it is or f32, faded out at its end and, if it `opens` so, in at its start."""
-    ramp = np.linspace(0, 1, max(1, min(round(seconds * RATE_HZ), len(sound) // 2)), dtype=np.float32)
-    sound = sound.astype(np.float32)
-    if opens:
-        sound[: len(ramp)] *= ramp
-    sound[len(sound) - len(ramp) :] *= ramp[::-1]
-    return sound
-
-
-def _by_corpus(clips: Clips, indices: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Returns the indices of each corpus, whose name is the first folder of a clip's path."""
-    indices = np.arange(len(clips)) if indices is None else indices
-    names = np.asarray([clips.path[index].partition("/")[0] for index in indices])
-    return {str(name): indices[names == name] for name in sorted(set(names.tolist()))}
+    return streams.faded(sound.astype(np.float32), round(seconds * RATE_HZ), opens=opens)
 
 
 def _named(clips: Clips, indices: Sequence[int] | np.ndarray | None = None) -> Named:

@@ -19,11 +19,10 @@ import scipy.stats
 
 from audiojax import cli
 from audiojax import config as configs
-from audiojax.data import cache, real
+from audiojax.data import loading, real
 from audiojax.data.clips import Clips
 from audiojax.errors import InputError
 from audiojax.inference import Trained
-from audiojax.io import console
 from audiojax.io.files import write_text
 from audiojax.streaming import scoring
 from audiojax.streaming.decoder import Decoder, Event
@@ -42,11 +41,8 @@ UNSURE_PROBABILITY, UNSURE_MARGIN_SECONDS = 0.8, 0.15
 
 
 def cached(recordings: real.Recordings) -> Clips:
-    """Returns the clips of `recordings` at `RATE_HZ`, from the cache or read now."""
-    with console.progress(f"preparing {recordings.source}") as report:
-        return cache.load_or_build(
-            recordings, rate_hz=RATE_HZ, on_bad_file="stop", folder=configs.cache_dir().resolve(), progress=report
-        )[0]
+    """Returns the clips of `recordings` as every config has them, from the cache or read now."""
+    return loading.cached(configs.base(configs.parse_arg("")), recordings)
 
 
 def heard(ear: Ear, rows: Sequence[Row]) -> list[list[np.ndarray]]:

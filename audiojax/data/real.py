@@ -109,9 +109,7 @@ def split(clips: Clips) -> tuple[np.ndarray, np.ndarray]:
     digits.
     """
     held_out = np.zeros(len(clips), bool)
-    corpus = np.asarray([path.partition("/")[0] for path in clips.path])
-    for name in np.unique(corpus):
-        mine = np.flatnonzero(corpus == name)
+    for mine in by_corpus(clips, np.arange(len(clips))).values():
         if len(np.unique(clips.speaker[mine])) > 1:
             held_out[mine] = [zlib.crc32(speaker.encode()) % _HELD_OUT == 0 for speaker in clips.speaker[mine]]
             continue
@@ -119,6 +117,12 @@ def split(clips: Clips) -> tuple[np.ndarray, np.ndarray]:
             files = sorted(mine[clips.label[mine] == label].tolist(), key=lambda index: clips.path[index])
             held_out[files[len(files) - -(-len(files) // _HELD_OUT) :]] = True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def by_corpus(clips: Clips, indices: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the `indices` of each corpus, sorted by its name, which is the first folder of a clip's path."""
+    names = np.asarray([clips.path[index].partition("/")[0] for index in indices])
+    return {str(name): indices[names == name] for name in np.unique(names)}
 
 
 def read_unsure() -> dict[str, list[tuple[float, float]]]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from audiojax.audio import noise as corrupt
 from audiojax.data.clips import Clips
-from audiojax.data.real import RealSound
+from audiojax.data.real import RealSound, by_corpus
 from audiojax.streaming import scenes
 
 FLOOR_DB = 6.0  # see `streams.span`: what a word's end is to a listener, not its clip's
@@ -73,7 +73,6 @@ class Real:
         """Returns f32[num_samples] of mean power 1: recordings of one corpus, joined by cross-fades of 50 ms."""
         clips, (indices, _) = self._sound.noise, self._noise[_weighted(rng, self._noise)]
         fade = round(0.05 * clips.rate_hz)
-        ramp = np.linspace(0, 1, fade, dtype=np.float32)
         sound = np.zeros(num_samples + fade, np.float32)
         same, at = rng.random() < 0.3, 0  # one recording over and over, or several
         index = int(rng.choice(indices))
@@ -81,8 +80,7 @@ class Real:
             clip = clips[index].astype(np.float32)
             clip = clip[int(rng.integers(max(1, len(clip) // 2))) :]
             clip = clip / np.sqrt(corrupt.power(clip)) * np.float32(10 ** (rng.normal(0, 2) / 20))
-            clip[:fade] *= ramp[: len(clip)]
-            clip[len(clip) - fade :] *= ramp[::-1][-len(clip) :]
+            clip = scenes.faded(clip, fade)
             kept = clip[: len(sound) - at]
             sound[at : at + len(kept)] += kept
             at += max(len(clip) - fade, fade)
@@ -92,8 +90,8 @@ class Real:
 
 
 def _by_corpus(clips: Clips, indices: np.ndarray, weights: dict[str, float]) -> list[tuple[np.ndarray, float]]:
-    names = np.asarray([clips.label_names[label] for label in clips.label[indices]])
-    return [(indices[names == name], weights.get(name, 1.0)) for name in np.unique(names)]
+    """Returns the indices of each corpus, and how often it is sampled."""
+    return [(mine, weights.get(name, 1.0)) for name, mine in by_corpus(clips, indices).items()]
 
 
 def _weighted(rng: np.random.Generator, groups: Sequence[tuple[np.ndarray, float]]) -> int:

@@ -17,8 +17,6 @@ from audiojax.streaming.pools import FLOOR_DB, Pool, Real
 from audiojax.streaming.scenes import Scene, Word
 
 SCENE_SEGMENTS = 3  # segments of training that one scene lasts
-
-
 WORD_POWER = 0.01  # of each part of a scene with real sound, before its level is sampled
 
 
@@ -34,6 +32,9 @@ class Mixture(NamedTuple):
     fresh_share: float = 0.0
     repeat_share: float = 0.0
     overlap_seconds: float = 0.0
+
+
+SYNTHETIC_ONLY = Mixture()  # without real recordings; as `config.base` has it
 
 
 class Endless:
@@ -54,7 +55,7 @@ class Endless:
         num_steps: int,
         rows: slice = slice(None),
         seed: int,
-        mixture: Mixture = Mixture(),  # noqa: B008
+        mixture: Mixture = SYNTHETIC_ONLY,
         real: Real | None = None,
     ):
         """`pools` have the words to be recognised, the first of them most; `others` what is none of those."""
@@ -104,7 +105,7 @@ def rehearse(
     pools: Sequence[Pool],
     others: Sequence[Pool],
     num_samples: int,
-    mixture: Mixture = Mixture(),  # noqa: B008
+    mixture: Mixture = SYNTHETIC_ONLY,
     real: Real | None = None,
 ) -> Scene:
     """Returns one scene: words, other speech or neither, in a sampled room, noise and recording channel."""
@@ -127,7 +128,9 @@ def rehearse(
         sound /= max(float(np.abs(sound).max()), 1e-5)
     loudness = corrupt.power(np.concatenate([part for _, part in parts])) if parts else 0.02
     real_noise = real is not None and rng.random() < mixture.real_noise
-    names = ["real"] if real_noise and rng.random() < 0.6 else [*["real"] * real_noise, *_noises(rng)]
+    names = ["real"] if real_noise else []
+    if not (real_noise and rng.random() < 0.6):
+        names += _noises(rng)
     low_db, high_db = mixture.snr_db
     if pool.in_rooms:  # the room around a recorded word must not end with it
         names, high_db = names or ["pink"], max(low_db, min(high_db, 25.0))
@@ -171,7 +174,7 @@ def spoken(
     num_samples: int,
     with_words: bool,
     with_others: bool,
-    mixture: Mixture = Mixture(),  # noqa: B008
+    mixture: Mixture = SYNTHETIC_ONLY,
     real: Real | None = None,
 ):
     """Returns [(start, f32[t])] of the speech in a scene, and the words in it."""
@@ -181,18 +184,15 @@ def spoken(
         return parts, words
     rate_hz, clips = pool.clips.rate_hz, pool.clips
     busy, mine, same_voice = rng.uniform(0.1, 1.2), pool.draw(rng, 40), rng.random() < 0.8
-    speed, tempo, trims = (
-        rng.uniform(-0.15, 0.15),
-        rng.uniform(-0.25, 0.6),
-        rng.random() < (0.85 if pool.in_rooms else 0.65),
-    )
+    speed, tempo = rng.uniform(-0.15, 0.15), rng.uniform(-0.25, 0.6)
+    trims = rng.random() < (0.85 if pool.in_rooms else 0.65)
     paced = rng.random() < 0.6
     at, index = round(rng.exponential(busy) * rate_hz), -1
     while True:
         is_word = with_words and not (with_others and rng.random() < 0.5)
         if not (index >= 0 and words and rng.random() < mixture.repeat_share):  # else the same word once more
             index = int(mine[rng.integers(len(mine))] if same_voice else pool.draw(rng, 1)[0])
-        clip = clips[index] if is_word else _no_word(rng, clips[index], others, mixture, real)
+        clip = clips[index] if is_word else _no_word(rng, clips[index], rate_hz, others, mixture, real)
         faster = np.exp(speed + rng.normal(0, 0.03)), np.exp(tempo + rng.normal(0, 0.1)) if paced else 1.0
         start, end = pool.span(index) if is_word else scenes.span(clip, rate_hz, FLOOR_DB)
         if trims:
@@ -202,7 +202,9 @@ def spoken(
         sound, places = played(clip.astype(np.float32) / 32768, *faster, (start, end))
         if real:  # no corpus is to be told by its level
             sound *= np.float32(np.sqrt(WORD_POWER / corrupt.power(sound[places[0] : places[1]])))
-        sound = _faded(sound, 240 if pool.in_rooms else 40) * np.float32(10 ** (rng.normal(0, 3 if real else 2) / 20))
+        sound = scenes.faded(sound, 240 if pool.in_rooms else 40) * np.float32(
+            10 ** (rng.normal(0, 3 if real else 2) / 20)
+        )
         if at + len(sound) > num_samples - rate_hz // 3:
             return parts, words
         parts.append((at, sound))
@@ -216,7 +218,12 @@ def spoken(
 
 
 def _no_word(
-    rng: np.random.Generator, clip: np.ndarray, others: Sequence[Pool], mixture: Mixture, real: Real | None
+    rng: np.random.Generator,
+    clip: np.ndarray,
+    rate_hz: int,
+    others: Sequence[Pool],
+    mixture: Mixture,
+    real: Real | None,
 ) -> np.ndarray:
     """Returns i16[t] of speech in which none of the words is: other words, or `clip` backwards, reordered or cut."""
     if real and rng.random() < mixture.real_speech:
@@ -226,22 +233,14 @@ def _no_word(
         other = others[int(rng.integers(len(others)))]
         return other.clips[other.draw(rng, 1)[0]]
     if real and kind < 0.7:  # the first or the last part of a word
-        start, end = scenes.span(clip, 8000, FLOOR_DB)
-        cut = start + round((end - start) * rng.uniform(0.25, 0.45))
-        return clip[: max(cut, 400)] if rng.random() < 0.5 else clip[end - max(cut - start, 400) :]
+        start, end = scenes.span(clip, rate_hz, FLOOR_DB)
+        part, least = round((end - start) * rng.uniform(0.25, 0.45)), rate_hz // 20
+        return clip[: max(start + part, least)] if rng.random() < 0.5 else clip[max(0, end - max(part, least)) :]
     if kind < 0.8:
         return clip[::-1]
     pieces = np.array_split(clip, rng.integers(3, 6))
     order = rng.permutation(len(pieces))
     return np.concatenate([pieces[i][::-1] if rng.random() < 0.5 else pieces[i] for i in order])
-
-
-def _faded(sound: np.ndarray, num_samples: int = 40) -> np.ndarray:
-    ramp = np.linspace(0, 1, min(num_samples, len(sound) // 2 + 1), dtype=np.float32)
-    sound = sound.copy()
-    sound[: len(ramp)] *= ramp
-    sound[len(sound) - len(ramp) :] *= ramp[::-1]
-    return sound
 
 
 def played(

@@ -107,6 +107,19 @@ def render(plan: Plan, clips: Clips) -> Scene:
     return Scene(quantised(sound, rng), tuple(words))
 
 
+def faded(sound: np.ndarray, num_samples: int, *, opens: bool = True) -> np.ndarray:
+    """Returns `sound` f32[t] faded out over its last `num_samples`, and in over its first ones if it `opens` so.
+
+    Of a sound that is shorter than two fades each takes half.
+    """
+    ramp = np.linspace(0, 1, min(num_samples, len(sound) // 2 + 1), dtype=np.float32)
+    sound = sound.copy()
+    if opens:
+        sound[: len(ramp)] *= ramp
+    sound[len(sound) - len(ramp) :] *= ramp[::-1]
+    return sound
+
+
 def laid_out(parts: Sequence[tuple[int, np.ndarray]], num_samples: int) -> np.ndarray:
     """f32[num_samples]: each part f32[t] from its sample on."""
     sound = np.zeros(num_samples, np.float32)
