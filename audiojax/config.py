@@ -113,7 +113,7 @@ def base(choice: Choice) -> ConfigDict:
         voices=(),  # made sources whose words are learnt beside those of config.data.source
         phrases=(),  # made voices that say what is no word: "synthetic", "espeak"
         num_strings=0,  # of words, on which an epoch is scored
-        real="",  # a folder of real recordings with an index.csv, see `data.real`, that are learnt beside; "" for none
+        real="",  # a folder of real recordings with an index.csv, see `data.real`, to train on besides; "" for none
         shares=(0.5525, 0.2975, 0.0525, 0.0975),  # digits, digits and other speech, that alone, no speech
         synthetic_words=0.4,  # the share of scenes with words whose words are of streams.voices
         real_words=0.35,  # ... of streams.real

@@ -16,6 +16,7 @@ SHARE = Range(0, 1)
 BELOW_ONE = Range(0, 1, open_high=True)
 COUNT = Range(1, 1_000_000)
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+SPLIT_NAMES = ("random", "official", "folds", "speaker")
 MADE = ("synthetic", "espeak")  # sources that synthesise their clips
 SOURCES = ("synthetic", "audiomnist", "fsdd", "folder", "espeak")
 
@@ -37,7 +38,7 @@ RULES: dict[str, Rule] = {
     "synthetic.num_voices": Range(1, 99),
     "synthetic.num_takes": Range(1, 1000),
     "synthetic.seed": SEED,
-    "split.name": ("random", "official", "folds", "speaker"),
+    "split.name": SPLIT_NAMES,
     "split.fold": Range(0, 1_000_000),
     "split.seed": SEED,
     "split.num_speakers": Range(0, 1_000_000),

@@ -7,8 +7,8 @@
                        speakers, 56 minutes beside three other jobs
   python -m audiojax.main --config configs/listen.py:audiomnist,recipe=real --config.data.root=DIR \
       --config.streams.real=REAL_DIR --config.init_from=RUN
-                       the same, continued with real recordings besides (audiojax/data/real.py says how they lie): the
-                       second stage of the packaged recogniser, 1,500 steps in 18 and 25 minutes beside other jobs
+                       the same, continued with real recordings besides, whose folder audiojax/data/real.py describes:
+                       the second stage of the packaged recogniser, 1,500 steps in 18 and 25 minutes beside other jobs
 
 Seed 0, on 2 CPU cores; audiojax/streaming/pretrained/MODEL_CARD.md and experiments/README.md have the rest.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NotRequired, TypedDict
@@ -74,6 +75,14 @@ class Clips:
     def __getitem__(self, index: int) -> np.ndarray:
         """i16[t]: the sound of one clip, a view."""
         return self.samples[self.offsets[index] : self.offsets[index + 1]]
+
+
+def copies(clips: Clips, indices: np.ndarray, among: np.ndarray, of: Clips | None = None) -> np.ndarray:
+    """Returns bool[n], whether each clip at `indices` has the sound of one at `among`, of the clips `of` if given."""
+    of = of or clips
+    sounds = {hashlib.blake2b(of[index].tobytes()).digest() for index in among if len(of[index])}
+    digests = (hashlib.blake2b(clips[index].tobytes()).digest() for index in indices)
+    return np.fromiter((digest in sounds for digest in digests), bool, len(indices))
 
 
 class Batch(TypedDict):

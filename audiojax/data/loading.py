@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from audiojax.audio.sound_files import shortened
 from audiojax.data import cache, labels, sources, splits
-from audiojax.data.clips import Clips, Speaker
+from audiojax.data.clips import Clips, Speaker, copies
 from audiojax.data.listing import without_suffix
 from audiojax.errors import InputError
 from audiojax.io import console
@@ -63,23 +63,24 @@ def load_clips(config: ConfigDict) -> Clips:
 
 
 def load_split(config: ConfigDict) -> tuple[Clips, splits.Split]:
-    """The clips of `config.data` and their split by `config.split`, refused before a file of them is prepared.
+    """Returns the clips of `config.data` and their split by `config.split`, refused before a file of them is prepared.
 
-    Says how many clips are copies of others on another side of the split.
+    Prints how many clips are copies of others on another side of the split.
     """
     recordings = _source(config)
     clips = _chosen(config, recordings)
-    chosen, split = _choose_split(config, clips), splits.make(clips, **config.split)
+    split = chosen = _choose_split(config, clips)
     if splits.is_published(clips, config.split.name):
-        shared, done = int(splits.copies(clips, chosen.train, splits.held_out(chosen)).sum()), "stay there"
+        shared, done = int(copies(clips, chosen.train, splits.held_out(chosen)).sum()), "stay there"
     else:
+        split = splits.without_copies(clips, chosen, config.split.name)
         shared, done = len(chosen.train) - len(split.train), "are left out of it"
     if shared:
         print(
             f"{shared:,} training clips of {clips.source} are copies of validation or test clips, and {done}.",
             file=sys.stderr,
         )
-    if shared := int(splits.copies(clips, split.test, split.validation).sum()):
+    if shared := int(copies(clips, split.test, split.validation).sum()):
         print(f"{shared:,} test clips of {clips.source} are copies of validation clips.", file=sys.stderr)
     return clips, split
 
@@ -120,7 +121,7 @@ def _recordings(config: ConfigDict, of: str, at: str) -> sources.Recordings:
 
 
 def _chosen(config: ConfigDict, recordings: sources.Recordings) -> Clips:
-    """The clips of `recordings` with the labels of config.data.target; says which of them are left out."""
+    """Returns the clips of `recordings` with the labels of config.data.target; prints which of them are left out."""
     clips = cached(config, recordings)
     without = np.flatnonzero(np.bincount(clips.label, minlength=len(clips.label_names)) == 0)
     words = sorted([*recordings.empty, *(clips.label_names[label] for label in without)])
@@ -132,7 +133,7 @@ def _chosen(config: ConfigDict, recordings: sources.Recordings) -> Clips:
             f"{left_out:,} of {len(clips):,} clips of {clips.source} are left out: their {chosen.target} is not known.",
             file=sys.stderr,
         )
-    if config.split.name == "official" and chosen.official:  # the lists decide what is learnt
+    if config.split.name == "official" and chosen.official:  # the lists decide what is trained on
         listed = frozenset().union(*chosen.official.values())
         if missing := len(listed - {without_suffix(path) for path in clips.path}):
             print(f"{missing:,} of {len(listed):,} paths in its official lists name no clip.", file=sys.stderr)
@@ -142,7 +143,7 @@ def _chosen(config: ConfigDict, recordings: sources.Recordings) -> Clips:
 
 
 def load_also(config: ConfigDict, clips: Clips, held_out: Sequence[int] | np.ndarray = ()) -> Clips | None:
-    """The clips of `config.data.also`, which are learnt beside `clips`; None where there are none.
+    """Returns the clips of `config.data.also`, all of which are trained on besides `clips`; None where there are none.
 
     Copies of the clips at `held_out`, which are for validation and test, are left out.
 
@@ -154,14 +155,14 @@ def load_also(config: ConfigDict, clips: Clips, held_out: Sequence[int] | np.nda
     if also.key == clips.key:
         raise InputError(
             f"config.data.also is {config.data.also!r} with the clips that config.data.source has, and all of them "
-            "would be learnt; choose another source."
+            "would be trained on; choose another source."
         )
     if also.label_names != clips.label_names:
         raise InputError(
             f"config.data.also is {config.data.also!r}, whose labels are not those of {clips.source}; choose a source "
             "of the same words."
         )
-    shared = splits.copies(also, np.arange(len(also)), np.asarray(held_out, int), of=clips)
+    shared = copies(also, np.arange(len(also)), np.asarray(held_out, int), of=clips)
     if not shared.any():
         return also
     print(

@@ -1,16 +1,16 @@
 """Training, validation and test: seeded index arrays for every split."""
 
-import hashlib
 import itertools
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
-from audiojax.data.clips import Clips
+from audiojax.data.clips import Clips, copies
 from audiojax.data.listing import without_suffix
 from audiojax.data.sources import OFFICIAL_LISTS, UNKNOWN_SPEAKER
 from audiojax.errors import InputError
+from audiojax.schema import SPLIT_NAMES
 
 # Becker et al. 2018: the folds of preprocess_data.py in github.com/soerenab/AudioMNIST. For digits 12 speakers a block;
 # for the sex 6, of which half are women.
@@ -29,7 +29,6 @@ AUDIOMNIST_SEX_BLOCKS = (
 )
 
 
-NAMES = ("random", "official", "folds", "speaker")
 # Of a label in the random split: one for each part.
 _MIN_CLIPS = 3
 
@@ -57,8 +56,14 @@ def make(clips: Clips, *, name: str, fold: int, seed: int, num_speakers: int = 0
     A published split is left as it was published.
     """
     split = choose(clips, name=name, fold=fold, seed=seed, num_speakers=num_speakers, num_clips=num_clips)
-    if is_published(clips, name):
-        return split
+    return split if is_published(clips, name) else without_copies(clips, split, name)
+
+
+def without_copies(clips: Clips, split: Split, name: str) -> Split:
+    """Returns the split `name` without the training clips whose sound is that of a validation or test clip.
+
+    Raises InputError where no training clip of a label is left.
+    """
     train = split.train[~copies(clips, split.train, held_out(split))]
     if len(lost := np.setdiff1d(clips.label[split.train], clips.label[train])):
         raise InputError(
@@ -83,7 +88,7 @@ def choose(clips: Clips, *, name: str, fold: int, seed: int, num_speakers: int =
             split = Split(*(fewer_clips(clips, part, num_clips=num_clips, seed=seed) for part in split))
         _check_parts(clips, split, name)
     except Impossible as error:
-        others = [other for other in NAMES if other != name and _is_possible(clips, other, seed)]
+        others = [other for other in SPLIT_NAMES if other != name and _is_possible(clips, other, seed)]
         fix = " or ".join([error.fix, *([f"choose split={' or split='.join(others)}"] if others else [])])
         if error.too_few and list(clips.speakers) == [UNKNOWN_SPEAKER]:
             fix = f"all {len(clips):,} clips belong to one unknown speaker, which no split by speakers divides; {fix}"
@@ -92,7 +97,7 @@ def choose(clips: Clips, *, name: str, fold: int, seed: int, num_speakers: int =
 
 
 def _parts(clips: Clips, name: str, fold: int, seed: int) -> Split:
-    if name not in NAMES:
+    if name not in SPLIT_NAMES:
         raise InputError(f"config.split.name is {name!r}; choose random, official, folds or speaker.")
     if fold and name in ("random", "official"):
         raise Impossible(f"config.split.fold is {fold}, but split={name} has no folds", "set it to 0", too_few=False)
@@ -144,14 +149,6 @@ def is_published(clips: Clips, name: str) -> bool:
 def held_out(split: Split) -> np.ndarray:
     """Returns the indices of validation and test."""
     return np.concatenate([split.validation, split.test])
-
-
-def copies(clips: Clips, indices: np.ndarray, among: np.ndarray, of: Clips | None = None) -> np.ndarray:
-    """bool[n]: whether the sound of each clip at `indices` is that of one at `among`, of the clips `of` if given."""
-    of = of or clips
-    sounds = {hashlib.blake2b(of[index].tobytes()).digest() for index in among if len(of[index])}
-    digests = (hashlib.blake2b(clips[index].tobytes()).digest() for index in indices)
-    return np.fromiter((digest in sounds for digest in digests), bool, len(indices))
 
 
 def random(clips: Clips, *, seed: int) -> Split:

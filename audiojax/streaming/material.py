@@ -12,14 +12,14 @@ from audiojax.streaming.sampler import Endless, Mixture
 
 
 def load_pools(config: ConfigDict, clips: Clips, indices: np.ndarray) -> tuple[list[Pool], list[Pool]]:
-    """Who speaks in the endless streams of `config.streams`: the `clips` at `indices` and made voices say the words,
-    other made voices what is none of them."""
+    """Returns the pools of words of `config.streams`, the `clips` at `indices` and synthetic voices, and those of other
+    speech. Raises InputError where the synthetic voices have other words."""
     voices = [cached(config, synthesised(config, maker)) for maker in config.streams.voices]
     others = [load_phrases(config, maker, "train") for maker in config.streams.phrases]
     for made in voices:
         if made.label_names != clips.label_names:
             raise InputError(
-                f"config.streams.voices has {made.source!r}, which says digits; {clips.source} has other words."
+                f"config.streams.voices has {made.source!r}, which has digits; {clips.source} has other words."
             )
     pools = [Pool.of(clips, indices), *(Pool.of(made, np.arange(len(made))) for made in voices)]
     return pools, [Pool.of(other, np.arange(len(other))) for other in others]

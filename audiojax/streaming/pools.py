@@ -10,12 +10,12 @@ from audiojax.data.clips import Clips
 from audiojax.data.real import RealSound, by_corpus
 from audiojax.streaming import scenes
 
-FLOOR_DB = 6.0  # see `streams.span`: what a word's end is to a listener, not its clip's
+FLOOR_DB = 6.0  # see `scenes.span`: the end of the word, not of its clip
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Clips to speak with, by speaker."""
+    """Clips by speaker."""
 
     clips: Clips
     by_speaker: list[np.ndarray]

@@ -12,7 +12,7 @@ from audiojax.errors import InputError
 from audiojax.training.augment import make_augment
 from audiojax.training.optimizer import make_optimizer
 from audiojax.training.state import TrainState, create_state
-from audiojax.training.steps import AugmentStep, TrainStep, make_augment_step, make_train_step
+from audiojax.training.steps import AugmentStep, TrainStep, clip_loss, make_augment_step, make_train_step
 from audiojax.training.task import Task
 
 
@@ -42,8 +42,7 @@ def assemble(
         optimizer,
         schedule,
         average_decay=config.train.average_decay,
-        label_smoothing=config.train.label_smoothing,
-        loss=task.loss if task else None,
+        loss=task.loss if task else clip_loss(config.train.label_smoothing),
     )
     state = create_state(
         model,

@@ -93,7 +93,7 @@ class Job:
         return summary
 
     def open_log(self) -> RunLog:
-        """Returns the log, to be used with `with`, and says what is trained."""
+        """Returns the log, to be used with `with`, and prints what is trained."""
         task, num_parameters = self.task, sum(x.size for x in jax.tree.leaves(self.state.params))
         _say(f"Data: {task.data.clips.source}, split {task.config.split.name}: {task.data.describe()}")
         device = f"{self.mesh.size} x {jax.devices()[0].device_kind}"

@@ -77,18 +77,13 @@ def make_train_step(
     schedule: optax.Schedule,
     *,
     average_decay: float,
-    label_smoothing: float = 0.0,
-    loss: Loss | None = None,
+    loss: Loss,
 ) -> TrainStep:
     """Returns the jit-compiled training step, which takes over the memory of the state that it is given.
 
     Its randomness is `fold_in(key, state.step)`. Where `average_decay` is not 0 it keeps an average of the parameters
     (Polyak and Juditsky 1992), of all steps at first and of about the last 1 / (1 - average_decay) later.
-
-    Args:
-        label_smoothing: of `clip_loss`, which is the loss where no other is given.
     """
-    loss = loss or clip_loss(label_smoothing)
 
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, StepReport]:
         label, mask = batch["label"], batch["mask"]
