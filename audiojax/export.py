@@ -2,7 +2,7 @@
 
 classifier.* hears whole clips; step.*, of a recurrent network, one hop of a stream after the other and what it is to
 remember. manifest.json says what goes in and comes out. Nothing is written unless each file's answers are the network's
-own, on the run's test clips. experiments/hear_onnx.py listens to a file with nothing but ONNX's runtime.
+own, on the run's test clips. experiments/recognize_onnx.py listens to a file with nothing but ONNX's runtime.
 """
 
 from pathlib import Path

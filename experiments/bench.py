@@ -37,7 +37,7 @@ from audiojax.streaming.logit_stream import Stream
 from audiojax.training import environment
 from audiojax.training.build import Assembled, assemble
 from experiments import peers
-from experiments.contest import NUM_ROUNDS, Contender, alternate, serve
+from experiments.timing import NUM_ROUNDS, Contender, alternate, serve
 
 KEEPING = ", memory kept"  # a peer that is given `command.keep_memory`, as our own commands are
 DEFAULTS = {

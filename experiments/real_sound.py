@@ -1,9 +1,9 @@
 """Scores the streaming recogniser on recordings of real people and real rooms, see `audiojax.data.real`.
 
-  python -m experiments.listener real --root DIR [--audiomnist DIR]       the held-out part of what may be trained on
-  python -m experiments.listener real --root DIR --curve --decoder keep=0.6 keep=0.7        over thresholds
-  python -m experiments.listener real --root DIR --part judge         the final evaluation, logged; tune nothing by it
-  python -m experiments.listener unsure --root DIR        lists where a digit may be spoken in untranscribed reading
+  python -m experiments.streaming_eval real --root DIR [--audiomnist DIR]   the held-out part of what may be trained on
+  python -m experiments.streaming_eval real --root DIR --curve --decoder keep=0.6 keep=0.7        over thresholds
+  python -m experiments.streaming_eval real --root DIR --part judge   the final evaluation, logged; tune nothing by it
+  python -m experiments.streaming_eval unsure --root DIR   lists where a digit may be spoken in untranscribed reading
 
 Without --workdir the recogniser is the packaged one. AudioMNIST's words are those of its validation speakers.
 """
@@ -31,8 +31,8 @@ from audiojax.streaming.scenes import Word
 from audiojax.synthesis.phonemes import DIGITS
 from audiojax.training import environment
 from experiments import real_scenes
-from experiments.listener import load, opened
 from experiments.real_scenes import RATE_HZ, Row
+from experiments.streaming_eval import load, opened
 
 LOG = Path(__file__).parent / "results" / "judge.md"
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -225,7 +225,7 @@ def write_unsure(ear: Ear, root: Path, path: Path) -> None:
 
 
 def main(argv: list[str]) -> None:
-    parser = cli.parser("real_sound", __doc__ or "")
+    parser = cli.parser("experiments.streaming_eval", __doc__ or "")
     parser.add_argument("what", choices=("real", "unsure"))
     parser.add_argument("--root", type=Path, required=True, help="the folder of index.csv")
     parser.add_argument("--workdir", type=Path, nargs="+", help="of several runs the mean of their parameters")

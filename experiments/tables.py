@@ -18,7 +18,7 @@ import numpy as np
 from audiojax.errors import InputError
 from audiojax.evaluation import plots
 from audiojax.io.files import write_text
-from experiments import hunger, noise, records
+from experiments import few_speakers, noise, records
 from experiments.protocols import PROTOCOLS
 
 ROOT = Path(__file__).parent.parent
@@ -204,8 +204,8 @@ def everything(found: Found) -> str:
                 else f"\n### {protocol}: {name}\n"
             )
             text += confusion_table(result) + runs_table(result)
-            if protocol == "hunger":
-                text += levels_table(hunger.by_size(result["runs"]), "speakers to learn from")
+            if protocol == "few_speakers":
+                text += levels_table(few_speakers.by_size(result["runs"]), "speakers to learn from")
     return text
 
 

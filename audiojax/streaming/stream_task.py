@@ -22,7 +22,7 @@ from audiojax.training.steps import cross_entropy
 from audiojax.training.task import Guard
 
 TIMES_WEIGHT = 2.0  # of the error in seconds, against the cross-entropy in nats
-step_loss = cross_entropy  # experiments/listening_losses.py compares others
+step_loss = cross_entropy  # experiments/streaming_losses.py compares others
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,7 @@ def start_from(
         return state
     workdir = Path(source).expanduser()
     saved, data = run_dir.load(workdir)
-    if (workdir / "parameters.npz").exists():  # what experiments.ship_listener wrote
+    if (workdir / "parameters.npz").exists():  # what experiments.package_recognizer wrote
         variables, step = run_dir.read_parameters(workdir), data["step"]
     else:
         variables, step = restore_variables(workdir, "best")

@@ -18,7 +18,7 @@ from audiojax.errors import InputError
 from audiojax.streaming import scenes
 from audiojax.training import loop
 from audiojax.training.preemption import Stopped
-from experiments import hunger, noise, protocol, records, student, sweep, tables
+from experiments import class_project, few_speakers, noise, protocol, records, sweep, tables
 from experiments.protocols import PROTOCOLS, Run
 
 
@@ -57,7 +57,7 @@ def test_a_few_speakers_are_balanced_nested_and_drawn_anew_by_each_seed():
     assert not np.array_equal(*draws)
     with pytest.raises(InputError, match="num_speakers is 37, more than the 36"):
         splits.make(clips, name="folds", fold=0, seed=1, num_speakers=37)
-    for run in hunger.runs(6, 2):
+    for run in few_speakers.runs(6, 2):
         assert run.overrides["split.num_speakers"] * run.overrides["train.num_epochs"] == 36 * 6
 
 
@@ -196,9 +196,9 @@ def test_a_run_is_heard_in_noise_once(trained_run, tmp_path, capsys):
 
 def test_the_students_rows_are_one_change_each_and_parse(monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert len(student.grid()) == 32
-    names = [run.name for run in student.runs("fsdd", student.ROWS, 2)]
+    assert len(class_project.grid()) == 32
+    names = [run.name for run in class_project.runs("fsdd", class_project.ROWS, 2)]
     assert "48 kHz" not in names and "as told" in names
     recipe = protocol.Recipe("configs/cnn.py", ROOT, ROOT, "seed")
-    rows = student.runs("audiomnist", student.ROWS, 2)
+    rows = class_project.runs("audiomnist", class_project.ROWS, 2)
     assert len({protocol.digest(recipe, run) for run in rows}) == len(rows)

@@ -228,7 +228,10 @@ def test_the_example_hears_the_same_events_without_jax(listener, exported, tmp_p
             break
     heard += last
     out = alone(
-        {"jax", "flax", "audiojax", "onnx"}, f"{ROOT}/experiments/hear_onnx.py", exported[0], tmp_path / "sound.wav"
+        {"jax", "flax", "audiojax", "onnx"},
+        f"{ROOT}/experiments/recognize_onnx.py",
+        exported[0],
+        tmp_path / "sound.wav",
     )
     lines = [line.split() for line in out.splitlines()]
     assert last and len(heard) > 2 and [line[3] for line in lines] == [event.label for event in heard]
@@ -238,7 +241,7 @@ def test_the_example_hears_the_same_events_without_jax(listener, exported, tmp_p
 
 def test_the_example_says_what_it_cannot_hear(exported, tmp_path):
     soundfile.write(tmp_path / "fast.wav", np.zeros(1600), 16_000)
-    script = [sys.executable, f"{ROOT}/experiments/hear_onnx.py", exported[0], tmp_path / "fast.wav"]
+    script = [sys.executable, f"{ROOT}/experiments/recognize_onnx.py", exported[0], tmp_path / "fast.wav"]
     done = subprocess.run(script, capture_output=True, text=True)
     assert (
         done.returncode == 1 and done.stderr == f"{tmp_path}/fast.wav is not mono sound of 8000 Hz; convert it first.\n"
@@ -246,7 +249,7 @@ def test_the_example_says_what_it_cannot_hear(exported, tmp_path):
 
 
 def test_the_example_says_how_to_use_it():
-    script = f"{ROOT}/experiments/hear_onnx.py"
+    script = f"{ROOT}/experiments/recognize_onnx.py"
     done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "usage: hear_onnx.py [-h] FOLDER FILE.wav" in done.stdout
     done = subprocess.run([sys.executable, script, "one"], capture_output=True, text=True)

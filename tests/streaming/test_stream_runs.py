@@ -24,7 +24,7 @@ from audiojax.training import runlog
 from audiojax.training.build import assemble
 from audiojax.training.checkpoint import Checkpoints
 from audiojax.training.preemption import Stopped
-from experiments.listener import opened
+from experiments.streaming_eval import opened
 
 NAMES = ("x", "y", "z")
 

@@ -1,6 +1,6 @@
 """The words in a sound file, heard by an exported listener: numpy, ONNX's runtime and soundfile, nothing else.
 
-python experiments/hear_onnx.py WORKDIR/export FILE.wav
+python experiments/recognize_onnx.py WORKDIR/export FILE.wav
 
 FILE.wav is mono and has the rate that the export's manifest.json names. A line for each word: its start and end and
 when it was certain, in seconds, the word, and its probability.

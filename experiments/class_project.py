@@ -1,7 +1,7 @@
 """The student's report, dissected: its CNN as told (`configs/cnn.py`, recipe=seed), and one change a row.
 
-  python -m experiments.student --source fsdd --root DIR --num-epochs 20
-  python -m experiments.student --source audiomnist --root DIR --rows 'as told' '48 kHz'
+  python -m experiments.class_project --source fsdd --root DIR --num-epochs 20
+  python -m experiments.class_project --source audiomnist --root DIR --rows 'as told' '48 kHz'
 
 Batch 100, a constant rate, no augmentation, 20 epochs, and 80/20 of all clips at random, so that every speaker is on
 both sides: these accuracies are no accuracies on a voice that was never heard. The rows of other rates keep the first
@@ -54,7 +54,7 @@ def runs(source: str, rows: dict[str, dict[str, object]], num_epochs: int) -> li
 
 
 def main(argv: list[str]) -> None:
-    parser = cli.parser("experiments.student", __doc__ or "")
+    parser = cli.parser("experiments.class_project", __doc__ or "")
     parser.add_argument("--source", choices=("audiomnist", "fsdd"), required=True)
     parser.add_argument("--num-epochs", type=int, default=20, help="a smaller budget than the student's 20")
     parser.add_argument("--rows", nargs="+", help=f"of {', '.join(ROWS)} (default: all)")
@@ -68,12 +68,12 @@ def main(argv: list[str]) -> None:
     args.name = "-".join(
         filter(None, (args.source, "grid" if args.grid else "", f"{args.num_epochs}epochs", args.name))
     )
-    recipe = protocol.recipe_of(args, "student", overrides, config="configs/cnn.py", recipe="seed")
+    recipe = protocol.recipe_of(args, "class_project", overrides, config="configs/cnn.py", recipe="seed")
     chosen = runs(
         args.source, {name: row for name, row in rows.items() if name in (args.rows or rows)}, args.num_epochs
     )
     about = f"{records.DATA[args.source]}, random 80/20, {args.num_epochs} epochs: the student's CNN"
-    found = protocol.run_all("student", {"about": about}, chosen, recipe)
+    found = protocol.run_all("class_project", {"about": about}, chosen, recipe)
     plots.compared({run["name"]: run["curves"] for run in found}, about, recipe.path.with_suffix(".png"))
     print(f"{'row':<40} {'train':>7} {'test':>7} {'chosen':>7}   last epoch, and the one that validation chose")
     for run in found:

@@ -1,6 +1,6 @@
 """What a listener may learn by: its loss, all else equal, and the words it then misses, mistakes and says late.
 
-  python -m experiments.listening_losses --audiomnist DIR [--steps 750]
+  python -m experiments.streaming_losses --audiomnist DIR [--steps 750]
 
 "steps": cross-entropy of every step, what configs/listen.py has. "max": of each word the best step of its window, and
 no word outside (the max-pooling loss of keyword spotting, Sun et al. 2016). "ctc": optax.ctc_loss over each segment.
@@ -21,7 +21,7 @@ from audiojax.streaming import scoring, stream_task
 from audiojax.streaming.decoder import Decoder
 from audiojax.streaming.report import Ear
 from audiojax.training import steps
-from experiments.listener import STRINGS, load
+from experiments.streaming_eval import STRINGS, load
 
 MAX_WORDS = 24  # of a segment
 
@@ -62,7 +62,7 @@ LOSSES = {"steps": steps.cross_entropy, "max": max_pooling, "ctc": ctc}
 
 
 def main(argv: list[str]) -> None:
-    parser = cli.parser("experiments.listening_losses", __doc__ or "")
+    parser = cli.parser("experiments.streaming_losses", __doc__ or "")
     parser.add_argument("--audiomnist", required=True)
     parser.add_argument("--steps", type=int, default=750)
     parser.add_argument("--workdir", type=Path, default=Path("runs/listening_losses"))
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> None:
     given = ["--config=configs/listen.py:audiomnist", f"--config.data.root={args.audiomnist}"]
     keys = {"train.num_epochs": 1, "streams.steps_per_epoch": args.steps, "streams.alarm_hours": 0.01}
     _, config = cli.parse_with_config(
-        cli.parser("experiments.listening_losses", ""),
+        cli.parser("experiments.streaming_losses", ""),
         given + [f"--config.{key}={value}" for key, value in keys.items()],
     )
     for name, loss in LOSSES.items():

@@ -1,11 +1,11 @@
 """The listener under its protocol: errors a word, delays, false alarms, an hour without a reset, rooms, speed, memory.
 
-  python -m experiments.listener lists --audiomnist DIR --fsdd DIR       draws the test strings (once, before training)
-  python -m experiments.listener develop --workdir RUN --audiomnist DIR --fsdd DIR
+  python -m experiments.streaming_eval lists --audiomnist DIR --fsdd DIR   draws the test strings (once)
+  python -m experiments.streaming_eval develop --workdir RUN --audiomnist DIR --fsdd DIR
                        validation speakers and FSDD's development speakers: what a recipe may be chosen by
-  python -m experiments.listener test --workdir RUN --audiomnist DIR --fsdd DIR --hours 10
+  python -m experiments.streaming_eval test --workdir RUN --audiomnist DIR --fsdd DIR --hours 10
                        what is reported
-  python -m experiments.listener real --root DIR          real people and rooms, see experiments/real_sound.py
+  python -m experiments.streaming_eval real --root DIR          real people and rooms, see experiments/real_sound.py
 
 Without --workdir it is the listener that comes with the package. The strings are those of experiments/strings.
 """
@@ -48,7 +48,7 @@ def opened(workdirs: Sequence[Path]) -> Trained:
 
 def load(source: str, root: str) -> tuple[Clips, splits.Split]:
     """A data set and fold 0 of it; FSDD's development speakers are its validation, and its test the other four."""
-    parser = cli.parser("experiments.listener", "")
+    parser = cli.parser("experiments.streaming_eval", "")
     arguments = [f"--config=configs/listen.py:{source}", f"--config.data.root={root}"]
     _, config = cli.parse_with_config(parser, arguments)
     clips = loading.load_clips(config)
@@ -195,7 +195,7 @@ def main(argv: list[str]) -> None:
         from experiments import real_sound  # which imports this module
 
         return real_sound.main(argv)
-    parser = cli.parser("experiments.listener", __doc__ or "")
+    parser = cli.parser("experiments.streaming_eval", __doc__ or "")
     parser.add_argument("what", choices=("lists", "develop", "test"))
     parser.add_argument("--workdir", type=Path, nargs="+", help="of several runs the mean of their parameters")
     parser.add_argument("--audiomnist", required=True)

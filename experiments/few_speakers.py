@@ -1,6 +1,6 @@
 """Data hunger: accuracy against the number of speakers to learn from, on fold 0 of AudioMNIST; who they are is drawn.
 
-  python -m experiments.hunger --config configs/gru.py --root DIR [--seeds 3] [--max-minutes 9]
+  python -m experiments.few_speakers --config configs/gru.py --root DIR [--seeds 3] [--max-minutes 9]
 
 3, 6, 12, 24 and all 36 speakers, women and men in equal numbers while there are women; validation and test stay as they
 are. A seed draws the speakers, the parameters and the order; more speakers of one seed are those and others.
@@ -39,7 +39,7 @@ def by_size(found: list[dict]) -> dict[float, list[float]]:
 
 
 def main(argv: list[str]) -> None:
-    parser = cli.parser("experiments.hunger", __doc__ or "")
+    parser = cli.parser("experiments.few_speakers", __doc__ or "")
     parser.add_argument("--config", required=True, help="configs/NAME.py, without an argument")
     parser.add_argument("--recipe", default="", help="of that config, if not its default")
     parser.add_argument("--seeds", type=int, default=3, help="draws of speakers (default: 3)")
@@ -47,12 +47,12 @@ def main(argv: list[str]) -> None:
     protocol.add_options(parser)
     args, overrides = parser.parse_known_args(argv)
     cli.setup_jax()
-    recipe = protocol.recipe_of(args, "hunger", overrides, config=args.config, recipe=args.recipe)
+    recipe = protocol.recipe_of(args, "few_speakers", overrides, config=args.config, recipe=args.recipe)
     whole = protocol.config_of(recipe, Run("all", "audiomnist,fold=0"))
     sizes = (1, 3) if args.trial else NUM_SPEAKERS
     chosen = runs(args.num_epochs or whole.train.num_epochs, args.seeds, sizes)
     about = "AudioMNIST, reconstructed, fold 0: few speakers to learn from"
-    levels = by_size(protocol.run_all("hunger", {"about": about}, chosen, recipe))
+    levels = by_size(protocol.run_all("few_speakers", {"about": about}, chosen, recipe))
     panel = {"speakers to learn from": {recipe.path.stem: levels}}
     plots.by_level(panel, about, recipe.path.with_suffix(".png"))
     for size, accuracies in levels.items():

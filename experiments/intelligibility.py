@@ -1,6 +1,6 @@
 """Whether a recogniser that knows nothing of our synthesiser understands it: pocketsphinx with a ten-word grammar.
 
-  pip install pocketsphinx && python -m experiments.understood
+  pip install pocketsphinx && python -m experiments.intelligibility
 
 Twenty takes of each digit by the neutral voice, at pocketsphinx's 16 kHz, with a fifth of a second of faint noise
 before and after.

@@ -1,6 +1,6 @@
 """Makes a run the listener that comes with the package: its last parameters, with the decoder of configs/listen.py.
 
-  python -m experiments.ship_listener --workdir RUN [RUN...]        of several runs the mean of their parameters
+  python -m experiments.package_recognizer --workdir RUN [RUN...]        of several runs the mean of their parameters
 
 audiojax/streaming/pretrained/MODEL_CARD.md says how RUN is made, and what it is worth.
 """
@@ -10,11 +10,11 @@ from pathlib import Path
 from audiojax import cli
 from audiojax.inference import PACKAGED
 from configs.listen import get_config
-from experiments.listener import opened
+from experiments.streaming_eval import opened
 
 
 def main(argv: list[str]) -> None:
-    parser = cli.parser("experiments.ship_listener", __doc__ or "")
+    parser = cli.parser("experiments.package_recognizer", __doc__ or "")
     parser.add_argument("--workdir", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, default=PACKAGED, help="another folder, to start a run from (init_from)")
     args = parser.parse_args(argv)
