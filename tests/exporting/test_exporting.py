@@ -251,7 +251,7 @@ def test_the_example_says_what_it_cannot_hear(exported, tmp_path):
 def test_the_example_says_how_to_use_it():
     script = f"{ROOT}/experiments/recognize_onnx.py"
     done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True)
-    assert done.returncode == 0 and "usage: hear_onnx.py [-h] FOLDER FILE.wav" in done.stdout
+    assert done.returncode == 0 and "usage: recognize_onnx.py [-h] FOLDER FILE.wav" in done.stdout
     done = subprocess.run([sys.executable, script, "one"], capture_output=True, text=True)
     assert done.returncode == 2 and "required: FILE.wav" in done.stderr
 
