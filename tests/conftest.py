@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -13,6 +14,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers share the cache of who st
 os.environ["WANDB_MODE"] = "disabled"
 for name in ("WANDB_API_KEY", "NO_COLOR", "FORCE_COLOR"):
     os.environ.pop(name, None)
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started by `nohup ... &`: the processes of tests inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax
 import numpy as np
