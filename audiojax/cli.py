@@ -30,7 +30,7 @@ _FIXES = {
 _at_once: list[bool] = []  # not empty where `run` does not wait
 
 
-def _interrupt(number: int, _) -> None:
+def _interrupt(number: int, _: object) -> None:
     raise KeyboardInterrupt(number)
 
 

@@ -7,10 +7,11 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict as ConfigDict
 
 from audiojax import schema
 from audiojax.errors import InputError
+from audiojax.rules import one_of
 
 # Each source and the split it gets unasked.
 SPLITS = {"synthetic": "folds", "audiomnist": "folds", "fsdd": "random", "folder": "random", "espeak": "folds"}
@@ -37,7 +38,7 @@ def parse_arg(arg: str, recipes: tuple[str, ...] = ()) -> Choice:
     source, rest = "synthetic", [word for word in (arg or "").split(",") if word]
     if rest and "=" not in rest[0] and rest[0] != "runlocal":
         source = rest.pop(0)
-    schema.one_of("the config's source", source, tuple(SPLITS))
+    one_of("the config's source", source, tuple(SPLITS))
     words = {"split": SPLITS[source], "fold": "0", "recipe": "default", "runlocal": ""}
     for word in rest:
         name, equals, value = word.partition("=")
@@ -46,8 +47,8 @@ def parse_arg(arg: str, recipes: tuple[str, ...] = ()) -> Choice:
         words[name] = value or "yes"
     if not words["fold"].isdecimal():
         raise InputError(f"the config's argument {arg!r} has fold={words['fold']}; a fold is a number from 0.")
-    schema.one_of("the config's split", words["split"], schema.RULES["split.name"])
-    schema.one_of("the config's recipe", words["recipe"], ("default", *recipes))
+    one_of("the config's split", words["split"], schema.RULES["split.name"])
+    one_of("the config's recipe", words["recipe"], ("default", *recipes))
     return Choice(source, words["split"], int(words["fold"]), words["recipe"], bool(words["runlocal"]))
 
 
@@ -194,7 +195,7 @@ def cache_dir() -> Path:
     return Path(os.environ.get("AUDIOJAX_CACHE") or Path(home) / "audiojax").expanduser().resolve()
 
 
-def flatten(config: dict, prefix: str = "") -> dict[str, Any]:
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"section.key": value} of nested dicts, tuples as the lists that JSON has."""
     flat: dict[str, Any] = {}
     for name, value in config.items():

@@ -33,7 +33,7 @@ def _try(write: Callable[..., T], workdir: Path, *args: Any) -> T | None:
         return None
 
 
-def _print(result: dict, names: tuple[str, ...]) -> None:
+def _print(result: dict[str, Any], names: tuple[str, ...]) -> None:
     low, high = result["interval"]
     print(f"accuracy {result['accuracy']:.2%}  [{low:.1%}, {high:.1%}]   loss {result['loss']:.4f}   ", end="")
     calibration = result["calibration"]

@@ -30,9 +30,9 @@ class Trained:
     """A network with its parameters, and the names of what it tells apart."""
 
     config: ConfigDict
-    data: dict  # what config.json records of the data: source, key, label_names
+    data: dict[str, Any]  # what config.json records of the data: source, key, label_names
     model: nn.Module
-    variables: dict
+    variables: dict[str, Any]
     step: int
     temperature: float = 1.0  # divides the logits before they become probabilities
 
@@ -119,5 +119,5 @@ def _read_temperatures(workdir: Path) -> dict[str, float]:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _apply(model: nn.Module, variables: dict, audio: jax.Array, length: jax.Array) -> Any:
+def _apply(model: nn.Module, variables: dict[str, Any], audio: jax.Array, length: jax.Array) -> Any:
     return model.apply(variables, audio, length)

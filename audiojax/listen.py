@@ -24,9 +24,10 @@ from audiojax.audio.signal import MAX_RATE_HZ, MIN_RATE_HZ
 from audiojax.audio.sound_files import Warn, shortened, sound_blocks
 from audiojax.errors import InputError, one_line
 from audiojax.io import console
+from audiojax.schema import DIGITS
 from audiojax.streaming.decoder import Event
 from audiojax.streaming.recognizer import Recognizer
-from audiojax.synthesis.phonemes import DIGITS, named
+from audiojax.synthesis.phonemes import named
 
 BLOCK_SECONDS = 0.1  # what is read at once; of stdin at most
 _STDIN = 0

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ FILES_AT_ONCE = 500  # their answers come together
 
 def classify(
     run: Trained, paths: Sequence[str | Path], warn: Warn = lambda sentence: None
-) -> Iterator[dict | InputError]:
+) -> Iterator[dict[str, Any] | InputError]:
     """The answer for each file, in their order and ready for JSON; a sentence for one that cannot be read."""
     groups = (paths[i : i + FILES_AT_ONCE] for i in range(0, len(paths), FILES_AT_ONCE))
     rate_hz, train = run.config.data.rate_hz, run.config.train
@@ -53,7 +54,7 @@ def classify(
                 yield _answer(run, path, next(probabilities)) | {"seconds": len(sound) / rate_hz, "cut": bool(cut)}
 
 
-def _words(run: Trained, sounds: Sequence[np.ndarray]) -> Iterator[dict]:
+def _words(run: Trained, sounds: Sequence[np.ndarray]) -> Iterator[dict[str, Any]]:
     """What a listener answers to each sound i16[t]: its first event, or nothing, and all of them as "words"."""
     rate_hz, silence = run.config.data.rate_hz, np.zeros(round(FLUSH_SECONDS * run.config.data.rate_hz), np.int16)
     said = scoring.hear(run.model, run.variables, [np.concatenate([sound, silence]) for sound in sounds])
@@ -73,7 +74,7 @@ def _read(path: str | Path, rate_hz: int, warn: Warn) -> np.ndarray | InputError
         return error
 
 
-def _answer(run: Trained, path: str | Path, probabilities: np.ndarray) -> dict:
+def _answer(run: Trained, path: str | Path, probabilities: np.ndarray) -> dict[str, Any]:
     label = run.label_names[int(probabilities.argmax())]
     return {
         "file": str(path),
@@ -84,7 +85,7 @@ def _answer(run: Trained, path: str | Path, probabilities: np.ndarray) -> dict:
     }
 
 
-def _lines(answer: dict, label_names: Sequence[str]) -> Iterator[str]:
+def _lines(answer: dict[str, Any], label_names: Sequence[str]) -> Iterator[str]:
     """The rows of the table for one file: a row for each word of a listener, else one."""
     if answer["label"] is None:
         yield f"{'nothing':<8} {'':>11}  {'':<20} {answer['file']}"

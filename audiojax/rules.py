@@ -3,7 +3,7 @@
 import difflib
 import math
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from audiojax.errors import InputError
 
@@ -57,14 +57,14 @@ class Text(NamedTuple):
         return self.meaning
 
 
-Rule = Range | Items | Text | tuple
+Rule = Range | Items | Text | tuple[Any, ...]
 
 
 def number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
-def one_of(name: str, value: object, choices: tuple) -> None:
+def one_of(name: str, value: object, choices: tuple[Any, ...]) -> None:
     """Raises InputError where `value` is none of `choices`."""
     if value not in choices:
         nearest = difflib.get_close_matches(str(value), [choice for choice in choices if isinstance(choice, str)], 1)

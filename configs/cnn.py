@@ -14,13 +14,13 @@ it has 49.5 % after its 20 epochs. `recipe=becker` is what Becker et al. release
 `recipe=residual` is ResNet1D, a small network for sound of any length: 96.6 % on fold 0, 10 minutes.
 """
 
-from audiojax.config import ANY_LENGTH_AUGMENT, base, parse_arg, shrink, train_any_length
+from audiojax.config import ANY_LENGTH_AUGMENT, ConfigDict, base, parse_arg, shrink, train_any_length
 
 NUM_EPOCHS = {"synthetic": 5, "fsdd": 12, "audiomnist": 4, "folder": 12, "espeak": 10}
 BATCH_SIZE = {"synthetic": 10, "fsdd": 20, "audiomnist": 20, "folder": 20, "espeak": 20}
 
 
-def get_config(arg: str = ""):
+def get_config(arg: str = "") -> ConfigDict:
     choice = parse_arg(arg, recipes=("seed", "becker", "residual"))
     config = base(choice)
     config.model = dict(

@@ -12,12 +12,12 @@ on the validation speakers of AudioMNIST's fold 0 (experiments/README.md). `reci
 sample a step of the recurrence, the last one read, padding and all.
 """
 
-from audiojax.config import ANY_LENGTH_AUGMENT, base, parse_arg, recurrent_model, shrink, train_any_length
+from audiojax.config import ANY_LENGTH_AUGMENT, ConfigDict, base, parse_arg, recurrent_model, shrink, train_any_length
 
 NUM_EPOCHS = {"synthetic": 20, "fsdd": 40, "audiomnist": 6, "folder": 40, "espeak": 20}
 
 
-def get_config(arg: str = ""):
+def get_config(arg: str = "") -> ConfigDict:
     choice = parse_arg(arg, recipes=("seed", "crnn"))
     config = base(choice)
     config.model = recurrent_model()

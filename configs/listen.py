@@ -13,7 +13,7 @@
 Seed 0, on 2 CPU cores; audiojax/streaming/pretrained/MODEL_CARD.md and experiments/README.md have the rest.
 """
 
-from audiojax.config import base, parse_arg, recurrent_model, shrink
+from audiojax.config import ConfigDict, base, parse_arg, recurrent_model, shrink
 
 NUM_EPOCHS = {"synthetic": 4, "fsdd": 10, "audiomnist": 20, "folder": 10, "espeak": 4}
 MADE = {"audiomnist": ("synthetic", "espeak")}  # voices that are heard beside the recorded ones
@@ -30,7 +30,7 @@ REAL = dict(  # the streams with real recordings; config.streams.real is where t
 )
 
 
-def get_config(arg: str = ""):
+def get_config(arg: str = "") -> ConfigDict:
     choice = parse_arg(arg, ("real",))
     config = base(choice)
     config.model = recurrent_model()

@@ -9,12 +9,12 @@ Test accuracy of the checkpoint that validation chose, on 2 CPU cores beside ano
 `recipe=alexnet` is what Becker et al. released for spectrograms: 56 epochs, not run here.
 """
 
-from audiojax.config import ANY_LENGTH_AUGMENT, base, parse_arg, shrink, train_any_length
+from audiojax.config import ANY_LENGTH_AUGMENT, ConfigDict, base, parse_arg, shrink, train_any_length
 
 NUM_EPOCHS = {"synthetic": 12, "fsdd": 25, "audiomnist": 4, "folder": 25, "espeak": 12}
 
 
-def get_config(arg: str = ""):
+def get_config(arg: str = "") -> ConfigDict:
     choice = parse_arg(arg, recipes=("alexnet", "filterbank"))
     config = base(choice)
     if choice.recipe == "alexnet":  # as Becker et al. released it: 10,000 steps of AudioMNIST's folds

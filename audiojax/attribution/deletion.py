@@ -7,6 +7,7 @@ silence. Relevance is that of the network's own answer. Only what is sound is si
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,9 @@ SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 ORDERS = ("random", "loudest first")  # what explanations have to beat
 
 
-def curves(run: Trained, clips: Clips, indices: np.ndarray, methods: Sequence[str], progress: Progress) -> dict:
+def curves(
+    run: Trained, clips: Clips, indices: np.ndarray, methods: Sequence[str], progress: Progress
+) -> dict[str, Any]:
     """{order: accuracy at each of `SHARES`} on the clips at `indices`, for each of `methods` and `ORDERS`."""
     shape = configs.batch_shape(run.config) | {"bucket_samples": ()}  # one program an order
     parts = list(batches.evaluation(clips, indices, **shape))
@@ -41,7 +44,7 @@ def curves(run: Trained, clips: Clips, indices: np.ndarray, methods: Sequence[st
 
 @functools.partial(jax.jit, static_argnames=("model", "order"))
 def _answers(
-    model: nn.Module, variables: dict, audio: jax.Array, length: jax.Array, key: jax.Array, order: str
+    model: nn.Module, variables: dict[str, Any], audio: jax.Array, length: jax.Array, key: jax.Array, order: str
 ) -> jax.Array:
     """i32[shares, B]: what the network answers as ever more of each clip is silent, the first by `order` first."""
     seam = lrp_layers.seam(model)

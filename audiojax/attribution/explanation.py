@@ -2,7 +2,7 @@
 
 import functools
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from audiojax import config as configs
 from audiojax.attribution import lrp_layers, methods, sonify
+from audiojax.attribution.lrp_layers.parts import Seam
 from audiojax.audio.signal import loudest_part
 from audiojax.data import batches
 from audiojax.data.clips import Clips
@@ -58,13 +59,13 @@ def check(run: Trained, method: str, label: str | None = None) -> None:
         raise InputError(f"--label {label!r} is not known to this network; choose one of {', '.join(run.label_names)}.")
 
 
-def _methods(seam: lrp_layers.Seam) -> list[str]:
+def _methods(seam: Seam) -> list[str]:
     return [name for name in methods.METHODS if not (seam.recurrent and name == "lrp-alpha2beta1")]
 
 
 @functools.partial(jax.jit, static_argnames=("model", "method"))
 def _shares(
-    model: nn.Module, variables: dict, audio: jax.Array, length: jax.Array, label: jax.Array, method: str
+    model: nn.Module, variables: dict[str, Any], audio: jax.Array, length: jax.Array, label: jax.Array, method: str
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Features, which of them are no padding, and their relevance."""
     seam = lrp_layers.seam(model)

@@ -80,7 +80,7 @@ class Recurrent(NamedTuple):
         )
         return relevance.swapaxes(0, 1), kept.sum(axis=0)
 
-    def _step_back(self, later: jax.Array, step: tuple, rule: "Rule"):
+    def _step_back(self, later: jax.Array, step: tuple[Any, ...], rule: "Rule") -> tuple[Any, tuple[Any, Any]]:
         """One step, of which `later` [B, features] is what the step after it gives to the state between them."""
         x, before, r, keep, relevance = step
         heard = Linear(lambda k, v: v[0] @ k[0] + r * (v[1] @ k[1]), self.kernels, self.biases[0] + r * self.biases[1])

@@ -166,7 +166,7 @@ def low_pass(edge_hz: float) -> Callable[[np.ndarray], np.ndarray]:
 
 def filtered(
     sound: np.ndarray, impulse: np.ndarray | None, gains: Sequence[Callable[[np.ndarray], np.ndarray]], rate_hz: int
-):
+) -> np.ndarray:
     """f32[t]: `sound` f32[t] through a room and filters, each a function of the frequencies in Hz."""
     size = scipy.fft.next_fast_len(len(sound) + (len(impulse) if impulse is not None else 0), real=True)
     spectrum = scipy.fft.rfft(sound.astype(np.float32), size)

@@ -4,7 +4,7 @@ import queue
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -172,10 +172,10 @@ def one_ahead(items: Iterable[T]) -> Iterator[T]:
 
 def prefetch(batches: Iterable[T], size: int = 3) -> Iterator[T]:
     """The same items, made ahead in a thread so that the step never waits; errors are raised where they are read."""
-    ready: queue.Queue = queue.Queue(size)
+    ready: queue.Queue[Any] = queue.Queue(size)
     stopped = threading.Event()
 
-    def put(item) -> bool:
+    def put(item: Any) -> bool:
         while not stopped.is_set():
             try:
                 ready.put(item, timeout=0.1)

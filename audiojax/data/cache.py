@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -28,7 +29,9 @@ from audiojax.io.progress import Progress
 FORMAT = 4  # raise it when the same files would give other clips, or the manifest other fields
 _CLIPS_PER_TASK = 200
 _BLOCK_BYTES = 4 << 20  # of the samples, for each checksum
-_verified: set[tuple] = set()  # identities and checksums of the files of samples that this process has compared
+_verified: set[tuple[Any, ...]] = (
+    set()
+)  # identities and checksums of the files of samples that this process has compared
 
 
 def load_or_build(

@@ -99,7 +99,7 @@ def _relative(path: str, root: Path) -> str:
     return Path(path).relative_to(root).as_posix()
 
 
-def _entries(folder: str, found: Listing) -> list[os.DirEntry]:
+def _entries(folder: str, found: Listing) -> list[os.DirEntry[str]]:
     """Returns what a folder holds, without what is left behind there and what cannot be followed."""
     try:
         with os.scandir(folder) as entries:
@@ -124,7 +124,7 @@ def _entries(folder: str, found: Listing) -> list[os.DirEntry]:
     return there
 
 
-def _add_file(entry: os.DirEntry, root: Path, found: Listing) -> None:
+def _add_file(entry: os.DirEntry[str], root: Path, found: Listing) -> None:
     about = entry.stat()
     if not is_sound(entry.name):
         found.left_out["files that are no sound"] += 1

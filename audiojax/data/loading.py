@@ -190,7 +190,7 @@ def cached(config: ConfigDict, recordings: sources.Recordings) -> Clips:
     return clips
 
 
-def _synthesisers() -> dict[str, tuple[Callable, int]]:
+def _synthesisers() -> dict[str, tuple[Callable[..., Any], int]]:
     """Returns of each synthesised source the function that writes it, and its version."""
     from audiojax.synthesis import espeak, formant  # late: recorded sources need no synthesis
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -168,10 +169,10 @@ def _read_official(root: Path) -> dict[str, frozenset[str]]:
 
 
 def _digits(
-    root: Path, where: Path, name: re.Pattern, layout: str, faults: _Faults
+    root: Path, where: Path, name: re.Pattern[str], layout: str, faults: _Faults
 ) -> tuple[tuple[Recording, ...], Listing]:
     """Every sound below `where` whose relative path is a `name` with its label, speaker and take, sorted."""
-    files: dict[tuple, Recording] = {}
+    files: dict[tuple[Any, ...], Recording] = {}
     found = find_sounds(root, where, layout)
     faults.add_all(found.faults)
     for path, stat in found.sounds:
@@ -205,7 +206,7 @@ def read_metadata(path: Path) -> dict[str, Speaker]:
         raise InputError(f"{path} is not AudioMNIST's table of speakers ({reason}); restore or remove it.") from None
 
 
-def _speaker(entry: dict) -> Speaker:
+def _speaker(entry: dict[str, Any]) -> Speaker:
     age = str(entry.get("age", ""))
     return Speaker(
         sex=str(entry.get("gender", "unknown")).lower(),

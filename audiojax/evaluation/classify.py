@@ -23,7 +23,9 @@ NUM_WORST = 8
 _sums = jax.jit(Metrics.of)
 
 
-def score(eval_step: EvalStep, variables: dict, parts: Iterable[Batch], num_labels: int, mesh: Mesh) -> Metrics:
+def score(
+    eval_step: EvalStep, variables: dict[str, Any], parts: Iterable[Batch], num_labels: int, mesh: Mesh
+) -> Metrics:
     """The sums over all batches, on the devices until the last is added."""
     metrics = Metrics.zero(num_labels)
     for batch in batches.prefetch(shard_batch(part, mesh) for part in parts):
@@ -37,7 +39,7 @@ def calibrate(run: Trained, clips: Clips, validation: np.ndarray) -> Trained:
     return dataclasses.replace(run, temperature=temperature)
 
 
-def report(run: Trained, clips: Clips, indices: np.ndarray) -> dict:
+def report(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str, Any]:
     """All that is known of a run on the clips at `indices`, ready for JSON; the confusion is [true][predicted]."""
     logits, label = run.logits_of(clips, indices), clips.label[indices]
     probabilities = run.probabilities(logits)
@@ -82,20 +84,20 @@ def report(run: Trained, clips: Clips, indices: np.ndarray) -> dict:
     }
 
 
-def tell(run: Trained, clips: Clips, split: splits.Split, part: str, workdir: Path) -> dict:
+def tell(run: Trained, clips: Clips, split: splits.Split, part: str, workdir: Path) -> dict[str, Any]:
     """Calibrates and scores `part` of the split; returns what `report` says, and what that is of."""
     run = calibrate(run, clips, split.validation)
     about = {"workdir": str(workdir), "source": clips.source, "split": part, "step": run.step}
     return about | report(run, clips, getattr(split, part))
 
 
-def keep(workdir: Path, clips: Clips, result: dict) -> Path:
+def keep(workdir: Path, clips: Clips, result: dict[str, Any]) -> Path:
     """Writes what `tell` returned into `workdir`: the temperature, the pictures and the page, whose path it returns."""
     inference.write_temperature(workdir, result["step"], result["calibration"]["temperature"])
     return html_report.write(workdir, clips, result)
 
 
-def _by_group(group: np.ndarray, right: np.ndarray) -> dict[str, dict]:
+def _by_group(group: np.ndarray, right: np.ndarray) -> dict[str, dict[str, Any]]:
     """{name: accuracy, its interval, clips}, the lowest accuracy first."""
     found: dict[str, dict[str, Any]] = {}
     for name in np.unique(group):

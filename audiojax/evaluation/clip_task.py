@@ -1,5 +1,6 @@
 """Classification of clips as a task of the training loop."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -42,22 +43,26 @@ class ClipTask:
         shape, stretch = configs.batch_shape(self.config), 1 + self.config.augment.speed
         return batches.Epochs(*self.data.training(), **shape, rows=rows, stretch=stretch, seed=self.config.seed)
 
-    def initial_carry(self, model: nn.Module, variables: dict) -> Any:
+    def initial_carry(self, model: nn.Module, variables: dict[str, Any]) -> Any:
         """Returns nothing: clips do not depend on each other."""
         return {}
 
-    def loss(self, model: nn.Module, variables: dict, carry: Any, batch: Batch, dropout_key: jax.Array):
+    def loss(
+        self, model: nn.Module, variables: dict[str, Any], carry: Any, batch: Batch, dropout_key: jax.Array
+    ) -> tuple[jax.Array, tuple[jax.Array, Mapping[str, Any], Any]]:
         """Returns the cross-entropy, see `Task.loss`."""
         return clip_loss(self.config.train.label_smoothing)(model, variables, carry, batch, dropout_key)
 
-    def score(self, model: nn.Module, variables: dict, part: str, mesh: Mesh, guard: Guard) -> Metrics:
+    def score(self, model: nn.Module, variables: dict[str, Any], part: str, mesh: Mesh, guard: Guard) -> Metrics:
         """Returns the sums over the clips of a part of the split, each clip once."""
         clips, indices = self.data.clips, getattr(self.data.split, part)
         shape, rows = configs.batch_shape(self.config), local_rows(self.config.train.batch_size)
         parts = batches.evaluation(clips, indices[batches.by_length(clips, indices)], **shape, rows=rows)
         return classify.score(make_eval_step(model), variables, guard(parts), self.num_outputs, mesh)
 
-    def report(self, model: nn.Module, variables: dict, step: int, workdir: Path, log: RunLog) -> dict[str, Any]:
+    def report(
+        self, model: nn.Module, variables: dict[str, Any], step: int, workdir: Path, log: RunLog
+    ) -> dict[str, Any]:
         """Returns the summary of a finished run, see `summary.report`."""
         run = Trained(self.config, self.data.record(), model, jax.device_put(variables), step)
         return summary.report(run, self.data, workdir, log)

@@ -3,6 +3,7 @@
 import base64
 import html
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ pre { background: #f6f6f6; padding: 1rem; overflow: auto; font-size: .8rem; }
 """
 
 
-def write(workdir: Path, clips: Clips, result: dict) -> Path:
+def write(workdir: Path, clips: Clips, result: dict[str, Any]) -> Path:
     """Draws what `result`, evaluate's report, holds, and writes `workdir/report.html`; returns its path."""
     part, names, folder = result["split"], clips.label_names, workdir / "plots"
     title = f"{clips.source}, {part}: {result['accuracy']:.2%}"
@@ -86,13 +87,13 @@ def _image(path: Path, size: str = "") -> str:
     return f'<img class="{size}" alt="{path.stem}" src="data:image/png;base64,{content}">'
 
 
-def _error(clips: Clips, error: dict) -> str:
+def _error(clips: Clips, error: dict[str, Any]) -> str:
     sound = base64.b64encode(wav_file(clips[error["index"]], clips.rate_hz)).decode()
     words = f"“{error['said']}” heard as “{error['heard']}” ({error['probability']:.0%}), {error['path']}"
     return f'<p><audio controls src="data:audio/wav;base64,{sound}"></audio> {html.escape(words)}</p>'
 
 
-def _table(kind: str, groups: dict[str, dict]) -> str:
+def _table(kind: str, groups: dict[str, dict[str, Any]]) -> str:
     rows = [
         f'<tr><td>{html.escape(name)}</td><td class="n">{of["accuracy"]:.1%}</td>'
         f'<td class="n">{of["interval"][0]:.1%} to {of["interval"][1]:.1%}</td><td class="n">{of["clips"]:,}</td></tr>'

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from audiojax.evaluation.calibration import Reliability
 PARTS = {"train": "#1f77b4", "validation": "#ff7f0e", "test": "#2ca02c"}
 
 
-def _figure(*args, **kwargs):
+def _figure(*args: Any, **kwargs: Any) -> Any:
     import matplotlib
 
     matplotlib.use("agg")
@@ -23,7 +24,7 @@ def _figure(*args, **kwargs):
     return pyplot.subplots(*args, layout="constrained", **kwargs)
 
 
-def _save(figure, path: Path, dpi: int = 150) -> Path:
+def _save(figure: Any, path: Path, dpi: int = 150) -> Path:
     from matplotlib import pyplot
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +33,7 @@ def _save(figure, path: Path, dpi: int = 150) -> Path:
     return path
 
 
-def curves(rows: Sequence[dict], title: str, path: Path) -> Path:
+def curves(rows: Sequence[dict[str, Any]], title: str, path: Path) -> Path:
     """Loss and accuracy by epoch, of all three parts; `rows` are those of metrics.jsonl.
 
     A streaming model's accuracy is of frames in training, drawn dashed, and of words in validation and test.
@@ -89,7 +90,7 @@ def reliability(curve: Reliability, title: str, path: Path) -> Path:
     return _save(figure, path)
 
 
-def accuracy_by_group(groups: Mapping[str, dict], title: str, path: Path) -> Path:
+def accuracy_by_group(groups: Mapping[str, dict[str, Any]], title: str, path: Path) -> Path:
     """A row a group of {name: {"accuracy", "interval", "clips"}}: its accuracy and the 95 % interval."""
     figure, axis = _figure(figsize=(6, 0.24 * len(groups) + 1.0))
     accuracy = np.array([of["accuracy"] for of in groups.values()])
@@ -141,7 +142,7 @@ def waveforms_and_spectrograms(
     return _save(figure, path, dpi=150 if num_rows == 1 else 90)
 
 
-def misses_and_alarms(curve: dict, title: str, path: Path) -> Path:
+def misses_and_alarms(curve: dict[str, Any], title: str, path: Path) -> Path:
     """Words missed or mistaken against false alarms an hour, over thresholds: `listener_report`'s curve.
 
     Sounds without a false alarm at any threshold are a line at 0.
@@ -217,7 +218,7 @@ def _reach(relevance: np.ndarray) -> float:
     return float(np.percentile(np.abs(relevance), 99.5)) or float(np.abs(relevance).max(initial=0.0)) or 1.0
 
 
-def _relevance_bar(figure, image, axes) -> None:
+def _relevance_bar(figure: Any, image: Any, axes: Any) -> None:
     figure.colorbar(image, ax=axes, label="against      relevance      for", ticks=[0], extend="both", shrink=0.9)
 
 

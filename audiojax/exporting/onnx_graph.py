@@ -13,7 +13,7 @@ from flax import linen as nn
 from onnx import TensorProto, helper, numpy_helper
 
 from audiojax.errors import InputError
-from audiojax.exporting.stablehlo import carry_shapes
+from audiojax.exporting.stablehlo import Tree, carry_shapes
 from audiojax.models import audionet, gru
 from audiojax.models.audionet import AudioNet
 from audiojax.models.gru import GRU
@@ -32,7 +32,7 @@ class Graph:
         self._prefix, self._count = prefix, 0
         self._nodes: list[onnx.NodeProto] = []
         self._weights: list[onnx.TensorProto] = []
-        self._known: dict[tuple, str] = {}  # constants that are there already
+        self._known: dict[tuple[Any, ...], str] = {}  # constants that are there already
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
 
@@ -80,7 +80,7 @@ class Graph:
         return model.SerializeToString(deterministic=True)
 
 
-def classifier(model: nn.Module, variables: dict, length_samples: int) -> bytes:
+def classifier(model: nn.Module, variables: Tree, length_samples: int) -> bytes:
     """A graph of audio i16[B, T], zero right-padded, and its length i32[B], for any B; and T, or else `length_samples`.
 
     Raises InputError for a network that ONNX's runtimes cannot compute as it is.
@@ -103,7 +103,7 @@ def classifier(model: nn.Module, variables: dict, length_samples: int) -> bytes:
     return graph.file("classifier")
 
 
-def step(model: GRU, variables: dict) -> bytes:
+def step(model: GRU, variables: Tree) -> bytes:
     """A graph of audio i16[B, step_samples] and the parts of the carry: `outputs`, and each part's next value."""
     graph, shapes = Graph(), carry_shapes(model)
     audio = graph.input("audio", ["batch", model.step_samples], TensorProto.INT16)
@@ -125,11 +125,11 @@ def _to_unit_range(graph: Graph, audio: str) -> str:
     return graph("Mul", graph("Cast", audio, to=TensorProto.FLOAT), 1 / 32768)
 
 
-def _dense(graph: Graph, params: dict, x: str) -> str:
+def _dense(graph: Graph, params: Tree, x: str) -> str:
     return graph("Gemm", x, params["kernel"], params["bias"])
 
 
-def _frames(graph: Graph, model: GRU, variables: dict, sound: str) -> str:
+def _frames(graph: Graph, model: GRU, variables: Tree, sound: str) -> str:
     """[N, B, bands] of `sound` [B, context_samples + N * hop_samples] in [-1, 1]; see `models.frontend`."""
     front_end = model.bind(variables).front_end
     if isinstance(front_end, Raw):
@@ -148,7 +148,7 @@ def _frames(graph: Graph, model: GRU, variables: dict, sound: str) -> str:
     return graph("Gelu", graph("Transpose", x, perm=[2, 0, 1]), approximate="tanh")
 
 
-def _step(graph: Graph, model: GRU, variables: dict, frames: str, carry: dict[str, str]) -> tuple[dict[str, str], str]:
+def _step(graph: Graph, model: GRU, variables: Tree, frames: str, carry: dict[str, str]) -> tuple[dict[str, str], str]:
     """What a step makes of its `frames` [stack_frames, B, bands]: the carry but for its context, and [B, features]."""
     params, after = variables["params"], {}
     if model.normalise != "none":
@@ -181,7 +181,7 @@ def _step(graph: Graph, model: GRU, variables: dict, frames: str, carry: dict[st
     return after, graph("Flatten", graph("Div", after["total"], after["weight"]))
 
 
-def _convolved(graph: Graph, params: dict, before: str, x: str) -> tuple[str, str]:
+def _convolved(graph: Graph, params: Tree, before: str, x: str) -> tuple[str, str]:
     """`models.convolution.CausalConv` of a step, [B, 1, bands, channels] in and out, and the inputs it remembers."""
     x = graph("Concat", before, x, axis=1)
     kernel = params["kernel"].reshape(WIDTH, WIDTH, -1, params["bias"].size).transpose(3, 2, 0, 1)
@@ -190,7 +190,7 @@ def _convolved(graph: Graph, params: dict, before: str, x: str) -> tuple[str, st
     return graph("Transpose", made, perm=[0, 2, 3, 1]), graph("Slice", x, [1], [WIDTH], [1])
 
 
-def _gru_cell(graph: Graph, params: dict, hidden: str, x: str) -> str:
+def _gru_cell(graph: Graph, params: Tree, hidden: str, x: str) -> str:
     size = params["kernel"].shape[0]
     of_x = graph.many("Split", _dense(graph, params["project"], x), [2 * size, size], axis=1, num_outputs=2)
     bias = np.concatenate([np.zeros((1, 2 * size), np.float32), params["bias"]], axis=1)
@@ -202,7 +202,7 @@ def _gru_cell(graph: Graph, params: dict, hidden: str, x: str) -> str:
     return graph("Add", n, graph("Mul", z, graph("Sub", hidden, n)))
 
 
-def _min_gru_cell(graph: Graph, params: dict, hidden: str, x: str) -> str:
+def _min_gru_cell(graph: Graph, params: Tree, hidden: str, x: str) -> str:
     keep = graph("Sigmoid", _dense(graph, params["keep"], x))
     candidate = _dense(graph, params["candidate"], x)
     return graph("Add", candidate, graph("Mul", keep, graph("Sub", hidden, candidate)))
@@ -211,14 +211,14 @@ def _min_gru_cell(graph: Graph, params: dict, hidden: str, x: str) -> str:
 CELLS = {"gru": _gru_cell, "min_gru": _min_gru_cell}
 
 
-def _said(graph: Graph, params: dict, read: str) -> str:
+def _said(graph: Graph, params: Tree, read: str) -> str:
     logits = _dense(graph, params["logits"], read)
     if "times" not in params:
         return logits
     return graph("Concat", logits, graph("Softplus", _dense(graph, params["times"], read)), axis=-1)
 
 
-def _heard(graph: Graph, model: GRU, variables: dict, audio: str, length: str) -> str:
+def _heard(graph: Graph, model: GRU, variables: Tree, audio: str, length: str) -> str:
     """What the readout reads after `length` of `audio`: [B, averages * features]; `_step` in a Scan over all steps."""
     size, shapes = model.step_samples, carry_shapes(model)
     context = shapes.pop("context", (0,))[0]
@@ -252,7 +252,7 @@ def _heard(graph: Graph, model: GRU, variables: dict, audio: str, length: str) -
     return scanned[-1]
 
 
-def _audionet(graph: Graph, model: AudioNet, variables: dict, audio: str, length: str, length_samples: int) -> str:
+def _audionet(graph: Graph, model: AudioNet, variables: Tree, audio: str, length: str, length_samples: int) -> str:
     if model.dtype != "float32":
         raise InputError(
             f"config.model.dtype is {model.dtype!r}; ONNX's runtimes have no such convolutions: train with float32."

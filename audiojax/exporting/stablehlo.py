@@ -17,6 +17,7 @@ from audiojax.models.gru import GRU, Carry
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 Parts = dict[str, jax.Array]
+Tree = dict[str, Any]  # parameters and statistics of a network, or of a part of it
 
 
 def carry_shapes(model: GRU) -> dict[str, tuple[int, ...]]:
@@ -28,7 +29,7 @@ def carry_shapes(model: GRU) -> dict[str, tuple[int, ...]]:
     return {name: shape for name, shape in shapes.items() if name not in unused}
 
 
-def step_function(model: GRU, variables: dict) -> Callable[[Parts, jax.Array], tuple[Parts, jax.Array]]:
+def step_function(model: GRU, variables: Tree) -> Callable[[Parts, jax.Array], tuple[Parts, jax.Array]]:
     """(carry, audio [B, step_samples] in 16-bit units) -> (carry, outputs f32[B, n]) of `GRU.step`."""
     names = carry_shapes(model)
 
@@ -43,7 +44,7 @@ def step_function(model: GRU, variables: dict) -> Callable[[Parts, jax.Array], t
     return step
 
 
-def classifier_function(model: nn.Module, variables: dict) -> Callable[[jax.Array, jax.Array], jax.Array]:
+def classifier_function(model: nn.Module, variables: Tree) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """(audio [B, T] in 16-bit units, zero right-padded, its length i32[B]) -> outputs f32[B, n]."""
     if not isinstance(model, GRU):
         return lambda audio, length: _apply(model, variables, audio, length)
@@ -67,7 +68,7 @@ def classifier_function(model: nn.Module, variables: dict) -> Callable[[jax.Arra
     return classify
 
 
-def classifier(model: nn.Module, variables: dict, length_samples: int) -> bytes:
+def classifier(model: nn.Module, variables: Tree, length_samples: int) -> bytes:
     """A program of audio f32[B, T] in 16-bit units and its length i32[B], for any B; and T, or else `length_samples`.
 
     It takes floats, so that it has a gradient with respect to the sound; convert 16-bit samples with `astype`.
@@ -80,7 +81,7 @@ def classifier(model: nn.Module, variables: dict, length_samples: int) -> bytes:
     return _serialised(classifier_function(model, variables), arguments, derivatives=1)
 
 
-def step(model: GRU, variables: dict) -> bytes:
+def step(model: GRU, variables: Tree) -> bytes:
     """A program of a carry, {name: f32[B, ...]} as `carry_shapes` has them, and audio i16[B, step_samples]."""
     (rows,) = export.symbolic_shape("batch")
     parts = {name: jax.ShapeDtypeStruct((rows, *shape), jnp.float32) for name, shape in carry_shapes(model).items()}
@@ -88,16 +89,16 @@ def step(model: GRU, variables: dict) -> bytes:
     return _serialised(step_function(model, variables), (parts, audio), derivatives=0)
 
 
-def load(content: bytes) -> Callable:
+def load(content: bytes) -> Callable[..., Any]:
     """What a program does, to be called with arrays."""
     return jax.jit(export.deserialize(bytearray(content)).call)
 
 
-def _apply(model: nn.Module, variables: dict, *arguments: Any, method: str = "__call__") -> Any:
+def _apply(model: nn.Module, variables: Tree, *arguments: Any, method: str = "__call__") -> Any:
     return model.apply(variables, *arguments, method=method)
 
 
-def _silence(model: GRU, variables: dict, num_rows: int) -> Parts:
+def _silence(model: GRU, variables: Tree, num_rows: int) -> Parts:
     return _named(_apply(model, variables, num_rows, method="initial_carry"))
 
 
@@ -107,7 +108,7 @@ def _named(carry: Carry) -> Parts:
     return {"context": carry.context, "level": carry.level, **layers, "total": carry.total, "weight": carry.weight}
 
 
-def _serialised(function: Callable, arguments: tuple, derivatives: int) -> bytes:
+def _serialised(function: Callable[..., Any], arguments: tuple[Any, ...], derivatives: int) -> bytes:
     with _without_places():
         exported = export.export(jax.jit(function), platforms=PLATFORMS)(*arguments)
         return bytes(exported.serialize(vjp_order=derivatives))

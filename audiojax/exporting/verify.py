@@ -21,9 +21,9 @@ from audiojax.exporting import stablehlo
 from audiojax.inference import Trained
 from audiojax.io.files import whole_folder
 from audiojax.models.gru import GRU
+from audiojax.schema import DIGITS
 from audiojax.streaming.decoder import FLUSH_SECONDS, Decoder
 from audiojax.synthesis import formant
-from audiojax.synthesis.phonemes import DIGITS
 from audiojax.synthesis.voices import make_voice
 from audiojax.training import environment
 
@@ -142,7 +142,9 @@ def _errors(run: Trained, folder: Path, clips: Clips, indices: np.ndarray) -> di
     return errors
 
 
-def _errors_of_steps(model: GRU, variables: dict, steps: dict[str, Step], audio: np.ndarray) -> dict[str, float]:
+def _errors_of_steps(
+    model: GRU, variables: dict[str, Any], steps: dict[str, Step], audio: np.ndarray
+) -> dict[str, float]:
     """The same for `steps`, each of which goes through all of `audio` i16[B, T] with its own carry."""
     own: Any = jax.jit(lambda carry, hop: model.apply(variables, carry, hop, method="step"))
     mine: Any = model.apply(variables, len(audio), method="initial_carry")
@@ -224,7 +226,7 @@ def _median_milliseconds(once: Callable[[], Any], times: int) -> float:
     return float(np.median(seconds)) * 1000
 
 
-def _manifest(run: Trained, errors: dict[str, float], checked_on: str) -> dict:
+def _manifest(run: Trained, errors: dict[str, float], checked_on: str) -> dict[str, Any]:
     """All that is to be known of the files, ready for JSON; the same for the same run, whenever it is exported."""
     model, about = run.model, environment.describe(1)
     shapes = stablehlo.carry_shapes(model) if isinstance(model, GRU) else {}
@@ -263,7 +265,7 @@ def _manifest(run: Trained, errors: dict[str, float], checked_on: str) -> dict:
     }
 
 
-def _public(config: dict, prefix: str = "") -> dict:
+def _public(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     kept = {name: value for name, value in config.items() if prefix + name not in LOCAL}
     return {
         name: _public(value, f"{prefix}{name}.") if isinstance(value, dict) else value for name, value in kept.items()

@@ -73,7 +73,7 @@ class Screen:
         self._live.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._live.stop()
 
     @property

@@ -1,6 +1,7 @@
 """The networks by name, and `build`, which turns a config's model section into one of them."""
 
 import dataclasses
+from typing import Any
 
 from flax import linen as nn
 
@@ -20,7 +21,7 @@ MODELS: dict[str, type[nn.Module]] = {
 }
 
 
-def build(*, name: str, num_labels: int, rate_hz: int, **fields) -> nn.Module:
+def build(*, name: str, num_labels: int, rate_hz: int, **fields: Any) -> nn.Module:
     """The network `name` for sound of `rate_hz`, with one output a label.
 
     Raises InputError for a name or field that does not exist.

@@ -112,7 +112,7 @@ def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jax.lax.conv_general_dilated(x, kernel, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"))
 
 
-def _convolve_keeping(x: jax.Array, kernel: jax.Array):
+def _convolve_keeping(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return _convolve(x, kernel), (x, kernel)
 
 
@@ -178,11 +178,13 @@ def _pooled(convolved: list[jax.Array], num_samples: int) -> jax.Array:
 _wave_conv_pool = jax.custom_vjp(_plain_wave_conv_pool, nondiff_argnums=(2,))
 
 
-def _wave_conv_pool_keeping(x: jax.Array, rows: jax.Array, wide: bool):
+def _wave_conv_pool_keeping(x: jax.Array, rows: jax.Array, wide: bool) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return _wave_conv_pool(x, rows, wide), (x, rows)
 
 
-def _wave_conv_pool_backward(wide: bool, kept: tuple[jax.Array, jax.Array], change: jax.Array):
+def _wave_conv_pool_backward(
+    wide: bool, kept: tuple[jax.Array, jax.Array], change: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Convolves again instead of having stored it. The kernel's change is a product of matrices for each place in the
     window; as sums over shifted samples, which is what comes of its own accord, it takes several times as long."""
     x, rows = kept

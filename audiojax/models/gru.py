@@ -4,7 +4,7 @@
 not wait for the state, the frames and the inputs' half of the gates, taken out of the scan.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -170,7 +170,7 @@ class GRU(nn.Module):
         x = x.reshape(num_frames // self.stack_frames, num_rows, -1)
         return (nn.relu(self.inputs(x)) if self.inputs else x), tuple(after)
 
-    def _run(self, x: jax.Array, states: tuple, train: bool) -> tuple[jax.Array, tuple]:
+    def _run(self, x: jax.Array, states: tuple[Any, ...], train: bool) -> tuple[jax.Array, tuple[Any, ...]]:
         """The last layer's outputs [N, B, features] at the inputs `x` [N, B, inputs], and each layer's last state."""
         hidden = []
         for i, (layer, state) in enumerate(zip(self.layers, states, strict=True)):

@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from websockets.asyncio.server import ServerConnection, serve
@@ -133,7 +133,7 @@ async def run(
         announce(url(port, tls))
         tasks = [asyncio.create_task(hall.listen()), asyncio.create_task(hall.watch())]
         try:
-            ends: list[asyncio.Future] = [stop, *tasks]
+            ends: list[asyncio.Future[Any]] = [stop, *tasks]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 if task.done():

@@ -39,7 +39,7 @@ MAX_UNREAD_BYTES = 2**18
 UNSUPPORTED_DATA, INVALID_DATA, POLICY, TRY_AGAIN_LATER = 1003, 1007, 1008, 1013  # RFC 6455, 7.4, and its registry
 
 Item = bytes | int | None  # sound; a sound begins, at this rate; it ends
-Said = list[tuple["Client", dict]]
+Said = list[tuple["Client", dict[str, Any]]]
 
 
 class WrongMessage(Exception):
@@ -97,7 +97,7 @@ class Client:
     def waits(self) -> bool:
         return bool(self._queue)
 
-    def tell(self, message: dict) -> None:
+    def tell(self, message: dict[str, Any]) -> None:
         """Sends without waiting; who does not read is `Hall.watch`'s to part with."""
         broadcast([self.connection], json.dumps(message))
 
@@ -157,7 +157,7 @@ class Hall:
         self._left: list[Client] = []
         self._news = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "listening")
-        self._tasks: set[asyncio.Task] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def receive(self, connection: ServerConnection) -> None:
         """One client, from the first message to the last."""
@@ -272,7 +272,7 @@ class Hall:
         return self._recognizers.seconds(client.slot) if client.slot is not None else 0.0
 
 
-def _words(event: Any) -> dict:
+def _words(event: Any) -> dict[str, Any]:
     """A `stream.Event` as JSON has it."""
     told = {name: round(float(getattr(event, name)), 4) for name in event._fields if name != "label"}
     return {"label": event.label, **told}

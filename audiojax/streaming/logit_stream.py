@@ -11,7 +11,7 @@ from flax import linen as nn
 class Stream:
     """What a network says while it listens. The same sound gives the same logits, however it is cut into chunks."""
 
-    def __init__(self, model: nn.Module, variables: dict):
+    def __init__(self, model: nn.Module, variables: dict[str, Any]):
         """`model` has `initial_carry` and `step`, as `models.gru.GRU` has."""
         self._model, self._variables = model, variables
         self._num_labels, self._step_samples = model.num_labels, model.step_samples
@@ -39,5 +39,5 @@ class Stream:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _step(model: nn.Module, variables: dict, carry: Any, audio: jax.Array) -> Any:
+def _step(model: nn.Module, variables: dict[str, Any], carry: Any, audio: jax.Array) -> Any:
     return model.apply(variables, carry, audio, method="step")

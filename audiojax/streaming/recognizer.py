@@ -63,7 +63,7 @@ class Recognizers:
     def __init__(
         self,
         model: nn.Module,
-        variables: dict,
+        variables: dict[str, Any],
         label_names: tuple[str, ...],
         num_streams: int,
         *,
@@ -275,7 +275,12 @@ def _choose(which: jax.Array, one: Any, other: Any) -> Any:
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=3)
 def _advance(
-    model: nn.Module, variables: dict, decoder: Decoder, listening: _Listening, slots: jax.Array, audio: jax.Array
+    model: nn.Module,
+    variables: dict[str, Any],
+    decoder: Decoder,
+    listening: _Listening,
+    slots: jax.Array,
+    audio: jax.Array,
 ) -> tuple[_Listening, jax.Array]:
     """N steps of the streams in `slots` i32[W], `audio` [W, N * step_samples]; all others stay as they are.
 

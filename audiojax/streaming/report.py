@@ -47,7 +47,9 @@ class Ear:
     ) -> list[list[Event]]:
         return scoring.events(decoder or self.decoder, said, self.names, self._step_seconds, thresholds)
 
-    def matches(self, scenes: Sequence[streams.Scene], said: Sequence[np.ndarray], decoder: Decoder | None = None):
+    def matches(
+        self, scenes: Sequence[streams.Scene], said: Sequence[np.ndarray], decoder: Decoder | None = None
+    ) -> list[list[Match]]:
         """The matches of each scene."""
         heard = self.events(said, decoder)
         return [scoring.match(scene.words, found, self.names) for scene, found in zip(scenes, heard, strict=True)]
@@ -168,7 +170,9 @@ def hear_alone(ear: Ear, clips: Clips, indices: np.ndarray) -> dict[str, Any]:
     return {"accuracy": right / len(indices), "clips": len(indices), "none": sum(not found for found in heard)}
 
 
-def _curve(ear: Ear, scenes: Sequence[streams.Scene], said: Sequence[np.ndarray], wordless: dict, hours: float) -> dict:
+def _curve(
+    ear: Ear, scenes: Sequence[streams.Scene], said: Sequence[np.ndarray], wordless: dict[str, Any], hours: float
+) -> dict[str, Any]:
     """Misses among clean words against false alarms an hour, over thresholds."""
     points: list[dict[str, Any]] = []
     for threshold in THRESHOLDS:

@@ -5,7 +5,7 @@ Rooms, microphones, codings, levels and noises are sampled for each scene; speed
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -89,7 +89,7 @@ class Endless:
             length = np.full(len(self._rows), self._segment, np.int32)
             yield Batch(audio=audio, length=length, label=label, mask=mask, times=times, reset=reset)
 
-    def _part(self, row: int, segment: int):
+    def _part(self, row: int, segment: int) -> tuple[Any, ...]:
         number, part = divmod(segment, SCENE_SEGMENTS)
         scene, start = self._scene(row, number), part * self._segment
         steps = self._segment // self._step
@@ -121,7 +121,9 @@ def rehearse(
     sound = scenes.laid_out(parts, num_samples)
     sound = scenes.levelled(sound, [Word(0, at, at + len(part)) for at, part in parts], 0.0)
 
-    gains: list[Callable] = [functools.partial(corrupt.response, rng, filter_db=12.0)] if rng.random() < 0.8 else []
+    gains: list[Callable[..., Any]] = (
+        [functools.partial(corrupt.response, rng, filter_db=12.0)] if rng.random() < 0.8 else []
+    )
     impulse = corrupt.room(rng, rate_hz) if rng.random() < 0.35 else None
     if gains or impulse is not None:
         sound = corrupt.filtered(sound, impulse, gains, rate_hz)
@@ -176,7 +178,7 @@ def spoken(
     with_others: bool,
     mixture: Mixture = SYNTHETIC_ONLY,
     real: Real | None = None,
-):
+) -> tuple[list[tuple[int, np.ndarray]], list[Word]]:
     """Returns [(start, f32[t])] of the speech in a scene, and the words in it."""
     parts: list[tuple[int, np.ndarray]] = []
     words: list[Word] = []

@@ -210,7 +210,9 @@ def by_speaker(clips: Clips, indices: np.ndarray) -> list[np.ndarray]:
     return [indices[speakers == name] for name in np.unique(speakers)]
 
 
-def targets(words: Sequence[Word], start: int, num_steps: int, step_samples: int, num_labels: int, rate_hz: int):
+def targets(
+    words: Sequence[Word], start: int, num_steps: int, step_samples: int, num_labels: int, rate_hz: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What each of `num_steps` steps after sample `start` should say, having heard its own sound.
 
     Returns:

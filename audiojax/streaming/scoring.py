@@ -46,7 +46,7 @@ def strings(clips: Clips, indices: np.ndarray, number: int, seed: int = 0) -> li
     return [plan for pair in zip(clean[::2], noisy[1::2], strict=False) for plan in pair]
 
 
-def hear(model: nn.Module, variables: dict, sounds: Sequence[np.ndarray]) -> list[np.ndarray]:
+def hear(model: nn.Module, variables: dict[str, Any], sounds: Sequence[np.ndarray]) -> list[np.ndarray]:
     """What the network says at each step of each sound i16[t], f32[steps, labels + 3]; each starts from a fresh state.
 
     The shortest are heard together; what one program hears has one shape.
@@ -138,7 +138,7 @@ def errors_of(confusion: np.ndarray) -> Errors:
 
 def score(
     model: nn.Module,
-    variables: dict,
+    variables: dict[str, Any],
     decoder: Decoder,
     scenes: Sequence[Scene],
     label_names: Sequence[str],
@@ -171,7 +171,7 @@ def delays(matches: Sequence[Match], rate_hz: int, label_names: Sequence[str]) -
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _listen(model: nn.Module, variables: dict, carry: Any, audio: jax.Array) -> Any:
+def _listen(model: nn.Module, variables: dict[str, Any], carry: Any, audio: jax.Array) -> Any:
     return model.apply(variables, carry, audio, method="listen")
 
 

@@ -1,6 +1,7 @@
 """Recognition of words in endless streams as a task of the training loop."""
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -42,11 +43,13 @@ class StreamTask:
         """Returns segments of streams made of the training clips and of other sound."""
         return material.endless(self.config, *self.data.training(), rows)
 
-    def initial_carry(self, model: nn.Module, variables: dict) -> Any:
+    def initial_carry(self, model: nn.Module, variables: dict[str, Any]) -> Any:
         """Returns the state of a stream before its first sample, for each row of a batch."""
         return model.apply(variables, self.config.train.batch_size, method="initial_carry")
 
-    def loss(self, model: nn.Module, variables: dict, carry: Any, batch: Batch, dropout_key: jax.Array):
+    def loss(
+        self, model: nn.Module, variables: dict[str, Any], carry: Any, batch: Batch, dropout_key: jax.Array
+    ) -> tuple[jax.Array, tuple[jax.Array, Mapping[str, Any], Any]]:
         """Returns the cross-entropy of all steps plus the error of the words' times, see `Task.loss`."""
         how: dict[str, Any] = dict(train=True, mutable=["batch_stats"], rngs={"dropout": dropout_key})
         fresh = model.apply(variables, batch["label"].shape[0], method="initial_carry")
@@ -65,7 +68,7 @@ class StreamTask:
     def _rendered(self) -> dict[str, list[scenes.Scene]]:
         return {}  # the same in every epoch
 
-    def score(self, model: nn.Module, variables: dict, part: str, mesh: Mesh, guard: Guard) -> Metrics:
+    def score(self, model: nn.Module, variables: dict[str, Any], part: str, mesh: Mesh, guard: Guard) -> Metrics:
         """Returns the sums over the events in strings of the part's words, clean and with noise at 10 dB in turn."""
         clips = self.data.clips
         if part not in self._rendered:
@@ -73,7 +76,9 @@ class StreamTask:
         strings, decoder = list(guard(self._rendered[part])), Decoder(**self.config.decoder)
         return scoring.score(model, variables, decoder, strings, clips.label_names, clips.rate_hz)
 
-    def report(self, model: nn.Module, variables: dict, step: int, workdir: Path, log: RunLog) -> dict[str, Any]:
+    def report(
+        self, model: nn.Module, variables: dict[str, Any], step: int, workdir: Path, log: RunLog
+    ) -> dict[str, Any]:
         """Returns the summary of a finished run, see `report.finish`."""
         run = Trained(self.config, self.data.record(), model, jax.device_put(variables), step)
         return report.finish(run, self.data, workdir, log)

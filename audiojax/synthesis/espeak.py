@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soxr
@@ -21,8 +22,8 @@ import soxr
 from audiojax.errors import InputError
 from audiojax.io.files import whole_folder
 from audiojax.io.progress import Progress
+from audiojax.schema import DIGITS
 from audiojax.synthesis.formant import FILE_RATE_HZ, write_takes
-from audiojax.synthesis.phonemes import DIGITS
 
 VERSION = 1
 LANGUAGES = ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-029", "en-us-nyc", "en-gb-x-gbclan", "en-gb-x-gbcwmd")
@@ -89,7 +90,7 @@ class Espeak:
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
         self._library.espeak_SetSynthCallback(self._callback)
 
-    def _collect(self, samples, count: int, _) -> int:
+    def _collect(self, samples: Any, count: int, _: object) -> int:
         if samples and count > 0:
             self._blocks.append(np.ctypeslib.as_array(samples, (count,)).copy())
         return 0

@@ -18,7 +18,8 @@ from audiojax.audio.signal import wav_file
 from audiojax.io import workers
 from audiojax.io.files import whole_folder, write_bytes
 from audiojax.io.progress import Progress
-from audiojax.synthesis.phonemes import DIGITS, PHONEMES, PRONUNCIATIONS, VOWELS
+from audiojax.schema import DIGITS
+from audiojax.synthesis.phonemes import PHONEMES, PRONUNCIATIONS, VOWELS
 from audiojax.synthesis.voices import Voice, make_voice
 
 VERSION = 2  # raise it when the same seed would give another sound
@@ -128,7 +129,9 @@ def _tract(formants_hz: np.ndarray, nasal: np.ndarray, first_width_hz: np.ndarra
     return response
 
 
-def _glottal_pulses(voicing: np.ndarray, voice: Voice, num_samples: int, rng) -> tuple[np.ndarray, np.ndarray]:
+def _glottal_pulses(
+    voicing: np.ndarray, voice: Voice, num_samples: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Times of the glottal pulses in (fractional) samples, ascending, and their gains."""
     along = np.linspace(0, 1, num_samples)
     bump = np.exp(-0.5 * ((along - voice.accent_at) / 0.18) ** 2)

@@ -29,15 +29,21 @@ def _vowel(seconds: float, *targets: tuple[float, float, float]) -> tuple[Segmen
     return tuple(Segment(target, seconds / len(targets), voicing=1.0) for target in targets)
 
 
-def _sonorant(seconds: float, target: tuple[float, float, float], gain: float, nasal: float = 0.0):
+def _sonorant(
+    seconds: float, target: tuple[float, float, float], gain: float, nasal: float = 0.0
+) -> tuple[Segment, ...]:
     return (Segment(target, seconds, voicing=gain, nasal=nasal),)
 
 
-def _fricative(seconds: float, target: tuple[float, float, float], gain: float, noise_hz, voicing: float = 0.0):
+def _fricative(
+    seconds: float, target: tuple[float, float, float], gain: float, noise_hz: tuple[float, float], voicing: float = 0.0
+) -> tuple[Segment, ...]:
     return (Segment(target, seconds, voicing=voicing, frication=gain, noise_hz=noise_hz),)
 
 
-def _stop(target: tuple[float, float, float], gain: float, noise_hz, *, closure: float, aspirated: float):
+def _stop(
+    target: tuple[float, float, float], gain: float, noise_hz: tuple[float, float], *, closure: float, aspirated: float
+) -> tuple[Segment, ...]:
     """Closure, burst, and aspiration for the voiceless ones; a stop without aspiration keeps its voice bar."""
     burst = Segment(target, 0.012, frication=gain, noise_hz=noise_hz, abrupt=True)
     if not aspirated:

@@ -72,7 +72,9 @@ def _played_length(length: jax.Array, factor: jax.Array, num_samples: int) -> ja
     return jnp.clip(jnp.ceil(length.astype(jnp.float32) / factor).astype(jnp.int32), 1, num_samples)
 
 
-def _margins(key: jax.Array, audio: jax.Array, length: jax.Array, *, max_margin_samples: int, speed: float):
+def _margins(
+    key: jax.Array, audio: jax.Array, length: jax.Array, *, max_margin_samples: int, speed: float
+) -> tuple[jax.Array, jax.Array]:
     """A word is what lies between the first and the last 80 samples whose power is within 30 dB of the loudest. Its
     margins are as long as the batch has room for, when it is played slowly, too."""
     num_rows, num_samples = audio.shape
@@ -91,7 +93,7 @@ def _margins(key: jax.Array, audio: jax.Array, length: jax.Array, *, max_margin_
     return jnp.where(time < new_length[:, None], _at(time + begin[:, None], audio, length), 0.0), new_length
 
 
-def _tempo(key: jax.Array, audio: jax.Array, length: jax.Array, *, tempo: float):
+def _tempo(key: jax.Array, audio: jax.Array, length: jax.Array, *, tempo: float) -> tuple[jax.Array, jax.Array]:
     """Overlap-add: windows of 256 samples (32 ms at 8 kHz), read `factor` times as far apart as they are written."""
     num_rows, num_samples = audio.shape
     factor = jnp.maximum(_factor(key, num_rows, tempo), length.astype(jnp.float32) / num_samples)
@@ -113,7 +115,9 @@ def _at(index: jax.Array, audio: jax.Array, length: jax.Array) -> jax.Array:
     return jnp.where(inside, jnp.take_along_axis(audio, jnp.clip(index, 0, audio.shape[1] - 1), axis=1), 0.0)
 
 
-def _play(key: jax.Array, audio: jax.Array, length: jax.Array, *, speed: float, max_offset_samples: int):
+def _play(
+    key: jax.Array, audio: jax.Array, length: jax.Array, *, speed: float, max_offset_samples: int
+) -> tuple[jax.Array, jax.Array]:
     """Reads each row at another speed and from another place, by linear interpolation; outside it is silence."""
     num_rows, num_samples = audio.shape
     speed_key, offset_key = jax.random.split(key)
@@ -128,12 +132,14 @@ def _play(key: jax.Array, audio: jax.Array, length: jax.Array, *, speed: float, 
     return _at(left, audio, length) * (1 - fraction) + _at(left + 1, audio, length) * fraction, start + new_length
 
 
-def _gain(key: jax.Array, audio: jax.Array, length: jax.Array, *, gain_db: float):
+def _gain(key: jax.Array, audio: jax.Array, length: jax.Array, *, gain_db: float) -> tuple[jax.Array, jax.Array]:
     gain = jax.random.uniform(key, (audio.shape[0], 1), minval=-gain_db, maxval=gain_db)
     return audio * 10.0 ** (gain / 20.0), length
 
 
-def _noise(key: jax.Array, audio: jax.Array, length: jax.Array, *, low_db: float, high_db: float):
+def _noise(
+    key: jax.Array, audio: jax.Array, length: jax.Array, *, low_db: float, high_db: float
+) -> tuple[jax.Array, jax.Array]:
     """White noise on the clip, against its mean power. The padding stays silent, as it is in evaluation: with noise
     there, BatchNorm's statistics are those of another input."""
     snr_key, noise_key = jax.random.split(key)
@@ -143,7 +149,7 @@ def _noise(key: jax.Array, audio: jax.Array, length: jax.Array, *, low_db: float
     return jnp.where(jnp.arange(audio.shape[1])[None, :] < length[:, None], audio + noise, audio), length
 
 
-def _filter(key: jax.Array, audio: jax.Array, length: jax.Array, *, filter_db: float):
+def _filter(key: jax.Array, audio: jax.Array, length: jax.Array, *, filter_db: float) -> tuple[jax.Array, jax.Array]:
     """A zero-phase filter; the nine frequencies lie denser where they are low, as an ear has it."""
     num_rows, num_samples = audio.shape
     response_db = jax.random.uniform(key, (num_rows, 9), minval=-filter_db, maxval=filter_db)

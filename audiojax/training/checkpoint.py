@@ -59,7 +59,7 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._in_one_sentence():
             self._manager.close()
 
@@ -174,7 +174,7 @@ def diverged(what: str) -> InputError:
 
 
 @_quietly()
-def restore_variables(workdir: Path, which: str) -> tuple[dict, int]:
+def restore_variables(workdir: Path, which: str) -> tuple[dict[str, Any], int]:
     """`{"params", "batch_stats"}` as numpy arrays, and their step; `which` is best or last.
 
     The parameters are the averaged ones where a run keeps them.
@@ -208,7 +208,7 @@ def restore_variables(workdir: Path, which: str) -> tuple[dict, int]:
     raise InputError(f"{workdir} holds no checkpoint yet; let training reach the end of an epoch.")
 
 
-def _variables(checkpoint: Path) -> dict:
+def _variables(checkpoint: Path) -> dict[str, Any]:
     checkpointer = ocp.PyTreeCheckpointer()
     tree = checkpointer.metadata(checkpoint / "state").item_metadata.tree
     names = ("average" if tree.get("average") else "params", "batch_stats")

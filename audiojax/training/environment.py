@@ -4,13 +4,14 @@ import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import jax
 
 LIBRARIES = ("audiojax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "soundfile", "soxr")
 
 
-def describe(num_devices: int) -> dict:
+def describe(num_devices: int) -> dict[str, Any]:
     """Ready for JSON. The revision ends in "-dirty" where files differ from it, and is None outside a checkout."""
     return {
         "revision": _revision(),

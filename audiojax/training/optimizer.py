@@ -1,5 +1,7 @@
 """The optimizer and its learning-rate schedule."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -65,6 +67,6 @@ def make_optimizer(
     return optimizer, rate
 
 
-def _decays(params: dict) -> dict:
+def _decays(params: dict[str, Any]) -> dict[str, Any]:
     """Returns which parameters decay: all but those named bias or scale, whatever their shapes."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in ("bias", "scale"), params)

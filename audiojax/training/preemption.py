@@ -38,11 +38,11 @@ class Interrupt:
                 break
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def _ask(self, number: int, _) -> None:
+    def _ask(self, number: int, _: object) -> None:
         if self.signal_number:
             os.write(2, b"\x1b[?25h\n" if sys.stderr.isatty() else b"")  # a progress bar has hidden the cursor
             os._exit(128 + number)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flax import traverse_util
@@ -19,7 +20,7 @@ from audiojax.models import MODELS
 FREE_TO_CHANGE = ("data.root", "data.also_root", "data.cache", "wandb", "mesh", "decoder", "train.log_every_steps")
 
 
-def save(workdir: Path, config: ConfigDict, data: dict, environment: dict) -> None:
+def save(workdir: Path, config: ConfigDict, data: dict[str, Any], environment: dict[str, Any]) -> None:
     """Writes `workdir/config.json`: the config, what is to be known of the data, and what the run is made with.
 
     A run that goes on in another environment lists them all.
@@ -34,7 +35,7 @@ def save(workdir: Path, config: ConfigDict, data: dict, environment: dict) -> No
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def load(workdir: Path) -> tuple[ConfigDict, dict]:
+def load(workdir: Path) -> tuple[ConfigDict, dict[str, Any]]:
     """The config and the data of a run; raises InputError where `workdir` is not one."""
     path = workdir / "config.json"
     try:
@@ -54,7 +55,7 @@ def load(workdir: Path) -> tuple[ConfigDict, dict]:
     return config, data
 
 
-def _check_types(path: Path, saved: dict) -> None:
+def _check_types(path: Path, saved: dict[str, Any]) -> None:
     """Raises InputError for the first value in config.json whose type is not that of the key's default."""
     model = MODELS.get(saved["config"]["model"]["name"])  # for an unknown one `models.build` lists those there are
     fields = [] if model is None else dataclasses.fields(model)
@@ -84,7 +85,7 @@ def _is_like(value: object, default: object) -> bool:
     return isinstance(value, int | float if isinstance(default, float) else type(default))
 
 
-def read_parameters(folder: Path) -> dict:
+def read_parameters(folder: Path) -> dict[str, Any]:
     """Returns the variables in `folder`/parameters.npz, which `Trained.write_packaged` writes.
 
     Raises InputError where the file is damaged.
@@ -96,7 +97,7 @@ def read_parameters(folder: Path) -> dict:
         raise InputError(f"{folder / 'parameters.npz'} cannot be read ({one_line(error)}); write it again.") from None
 
 
-def check_resumable(workdir: Path, config: ConfigDict, data: dict) -> None:
+def check_resumable(workdir: Path, config: ConfigDict, data: dict[str, Any]) -> None:
     """Raises InputError where `workdir` holds a run of another config or other data, naming what differs."""
     saved, saved_data = load(workdir)
     old, new = flatten(saved.to_dict()), flatten(config.to_dict())

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ _PLAIN_LINE_SECONDS = 30.0  # without a terminal: at most this often, a line ins
 class RunLog:
     """One run's log. Rows go to `workdir/metrics.jsonl` and, under the same names, to W&B; use it with `with`."""
 
-    def __init__(self, workdir: Path, config: dict, *, step: int, num_steps: int, scored: bool = True):
+    def __init__(self, workdir: Path, config: dict[str, Any], *, step: int, num_steps: int, scored: bool = True):
         """Goes on at `step` of `num_steps`: rows of later steps, which a killed run may have left, are dropped.
 
         So is that of an epoch which ends at `step`, where the state that training goes on from is not `scored`.
@@ -39,7 +40,7 @@ class RunLog:
         self._bar.start()
         return self
 
-    def __exit__(self, error: type[BaseException] | None, *_) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self._bar.stop()
         self._rows.close()
         self._tracker.finish(exit_code=0 if error is None else 1)
@@ -69,7 +70,7 @@ class RunLog:
         self._tracker.pictures(self._step, paths, sounds, confusion, names)
 
 
-def read_rows(workdir: Path) -> list[dict]:
+def read_rows(workdir: Path) -> list[dict[str, Any]]:
     """The rows of `workdir/metrics.jsonl`; one that is half written or damaged is dropped."""
     path = workdir / "metrics.jsonl"
     rows = []

@@ -206,7 +206,7 @@ def _shared_values(config: ConfigDict) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _claim(workdir: Path, config: ConfigDict, record: dict, num_devices: int) -> Iterator[None]:
+def _claim(workdir: Path, config: ConfigDict, record: dict[str, Any], num_devices: int) -> Iterator[None]:
     """Holds `workdir` for this run and no other, neither another process nor another config."""
     with only_process(workdir):
         if (workdir / "config.json").exists():

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import Mesh as Mesh
 
 from audiojax.data.clips import Batch
 from audiojax.errors import InputError, one_line
@@ -210,7 +211,7 @@ class _Absent:
     def __enter__(self) -> "_Absent":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         pass
 
     def __getattr__(self, name: str) -> Any:

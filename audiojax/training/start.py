@@ -95,7 +95,7 @@ def check_unseen(config: ConfigDict, clips: Clips, split: splits.Split, say: Cal
             )
 
 
-def _trained_on(saved: ConfigDict, data: dict, clips: Clips) -> Iterator[tuple[Clips, np.ndarray]]:
+def _trained_on(saved: ConfigDict, data: dict[str, Any], clips: Clips) -> Iterator[tuple[Clips, np.ndarray]]:
     """Yields the clips and indices that the run of `saved` was trained on, as far as they may be among `clips`."""
     if data["key"] == clips.key:
         yield clips, splits.make(clips, **saved.split).train

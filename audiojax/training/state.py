@@ -16,16 +16,16 @@ class TrainState(flax.struct.PyTreeNode):
     """All that a step changes, and all that a checkpoint holds."""
 
     step: jax.Array  # i32[], steps done
-    params: dict
-    average: dict  # of the parameters over the last steps; empty where none is kept
-    batch_stats: dict
+    params: dict[str, Any]
+    average: dict[str, Any]  # of the parameters over the last steps; empty where none is kept
+    batch_stats: dict[str, Any]
     opt_state: optax.OptState
     metrics: Metrics  # sums over the epoch so far: an epoch may be stopped in its middle
     gradient_norm: jax.Array  # f32[], the last step's
     carry: Any = flax.struct.field(default_factory=dict)  # what a listener remembers of its streams; else empty
 
     @property
-    def variables(self) -> dict:
+    def variables(self) -> dict[str, Any]:
         """What is scored and used."""
         return {"params": self.average or self.params, "batch_stats": self.batch_stats}
 
@@ -38,7 +38,7 @@ def create_state(
     length_samples: int,
     num_outputs: int,
     averaged: bool,
-    initial_carry: Callable[[nn.Module, dict], Any] | None = None,
+    initial_carry: Callable[[nn.Module, dict[str, Any]], Any] | None = None,
 ) -> TrainState:
     """Returns a fresh state, the same for the same seed.
 

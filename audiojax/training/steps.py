@@ -1,7 +1,7 @@
 """The jit-compiled steps: augmentation, training, evaluation."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.struct
@@ -30,9 +30,11 @@ AugmentStep = Callable[[Batch, jax.Array, int], Batch]
 TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, StepReport]]
 
 
-EvalStep = Callable[[dict, Batch], Metrics]
+EvalStep = Callable[[dict[str, Any], Batch], Metrics]
 # (model, variables, carry, batch, dropout key) -> loss f32[], (logits, updated statistics, the next carry)
-Loss = Callable[[nn.Module, dict, Any, Batch, jax.Array], tuple[jax.Array, tuple[jax.Array, dict, Any]]]
+Loss = Callable[
+    [nn.Module, dict[str, Any], Any, Batch, jax.Array], tuple[jax.Array, tuple[jax.Array, Mapping[str, Any], Any]]
+]
 
 
 def cross_entropy(logits: jax.Array, batch: Batch, label_smoothing: float) -> jax.Array:
@@ -44,7 +46,9 @@ def cross_entropy(logits: jax.Array, batch: Batch, label_smoothing: float) -> ja
 def clip_loss(label_smoothing: float) -> Loss:
     """Returns the loss of a network that has one answer for each clip: the cross-entropy of its labels."""
 
-    def loss(model: nn.Module, variables: dict, carry: Any, batch: Batch, dropout_key: jax.Array):
+    def loss(
+        model: nn.Module, variables: dict[str, Any], carry: Any, batch: Batch, dropout_key: jax.Array
+    ) -> tuple[jax.Array, tuple[jax.Array, Mapping[str, Any], Any]]:
         how: dict[str, Any] = dict(train=True, mutable=["batch_stats"], rngs={"dropout": dropout_key})
         logits, updates = model.apply(variables, batch["audio"], batch["length"], **how)
         return cross_entropy(logits, batch, label_smoothing), (logits, updates, carry)
@@ -88,7 +92,7 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, StepReport]:
         label, mask = batch["label"], batch["mask"]
 
-        def loss_fn(params):
+        def loss_fn(params: Any) -> Any:
             variables = {"params": params, "batch_stats": state.batch_stats}
             return loss(model, variables, state.carry, batch, _keys(key, state.step)[1])
 
@@ -115,6 +119,6 @@ def make_eval_step(model: nn.Module) -> EvalStep:
 
 
 @functools.partial(jax.jit, static_argnums=0)  # compiled once for each network, however often it is asked for
-def _evaluate(model: nn.Module, variables: dict, batch: Batch) -> Metrics:
+def _evaluate(model: nn.Module, variables: dict[str, Any], batch: Batch) -> Metrics:
     logits = model.apply(variables, batch["audio"], batch["length"])
     return Metrics.of(logits, batch["label"], batch["mask"])

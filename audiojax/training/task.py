@@ -1,6 +1,6 @@
 """The interface between the training loop and what is learned."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -50,18 +50,20 @@ class Task(Protocol):
     def batches(self, rows: slice) -> Batches:
         """Returns the training batches, of each only `rows`."""
 
-    def initial_carry(self, model: nn.Module, variables: dict) -> Any:
+    def initial_carry(self, model: nn.Module, variables: dict[str, Any]) -> Any:
         """Returns the state that a batch hands to the next one, before the first; an empty tree for none."""
 
     def loss(
-        self, model: nn.Module, variables: dict, carry: Any, batch: Batch, dropout_key: jax.Array
-    ) -> tuple[jax.Array, tuple[jax.Array, dict, Any]]:
+        self, model: nn.Module, variables: dict[str, Any], carry: Any, batch: Batch, dropout_key: jax.Array
+    ) -> tuple[jax.Array, tuple[jax.Array, Mapping[str, Any], Any]]:
         """Returns the loss f32[], and (logits f32[..., classes], updated batch statistics, the next carry)."""
 
-    def score(self, model: nn.Module, variables: dict, part: str, mesh: Mesh, guard: Guard) -> Metrics:
+    def score(self, model: nn.Module, variables: dict[str, Any], part: str, mesh: Mesh, guard: Guard) -> Metrics:
         """Returns the sums over a part of the split."""
 
-    def report(self, model: nn.Module, variables: dict, step: int, workdir: Path, log: RunLog) -> dict[str, Any]:
+    def report(
+        self, model: nn.Module, variables: dict[str, Any], step: int, workdir: Path, log: RunLog
+    ) -> dict[str, Any]:
         """Scores the best `variables` of a run that has ended, draws, and writes summary.json; returns its content."""
 
     def sentence(self, summary: dict[str, Any]) -> str:

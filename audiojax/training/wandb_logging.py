@@ -32,7 +32,7 @@ _PATIENCE_SECONDS = 60.0  # how long the end of a run waits for what is still to
 class Tracker:
     """A W&B run, as training sees it: nothing here waits but `finish`, and that not for ever."""
 
-    def __init__(self, workdir: Path, config: dict, say: Callable[[str], None]):
+    def __init__(self, workdir: Path, config: dict[str, Any], say: Callable[[str], None]):
         self._say, self._heard_failure = say, False
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._process: subprocess.Popen[str] | None = None
@@ -56,7 +56,7 @@ class Tracker:
             thread.start()
         self._send("start", workdir=str(workdir.resolve()), config=config, mode=mode)
 
-    def log(self, row: dict) -> None:
+    def log(self, row: dict[str, Any]) -> None:
         """One row of numbers, of the training step `row["step"]`."""
         self._send("log", row=row)
 
@@ -143,7 +143,7 @@ def serve(lines: IO[str], say: Callable[[str], None]) -> None:
         run.finish(1)
 
 
-def _start(wandb: Any, workdir: Path, config: dict, mode: str, say: Callable[[str], None]) -> Any:
+def _start(wandb: Any, workdir: Path, config: dict[str, Any], mode: str, say: Callable[[str], None]) -> Any:
     identity = workdir / "wandb_id.txt"
     if not identity.exists() or not identity.read_text().strip():  # an empty one is a killed run's
         of_sweep = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
@@ -191,7 +191,7 @@ class _Rows:
     def __init__(self, run: Any):
         self._run, self._lowest = run, run.starting_step
 
-    def log(self, row: dict) -> None:
+    def log(self, row: dict[str, Any]) -> None:
         repeated = row["step"] < self._lowest
         step = self._lowest if repeated else row["step"]
         self._run.log(row, step=step)
@@ -199,7 +199,14 @@ class _Rows:
 
 
 def _log_pictures(
-    wandb: Any, rows: _Rows, *, step: int, paths: list[str], sounds: dict, confusion: list, names: list[str]
+    wandb: Any,
+    rows: _Rows,
+    *,
+    step: int,
+    paths: list[str],
+    sounds: dict[str, Any],
+    confusion: list[Any],
+    names: list[str],
 ) -> None:
     counts = np.asarray(confusion)
     true, predicted = np.indices(counts.shape).reshape(2, -1).repeat(counts.ravel(), axis=1)

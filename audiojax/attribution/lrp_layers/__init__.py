@@ -12,7 +12,11 @@ from audiojax.attribution.lrp_layers.gru import gru_seam
 from audiojax.attribution.lrp_layers.melcnn import alexnet_seam, melcnn_seam
 from audiojax.attribution.lrp_layers.parts import Seam
 from audiojax.errors import InputError
-from audiojax.models import GRU, AlexNet, AudioNet, MelCNN, ResNet1D
+from audiojax.models.alexnet import AlexNet
+from audiojax.models.audionet import AudioNet
+from audiojax.models.gru import GRU
+from audiojax.models.melcnn import MelCNN
+from audiojax.models.resnet1d import ResNet1D
 
 
 def seam(model: nn.Module) -> Seam:

@@ -3,6 +3,8 @@
 Each BatchNorm is folded into the convolution before it.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -17,7 +19,7 @@ def audionet_seam(model: AudioNet) -> Seam:
     return samples_seam(model.scale, lambda variables, length: audionet_layers(model, variables))
 
 
-def audionet_layers(model: AudioNet, variables: dict) -> list[Layer]:
+def audionet_layers(model: AudioNet, variables: dict[str, Any]) -> list[Layer]:
     params, becker = variables["params"], model.variant == "becker"
     layers: list[Layer] = [Select(lambda x: x[..., None])]
     for i in range(sum(name.startswith("conv_") for name in params)):
@@ -40,7 +42,7 @@ def resnet_seam(model: ResNet1D) -> Seam:
     return samples_seam(model.scale, lambda variables, length: resnet_layers(model, variables, length))
 
 
-def resnet_layers(model: ResNet1D, variables: dict, length: jax.Array) -> list[Layer]:
+def resnet_layers(model: ResNet1D, variables: dict[str, Any], length: jax.Array) -> list[Layer]:
     num_heard = -(-length // model.hop_samples)
     return [
         Select(lambda x: jnp.pad(x, ((0, 0), model.margin(x.shape[1])))[..., None]),

@@ -1,6 +1,6 @@
 """The recurrent network as layers, from log-mel bins to logits."""
 
-from typing import cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ def gru_seam(model: GRU) -> Seam:
     return seam._replace(recurrent=True)
 
 
-def gru_layers(model: GRU, variables: dict, length: jax.Array) -> list[Layer]:
+def gru_layers(model: GRU, variables: dict[str, Any], length: jax.Array) -> list[Layer]:
     """From log-mel bins f32[B, frames, bands] above their floor to logits.
 
     A bin's relevance is that of its normalised value: what it is compared with, over the training clips and over the
@@ -55,7 +55,7 @@ def gru_layers(model: GRU, variables: dict, length: jax.Array) -> list[Layer]:
     return layers
 
 
-def _normalised(model: GRU, variables: dict, x: jax.Array) -> jax.Array:
+def _normalised(model: GRU, variables: dict[str, Any], x: jax.Array) -> jax.Array:
     if model.normalise == "none":
         return x + FLOOR
     x = standardised(x + FLOOR, variables["batch_stats"]["norm"])
@@ -66,7 +66,7 @@ def _normalised(model: GRU, variables: dict, x: jax.Array) -> jax.Array:
     return (x - levels).swapaxes(0, 1)
 
 
-def _causal_conv(params: dict) -> Linear:
+def _causal_conv(params: dict[str, Any]) -> Linear:
     def apply(kernel: jax.Array, x: jax.Array) -> jax.Array:
         steps = jnp.pad(x.swapaxes(0, 1), ((WIDTH - 1, 0), (0, 0), (0, 0), (0, 0)))
         return (patches(steps) @ kernel).swapaxes(0, 1)
@@ -74,11 +74,11 @@ def _causal_conv(params: dict) -> Linear:
     return Linear(apply, params["kernel"], params["bias"].reshape(1, 1, 1, -1))
 
 
-def _dense_in_time(params: dict) -> Linear:
+def _dense_in_time(params: dict[str, Any]) -> Linear:
     return Linear(lambda kernel, x: x @ kernel, params["kernel"], params["bias"].reshape(1, 1, -1))
 
 
-def _gru(params: dict) -> Recurrent:
+def _gru(params: dict[str, Any]) -> Recurrent:
     project, kernel, bias = params["project"], params["kernel"], params["bias"]
     size = kernel.shape[0]
     cell = GRUCell(size)
@@ -95,7 +95,7 @@ def _gru(params: dict) -> Recurrent:
     return Recurrent(run, gates, (into[2], of_state[2]), (biases[2], bias), jnp.tanh)
 
 
-def _min_gru(params: dict) -> Recurrent:
+def _min_gru(params: dict[str, Any]) -> Recurrent:
     keeps, candidate = params["keep"], params["candidate"]
     size = candidate["kernel"].shape[1]
     cell = MinGRUCell(size)

@@ -1,5 +1,7 @@
 """The convolutional networks on pictures of sound as layers, from their bins f32[B, frames, bands] to logits."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,7 +31,7 @@ def melcnn_seam(model: MelCNN) -> Seam:
     """Before frames that are learnt the features are samples. Raises InputError for other frames than those of log-mel
     and "filterbank"."""
 
-    def layers(variables: dict, length: jax.Array) -> list[Layer]:
+    def layers(variables: dict[str, Any], length: jax.Array) -> list[Layer]:
         return melcnn_layers(model, variables, length)
 
     if model.frontend == "logmel":
@@ -43,7 +45,7 @@ def melcnn_seam(model: MelCNN) -> Seam:
     )
 
 
-def filterbank_layers(model: MelCNN, variables: dict) -> list[Layer]:
+def filterbank_layers(model: MelCNN, variables: dict[str, Any]) -> list[Layer]:
     """`frontend.Filterbank`, from samples f32[B, T] in [-1, 1] to bins above their floor; the power of a wave has its
     share in each band, and the logarithm passes all on."""
     waves, bands = frontend.of(model).bind({"params": variables["params"]["front_end"]}).weights()
@@ -57,7 +59,7 @@ def filterbank_layers(model: MelCNN, variables: dict) -> list[Layer]:
     ]
 
 
-def melcnn_layers(model: MelCNN, variables: dict, length: jax.Array) -> list[Layer]:
+def melcnn_layers(model: MelCNN, variables: dict[str, Any], length: jax.Array) -> list[Layer]:
     """From log-mel bins above their floor; each BatchNorm is folded into the convolution before it.
 
     A bin's relevance is that of its normalised value: what it is compared with, over the training clips and over its
@@ -96,7 +98,7 @@ def alexnet_seam(model: AlexNet) -> Seam:
     return Seam(features, heard, lambda variables, length: alexnet_layers(variables), bins)
 
 
-def alexnet_layers(variables: dict) -> list[Layer]:
+def alexnet_layers(variables: dict[str, Any]) -> list[Layer]:
     """A bin's relevance is that of its decibels below the loudest, as the network reads them."""
     params = variables["params"]
     layers: list[Layer] = [Through(lambda x: x + melcnn.LOWEST_DB)]

@@ -15,7 +15,7 @@ from audiojax.models.layers import frontend, residual
 FLOOR = math.log(frontend.POWER_FLOOR)  # of log-mel
 BATCH_NORM_EPSILON = 1e-5  # flax's
 
-Layers = Callable[[dict, jax.Array], list[Layer]]
+Layers = Callable[[dict[str, Any], jax.Array], list[Layer]]
 Margin = Callable[[int], tuple[int, int]]  # of so many samples -> the zeros before and behind them
 NumHeard = Callable[[jax.Array], jax.Array]  # length i32[B] -> frames i32[B]
 
@@ -70,18 +70,18 @@ def log_mel_seam(model: nn.Module, margin: Margin, num_heard: NumHeard, layers: 
     return Seam(features, heard, layers, bins)
 
 
-def standardised(x: jax.Array, statistics: dict) -> jax.Array:
+def standardised(x: jax.Array, statistics: dict[str, Any]) -> jax.Array:
     """Frames [B, N, bands] less the mean of the training frames, by their deviation."""
     mean, var = (statistics[name].reshape(1, 1, -1) for name in ("mean", "var"))
     return (x - mean) * jax.lax.rsqrt(var + BATCH_NORM_EPSILON)
 
 
-def dense(params: dict) -> Linear:
+def dense(params: dict[str, Any]) -> Linear:
     """flax's Dense."""
     return Linear(lambda kernel, x: x @ kernel, params["kernel"], row(params["bias"]))
 
 
-def conv(params: dict, *, stride: int = 1, padding: Any = "SAME", groups: int = 1) -> Linear:
+def conv(params: dict[str, Any], *, stride: int = 1, padding: Any = "SAME", groups: int = 1) -> Linear:
     """A convolution over one or two axes: [B, *space, C] -> [B, *space, features]."""
     kernel = params["kernel"]
     axes = "HW"[: kernel.ndim - 2]
@@ -96,7 +96,7 @@ def conv(params: dict, *, stride: int = 1, padding: Any = "SAME", groups: int = 
     return Linear(apply, kernel, params["bias"].reshape((1,) * (kernel.ndim - 1) + (-1,)))
 
 
-def folded(params: dict, norm: dict, statistics: dict) -> dict:
+def folded(params: dict[str, Any], norm: dict[str, Any], statistics: dict[str, Any]) -> dict[str, Any]:
     """The parameters of a convolution or dense layer that does the BatchNorm behind it as well, as in evaluation."""
     factor = norm["scale"] * jax.lax.rsqrt(statistics["var"] + BATCH_NORM_EPSILON)
     kernel = params["kernel"] * factor.reshape((1,) * (params["kernel"].ndim - 1) + (-1,))
@@ -107,7 +107,7 @@ def row(x: jax.Array) -> jax.Array:
     return x.reshape(1, -1)
 
 
-def convolved(variables: dict, name: str, num_heard: jax.Array, **fields) -> list[Layer]:
+def convolved(variables: dict[str, Any], name: str, num_heard: jax.Array, **fields: Any) -> list[Layer]:
     """`residual.convolved`, or `normed` of the convolution conv_`name` with what `conv` takes."""
     of_norm = variables["params"][f"norm_{name}"], variables["batch_stats"][f"norm_{name}"]
     block = folded(variables["params"][f"conv_{name}"], *of_norm)
@@ -117,7 +117,7 @@ def convolved(variables: dict, name: str, num_heard: jax.Array, **fields) -> lis
     ]
 
 
-def stages(variables: dict, num_heard: jax.Array, num_stages: int) -> list[Layer]:
+def stages(variables: dict[str, Any], num_heard: jax.Array, num_stages: int) -> list[Layer]:
     """`residual.stages`, the mean behind them, and the logits."""
     layers: list[Layer] = []
     for stage in range(1, num_stages + 1):

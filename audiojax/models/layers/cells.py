@@ -1,6 +1,6 @@
 """Recurrent cells. `advance` is one step; `run` is all of them, with what the state does not need taken out."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ def memory_bias(memory_frames: int) -> nn.initializers.Initializer:
     Tallec & Ollivier 2018 (arXiv 1804.11188), equation 16.
     """
 
-    def init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         frames = jax.random.uniform(key, shape, dtype, 1.0, max(memory_frames - 1.0, 1.001))
         return jnp.log(frames) if memory_frames else jnp.zeros(shape, dtype)
 
@@ -33,7 +33,7 @@ class GRUCell(nn.Module):
     memory_frames: int = 0
 
     def setup(self) -> None:
-        def input_bias(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+        def input_bias(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
             keep = memory_bias(self.memory_frames)(key, (self.features,), dtype)
             return jnp.zeros(shape, dtype).at[self.features : 2 * self.features].set(keep)
 
@@ -84,7 +84,7 @@ class MinGRUCell(nn.Module):
 def linear_scan(hidden: jax.Array, keep: jax.Array, add: jax.Array) -> jax.Array:
     """All h_n = keep_n * h_(n-1) + add_n after h = `hidden` [...], of `keep` and `add` [N, ...], in log N steps."""
 
-    def after(first: tuple, second: tuple) -> tuple:
+    def after(first: tuple[Any, ...], second: tuple[Any, ...]) -> tuple[Any, ...]:
         return first[0] * second[0], first[1] * second[0] + second[1]
 
     kept, added = jax.lax.associative_scan(after, (keep, add))
@@ -131,7 +131,9 @@ def gru_scan(hidden: jax.Array, inputs: Triple, kernel: Triple, bias: jax.Array)
     return _gru_forward(hidden, inputs, kernel, bias)[0]
 
 
-def _gru_forward(hidden: jax.Array, inputs: Triple, kernel: Triple, bias: jax.Array):
+def _gru_forward(
+    hidden: jax.Array, inputs: Triple, kernel: Triple, bias: jax.Array
+) -> tuple[jax.Array, tuple[Any, ...]]:
     def body(hidden: jax.Array, inputs: Triple) -> tuple[jax.Array, tuple[jax.Array, _Gates]]:
         hidden, gates = _gru_gates(hidden, inputs, kernel, bias)
         return hidden, (hidden, gates)
@@ -140,7 +142,7 @@ def _gru_forward(hidden: jax.Array, inputs: Triple, kernel: Triple, bias: jax.Ar
     return states, (hidden, states, gates, kernel)
 
 
-def _gru_backward(saved: tuple, gradient: jax.Array) -> tuple:
+def _gru_backward(saved: tuple[Any, ...], gradient: jax.Array) -> tuple[Any, ...]:
     hidden, states, (r, z, n, of_n), kernel = saved
     before = jnp.concatenate([hidden[None], states[:-1]])
     # What h' does to what is inside tanh and sigmoids: h' is n + z (h - n).

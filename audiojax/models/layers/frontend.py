@@ -1,6 +1,7 @@
 """What comes before a network: the scale of its samples, and the frames of a recurrent one."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -139,7 +140,7 @@ FRONT_ENDS: dict[str, type[FrontEnd]] = {
 }
 
 
-def make(name: str, /, **fields) -> FrontEnd:
+def make(name: str, /, **fields: Any) -> FrontEnd:
     """The front end `name`. Raises InputError for one that does not exist, and for a window shorter than a hop."""
     if name not in FRONT_ENDS:
         raise InputError(f"config.model.frontend is {name!r}; choose one of {', '.join(FRONT_ENDS)}.")
@@ -152,7 +153,7 @@ def make(name: str, /, **fields) -> FrontEnd:
     return front_end
 
 
-def of(model: nn.Module, **more) -> FrontEnd:
+def of(model: nn.Module, **more: Any) -> FrontEnd:
     """The front end that a network's fields tell, as `make` has them."""
     fields = ("window_samples", "hop_samples", "num_bands", "low_hz", "high_hz", "rate_hz")
     return make(model.frontend, **{name: getattr(model, name) for name in fields}, **more)
