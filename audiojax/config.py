@@ -88,7 +88,7 @@ def base(choice: Choice) -> ConfigDict:
         num_epochs=5,
         label_smoothing=0.0,
         average_decay=0.0,  # of the average of the parameters that is scored and used; 0 takes them as they are
-        log_every_steps=10,
+        log_every_steps=10,  # steps between two rows of metrics.jsonl, for which the host waits for the device
     )
     config.optimizer = dict(
         algorithm="sgd",

@@ -48,7 +48,7 @@ def run(
                     done += 1
                     steps.add(done, report)
                 steps.flush()
-                row = job.epoch_row(epoch, state, done - first, time.perf_counter() - start)
+                row = job.epoch_row(epoch, state, done - first, start)
                 check_finite(row, done)
                 log.row(done, row)  # before the checkpoint: a resumed run drops rows that are ahead of it
                 state = job.without_metrics(state)

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,10 +115,14 @@ class Job:
         numbered = enumerate(shards, start=self.first_step)
         return one_ahead(self.augment_step(batch, self.key, step) for step, batch in numbered)
 
-    def epoch_row(self, epoch: int, state: TrainState, num_steps: int, seconds: float) -> dict[str, float]:
-        """Returns the row of an epoch whose last `num_steps` took `seconds`: its sums, and scores of what they gave."""
+    def epoch_row(self, epoch: int, state: TrainState, num_steps: int, start: float) -> dict[str, float]:
+        """Returns the row of an epoch whose last `num_steps` began at `start`, in seconds of `time.perf_counter`.
+
+        It has the sums of the epoch, and the scores of the parameters at its end.
+        """
         row: dict[str, float] = {"epoch": epoch + 1}
-        sums = {"train": state.metrics.summary(self.task.train_metric)}
+        sums = {"train": state.metrics.summary(self.task.train_metric)}  # waits for the steps that were dispatched
+        seconds = time.perf_counter() - start
         for part in ("validation", "test"):
             sums[part] = self.task.score(self.model, state.variables, part, self.mesh, self.interrupt.guard).summary()
         for part, values in sums.items():

@@ -2,6 +2,8 @@
 
 import math
 
+import jax
+
 from audiojax.training.checkpoint import diverged
 from audiojax.training.runlog import RunLog
 from audiojax.training.steps import StepReport
@@ -10,30 +12,35 @@ PARTS = ("train", "validation", "test")
 
 
 class StepLog:
-    """Logs each step when the next one was dispatched, so that the device never waits for the host."""
+    """Logs a step in every few, once the step after it is dispatched, so that the device never waits for the host.
+
+    Nothing is fetched from the device for the steps between.
+    """
 
     def __init__(self, log: RunLog, accuracy_name: str, log_every_steps: int):
         """`accuracy_name` is what the accuracy of a training step is called."""
         self._log, self._accuracy_name, self._every = log, accuracy_name, log_every_steps
         self._waiting: tuple[int, StepReport] | None = None
+        self._note = ""
 
     def add(self, done: int, report: StepReport) -> None:
-        """Takes the report of the step that made `done` steps, and logs the one before it."""
+        """Takes the report of the step that made `done` steps, and logs the one before it if that is due."""
         self.flush()
-        self._waiting = done, report
+        if done % self._every == 0:
+            self._waiting = done, report
+        self._log.advance(done, self._note)
 
     def flush(self) -> None:
-        """Logs the step that waits. Raises InputError where its loss is not finite."""
+        """Logs the step that waits. Raises InputError where its loss or its gradient is not finite."""
         if self._waiting is None:
             return
-        (done, report), self._waiting = self._waiting, None
-        values, gradient_norm = report.metrics.summary(self._accuracy_name), float(report.gradient_norm)
-        check_finite(values | {"gradient_norm": gradient_norm}, done)
+        (done, report), self._waiting = jax.device_get(self._waiting), None
         name = self._accuracy_name
-        self._log.advance(done, f"loss {values['loss']:.3f}  {name.replace('_', ' ')} {values[name]:.1%}")
-        if done % self._every == 0:
-            row = {f"step/{name}": value for name, value in values.items()}
-            self._log.row(done, row | {"learning_rate": float(report.learning_rate), "gradient_norm": gradient_norm})
+        values, gradient_norm = report.metrics.summary(name), float(report.gradient_norm)
+        check_finite(values | {"gradient_norm": gradient_norm}, done)
+        self._note = f"loss {values['loss']:.3f}  {name.replace('_', ' ')} {values[name]:.1%}"
+        row = {f"step/{name}": value for name, value in values.items()}
+        self._log.row(done, row | {"learning_rate": float(report.learning_rate), "gradient_norm": gradient_norm})
 
 
 def check_finite(row: dict[str, float], done: int) -> None:

@@ -1,5 +1,6 @@
 """Whole runs: learning and not learning, stopping and going on, refusing and remembering."""
 
+import itertools
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from runs import rows_without_time, same_numbers
@@ -73,6 +75,21 @@ def test_another_source_is_learnt_as_well_and_not_scored(tiny_config, run_cli, t
         flags = f"--config.data.also={value}".split()
         code, _, err = run_cli("main", *tiny_args, *flags, "--workdir", tmp_path / "no")
         assert code == 1 and sentence in err and not (tmp_path / "no").exists()
+
+
+def test_the_loop_fetches_from_the_device_at_log_steps_alone(tiny_config, tmp_path, monkeypatch):
+    """On the CPU `jax.transfer_guard` does not see a fetch; each of them reads an array's `_value`."""
+    events: list[int | str] = []
+    array, advance = type(jnp.zeros(())), runlog.RunLog.advance
+    value = array._value
+    monkeypatch.setattr(array, "_value", property(lambda self: (events.append("fetch"), value.fget(self))[1]))
+    monkeypatch.setattr(runlog.RunLog, "advance", lambda log, *of: (events.append(of[0]), advance(log, *of))[1])
+    tasks.train(tiny_config(**{"train.num_epochs": 2, "train.log_every_steps": 3}), tmp_path / "run")
+    for first, last in ((1, 7), (8, 14)):
+        steps = events[events.index(first) : events.index(last) + 1]
+        late = {done for done, after in itertools.pairwise(steps) if after == "fetch" and done != "fetch"}
+        assert late == {done for done in range(first, last) if done % 3 == 0}
+        assert [done for done in steps if done != "fetch"] == list(range(first, last + 1))
 
 
 def test_the_sums_of_an_epoch_are_those_of_its_steps(tiny_config, tmp_path):
