@@ -8,7 +8,7 @@ own, on the run's test clips. experiments/recognize_onnx.py listens to a file wi
 from pathlib import Path
 
 from audiojax import cli
-from audiojax.exporting.verify import write
+from audiojax.exporting.verify import has_onnx, write
 from audiojax.inference import Trained
 
 
@@ -34,6 +34,8 @@ def main(argv: list[str]) -> None:
         unit = "a step" if file.name.startswith("step") else "a clip"
         taken = "-" if file.milliseconds is None else f"{file.milliseconds:.2f} ms {unit}"
         print(f"{file.name:<22} {file.num_bytes / 1e6:>6.2f} {file.error:>9.1e}   {taken}")
+    if not has_onnx(run):
+        print(f"\nNo ONNX file: config.model.name is {run.config.model.name!r}, which has no ONNX graph.")
     print(f"\nThe largest differences from the network's own answers, on {checked_on}.")
     print(f"Written with manifest.json: {out}")
 

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from audiojax.errors import InputError
 from audiojax.rules import Items, Range, Rule, Text, number, one_of
@@ -100,9 +100,21 @@ _FRAMES: dict[str, Rule] = {
     "high_hz": Range(0, 48_000, open_low=True),
 }
 _CHANNELS = Range(1, 16_384)
-# The config, and the keys of its model section, of each network.
-NETWORKS: dict[str, tuple[str, dict[str, Rule]]] = {
-    "audionet": (
+
+
+class Network(NamedTuple):
+    """All that is known of a network by its name. Modules are named, not imported."""
+
+    module: str  # "package.module:Class", a flax.linen.Module
+    config: str  # which trains it
+    fields: dict[str, Rule]  # of the config's section `model`
+    lrp: str = ""  # "package.module:function", the network as layers, for `explain`; "" where there is none
+    onnx: str = ""  # "package.module", the network as an ONNX graph, for `export`; "" where there is none
+
+
+NETWORKS = {
+    "audionet": Network(
+        "audiojax.models.audionet:AudioNet",
         "configs/cnn.py",
         {
             "variant": ("batch_norm", "becker"),
@@ -112,8 +124,11 @@ NETWORKS: dict[str, tuple[str, dict[str, Rule]]] = {
             "relu_on_logits": BOOLEAN,
             "dtype": ("float32", "bfloat16"),
         },
+        lrp="audiojax.attribution.lrp_layers.audionet:audionet_seam",
+        onnx="audiojax.exporting.onnx_graphs.audionet",
     ),
-    "gru": (
+    "gru": Network(
+        "audiojax.models.gru:GRU",
         "configs/gru.py",
         _FRAMES
         | {
@@ -131,8 +146,11 @@ NETWORKS: dict[str, tuple[str, dict[str, Rule]]] = {
             "dense": Range(0, 16_384),
             "listens": BOOLEAN,
         },
+        lrp="audiojax.attribution.lrp_layers.gru:gru_seam",
+        onnx="audiojax.exporting.onnx_graphs.gru",
     ),
-    "melcnn": (
+    "melcnn": Network(
+        "audiojax.models.melcnn:MelCNN",
         "configs/spectrogram.py",
         _FRAMES
         | {
@@ -142,8 +160,10 @@ NETWORKS: dict[str, tuple[str, dict[str, Rule]]] = {
             "channels": Items(_CHANNELS, 1),
             "dropout": BELOW_ONE,
         },
+        lrp="audiojax.attribution.lrp_layers.melcnn:melcnn_seam",
     ),
-    "resnet1d": (
+    "resnet1d": Network(
+        "audiojax.models.resnet1d:ResNet1D",
         "configs/cnn.py:recipe=residual",
         {
             "scale": ("rms", "percentile", "none"),
@@ -152,8 +172,14 @@ NETWORKS: dict[str, tuple[str, dict[str, Rule]]] = {
             "channels": Items(_CHANNELS, 1),
             "dropout": BELOW_ONE,
         },
+        lrp="audiojax.attribution.lrp_layers.audionet:resnet_seam",
     ),
-    "alexnet": ("configs/spectrogram.py:recipe=alexnet", {"dropout": BELOW_ONE}),
+    "alexnet": Network(
+        "audiojax.models.alexnet:AlexNet",
+        "configs/spectrogram.py:recipe=alexnet",
+        {"dropout": BELOW_ONE},
+        lrp="audiojax.attribution.lrp_layers.melcnn:alexnet_seam",
+    ),
 }
 
 
@@ -184,13 +210,13 @@ def _rules_of_model(flat: Mapping[str, Any]) -> dict[str, Rule]:
         return {}
     network = flat.get("model.name")
     one_of("config.model.name", network, tuple(NETWORKS))
-    config, rules = NETWORKS[str(network)]
-    if unknown := sorted(set(given) - {"name", *rules}):
+    row = NETWORKS[str(network)]
+    if unknown := sorted(set(given) - {"name", *row.fields}):
         raise InputError(
-            f"config.model.name is {network!r}, whose keys are {', '.join(rules)}, and this config has "
-            f"config.model.{unknown[0]}; take --config {config}."
+            f"config.model.name is {network!r}, whose keys are {', '.join(row.fields)}, and this config has "
+            f"config.model.{unknown[0]}; take --config {row.config}."
         )
-    return {f"model.{name}": rule for name, rule in (rules | {"name": (network,)}).items()}
+    return {f"model.{name}": rule for name, rule in (row.fields | {"name": (network,)}).items()}
 
 
 def _check_train(flat: Mapping[str, Any]) -> None:

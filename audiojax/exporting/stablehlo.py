@@ -6,7 +6,7 @@ dictionary of arrays, as in the ONNX graphs, so that neither needs our `Carry`.
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,16 @@ from audiojax.models.gru import GRU, Carry
 PLATFORMS = ("cpu", "cuda", "tpu")
 Parts = dict[str, jax.Array]
 Tree = dict[str, Any]  # parameters and statistics of a network, or of a part of it
+
+
+def has_steps(model: nn.Module) -> TypeGuard[GRU]:
+    """Returns whether a network processes a stream hop by hop; its sound may then have any length."""
+    return hasattr(model, "step")
+
+
+def num_outputs(model: nn.Module) -> int:
+    """Returns how many outputs a network has: one a label, and three more where it is trained on streams."""
+    return int(model.num_labels) + 3 * getattr(model, "listens", False)
 
 
 def carry_shapes(model: GRU) -> dict[str, tuple[int, ...]]:
@@ -46,10 +56,9 @@ def step_function(model: GRU, variables: Tree) -> Callable[[Parts, jax.Array], t
 
 def classifier_function(model: nn.Module, variables: Tree) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """(audio [B, T] in 16-bit units, zero right-padded, its length i32[B]) -> outputs f32[B, n]."""
-    if not isinstance(model, GRU):
+    if not has_steps(model):
         return lambda audio, length: _apply(model, variables, audio, length)
     size, step, shapes = model.step_samples, step_function(model, variables), carry_shapes(model)
-    num_outputs = model.num_labels + 3 * model.listens
 
     def classify(audio: jax.Array, length: jax.Array) -> jax.Array:
         num_rows, num_samples = audio.shape
@@ -63,19 +72,21 @@ def classifier_function(model: nn.Module, variables: Tree) -> Callable[[jax.Arra
 
         start = {name: jnp.zeros((num_rows, *shape)) for name, shape in shapes.items()}
         number = jnp.arange(hops.shape[0], dtype=jnp.int32)
-        return jax.lax.scan(hear, (start, jnp.zeros((num_rows, num_outputs))), (number, hops))[0][1]
+        return jax.lax.scan(hear, (start, jnp.zeros((num_rows, num_outputs(model)))), (number, hops))[0][1]
 
     return classify
 
 
 def classifier(model: nn.Module, variables: Tree, length_samples: int) -> bytes:
-    """A program of audio f32[B, T] in 16-bit units and its length i32[B], for any B; and T, or else `length_samples`.
+    """A program of audio f32[B, T] in 16-bit units and its length i32[B], for any B.
+
+    T is any number where the network has steps, and else `length_samples`.
 
     It takes floats, so that it has a gradient with respect to the sound; convert 16-bit samples with `astype`.
     """
     rows, samples = export.symbolic_shape("batch, samples")
     arguments = (
-        jax.ShapeDtypeStruct((rows, samples if isinstance(model, GRU) else length_samples), jnp.float32),
+        jax.ShapeDtypeStruct((rows, samples if has_steps(model) else length_samples), jnp.float32),
         jax.ShapeDtypeStruct((rows,), jnp.int32),
     )
     return _serialised(classifier_function(model, variables), arguments, derivatives=1)

@@ -4,7 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from audiojax import config as configs
+from audiojax import models
 from audiojax.audio.signal import prepare_clip
 from audiojax.data import batches, loading, splits
 from audiojax.data.clips import Clips
@@ -36,7 +37,7 @@ NUM_CLIPS = 64
 NUM_STREAMS = 4  # of these clips, heard step by step
 
 
-EXTRA = ("onnx", "onnxruntime", "flatbuffers")
+EXTRA = ("flatbuffers", "onnx", "onnxruntime")  # StableHLO takes the first
 
 
 # Of the config, what is nobody else's business.
@@ -67,26 +68,15 @@ def write(run: Trained, out: Path) -> tuple[list[File], str]:
     Raises InputError, and leaves nothing, where a file's answers are not the network's, and for a folder that holds
     anything but an earlier export.
     """
-    if missing := [name for name in EXTRA if importlib.util.find_spec(name) is None]:
+    if missing := [name for name in _libraries(run) if importlib.util.find_spec(name) is None]:
         raise InputError(f"export needs {' and '.join(missing)}, an extra: pip install -e '.[onnx]'.")
-    from audiojax.exporting import onnx_graph
-
     run = dataclasses.replace(run, variables=jax.device_get(run.variables))
-    model, variables, length_samples = run.model, run.variables, run.config.train.length_samples
     with whole_folder(out) as folder:
-        contents = {
-            "classifier.stablehlo": stablehlo.classifier(model, variables, length_samples),
-            "classifier.onnx": onnx_graph.classifier(model, variables, length_samples),
-        }
-        if isinstance(model, GRU):
-            contents |= {
-                "step.stablehlo": stablehlo.step(model, variables),
-                "step.onnx": onnx_graph.step(model, variables),
-            }
+        contents = _contents(run)
         clips, indices, checked_on = _clips(run)
         for name, content in contents.items():
             (folder / name).write_bytes(content)
-        errors = _errors(run, folder, clips, indices)
+        errors = _errors(run, folder, contents, clips, indices)
         for name, error in errors.items():
             if not error <= TOLERANCE:  # NaN is not, either
                 raise InputError(
@@ -95,8 +85,33 @@ def write(run: Trained, out: Path) -> tuple[list[File], str]:
                 )
         manifest = json.dumps(_manifest(run, errors, checked_on), indent=2)
         (folder / "manifest.json").write_text(manifest + "\n")
-        taken = _milliseconds(run, folder)
+        taken = _milliseconds(run, folder) if "classifier.onnx" in contents else {}
     return [File(name, len(contents[name]), errors[name], taken.get(name)) for name in contents], checked_on
+
+
+def has_onnx(run: Trained) -> bool:
+    """Returns whether the network of `run` has an ONNX graph; StableHLO programs are made of every network."""
+    return bool(models.row(run.model)[1].onnx)
+
+
+def _libraries(run: Trained) -> tuple[str, ...]:
+    return EXTRA if has_onnx(run) else EXTRA[:1]
+
+
+def _contents(run: Trained) -> dict[str, bytes]:
+    """Returns each file's content by its name."""
+    makers: dict[str, Any] = {"stablehlo": stablehlo}
+    if has_onnx(run):
+        from audiojax.exporting import onnx_graphs
+
+        makers["onnx"] = onnx_graphs
+    contents = {
+        f"classifier.{kind}": maker.classifier(run.model, run.variables, run.config.train.length_samples)
+        for kind, maker in makers.items()
+    }
+    if stablehlo.has_steps(run.model):
+        contents |= {f"step.{kind}": maker.step(run.model, run.variables) for kind, maker in makers.items()}
+    return contents
 
 
 def _clips(run: Trained) -> tuple[Clips, np.ndarray, str]:
@@ -118,25 +133,23 @@ def _clips(run: Trained) -> tuple[Clips, np.ndarray, str]:
     return Clips.unlabelled(sounds, rate_hz), np.arange(NUM_CLIPS), f"{NUM_CLIPS} synthetic clips, made now ({reason})"
 
 
-def _errors(run: Trained, folder: Path, clips: Clips, indices: np.ndarray) -> dict[str, float]:
+def _errors(run: Trained, folder: Path, names: Collection[str], clips: Clips, indices: np.ndarray) -> dict[str, float]:
     """The largest difference of each file's answers from the network's own."""
     order = indices[batches.by_length(clips, indices)]
     parts = list(batches.evaluation(clips, order, **configs.batch_shape(run.config)))
-    classifiers: dict[str, Classify] = {
-        "classifier.stablehlo": _stablehlo_classifier(folder / "classifier.stablehlo"),
-        "classifier.onnx": _onnx_classifier(folder / "classifier.onnx"),
-    }
+    opened: dict[str, Any] = {name: _OPEN[name](folder / name) for name in names}
+    classifiers = {name: call for name, call in opened.items() if name.startswith("classifier")}
     errors = dict.fromkeys(classifiers, 0.0)
     for part in parts:
         there = part["mask"] > 0
         own = run.logits(part["audio"], part["length"])[there]
+        audio = part["audio"]
+        if not stablehlo.has_steps(run.model):  # whose files take one length alone
+            audio = np.pad(audio, ((0, 0), (0, run.config.train.length_samples - audio.shape[1])))
         for name, classify in classifiers.items():
-            errors[name] = _larger(errors[name], classify(part["audio"], part["length"])[there] - own)
-    if isinstance(run.model, GRU):
-        steps: dict[str, Step] = {
-            "step.stablehlo": _stablehlo_step(folder / "step.stablehlo"),
-            "step.onnx": _onnx_step(folder / "step.onnx"),
-        }
+            errors[name] = _larger(errors[name], classify(audio, part["length"])[there] - own)
+    if stablehlo.has_steps(run.model):
+        steps = {name: call for name, call in opened.items() if name.startswith("step")}
         longest = parts[-1]["audio"][parts[-1]["mask"] > 0][-NUM_STREAMS:]
         errors |= _errors_of_steps(run.model, run.variables, steps, longest)
     return errors
@@ -201,6 +214,14 @@ def _session(path: Path) -> Any:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
+_OPEN: dict[str, Callable[[Path], Any]] = {
+    "classifier.stablehlo": _stablehlo_classifier,
+    "classifier.onnx": _onnx_classifier,
+    "step.stablehlo": _stablehlo_step,
+    "step.onnx": _onnx_step,
+}
+
+
 def _milliseconds(run: Trained, folder: Path) -> dict[str, float]:
     """The median time of each ONNX graph for one row: a step, or a clip of `length_samples`."""
     classify, length = (
@@ -209,7 +230,7 @@ def _milliseconds(run: Trained, folder: Path) -> dict[str, float]:
     )
     audio = np.random.default_rng(0).integers(-3000, 3000, (1, int(length[0]))).astype(np.int16)
     taken = {"classifier.onnx": _median_milliseconds(lambda: classify(audio, length), 10)}
-    if isinstance(run.model, GRU):
+    if stablehlo.has_steps(run.model):
         step, carry = _onnx_step(folder / "step.onnx"), initial_carry(run.model, 1)
         hop = np.resize(audio, (1, run.model.step_samples))
         taken["step.onnx"] = _median_milliseconds(lambda: step(carry, hop), 200)
@@ -229,12 +250,12 @@ def _median_milliseconds(once: Callable[[], Any], times: int) -> float:
 def _manifest(run: Trained, errors: dict[str, float], checked_on: str) -> dict[str, Any]:
     """All that is to be known of the files, ready for JSON; the same for the same run, whenever it is exported."""
     model, about = run.model, environment.describe(1)
-    shapes = stablehlo.carry_shapes(model) if isinstance(model, GRU) else {}
+    shapes, step_samples, length_samples = {}, None, run.config.train.length_samples
+    if stablehlo.has_steps(model):
+        shapes, step_samples, length_samples = stablehlo.carry_shapes(model), model.step_samples, None
     heard = ["no word", "seconds since the word began", "seconds since the word ended"] if run.listens else []
     decoder = Decoder(**run.config.decoder)._asdict() | {"flush_seconds": FLUSH_SECONDS} if run.listens else {}
-    length_samples = None if model.any_length else run.config.train.length_samples
     clip = f"[batch, {length_samples or 'samples'}], zero right-padded; length int32[batch]"
-    step_samples = model.step_samples if isinstance(model, GRU) else None
     hop = f"int16[batch, {step_samples}]"
     inputs = {
         "classifier.stablehlo": f"audio float32{clip}; from -32768 to 32767, as int16 has it",
@@ -260,7 +281,7 @@ def _manifest(run: Trained, errors: dict[str, float], checked_on: str) -> dict[s
         "config": _public(run.config.to_dict()),
         "revision": about["revision"],
         "versions": {name: about["versions"][name] for name in ("audiojax", "jax", "flax", "numpy")}
-        | {name: metadata.version(name) for name in EXTRA},
+        | {name: metadata.version(name) for name in _libraries(run)},
         "parity": {"checked_on": checked_on, "tolerance": TOLERANCE, "errors": errors},
     }
 

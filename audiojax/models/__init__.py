@@ -1,24 +1,30 @@
-"""The networks by name, and `build`, which turns a config's model section into one of them."""
+"""`build` turns a config's model section into a network; `schema.NETWORKS` lists those there are."""
 
 import dataclasses
+import pkgutil
 from typing import Any
 
 from flax import linen as nn
 
 from audiojax.errors import InputError
-from audiojax.models.alexnet import AlexNet
-from audiojax.models.audionet import AudioNet
-from audiojax.models.gru import GRU
-from audiojax.models.melcnn import MelCNN
-from audiojax.models.resnet1d import ResNet1D
+from audiojax.rules import one_of
+from audiojax.schema import NETWORKS, Network
 
-MODELS: dict[str, type[nn.Module]] = {
-    "audionet": AudioNet,
-    "gru": GRU,
-    "melcnn": MelCNN,
-    "resnet1d": ResNet1D,
-    "alexnet": AlexNet,
-}
+
+def module_class(name: str) -> type[nn.Module]:
+    """Returns the class of the network `name`; raises InputError for one that is not in the table."""
+    one_of("config.model.name", name, tuple(NETWORKS))
+    model: type[nn.Module] = pkgutil.resolve_name(NETWORKS[name].module)
+    return model
+
+
+def row(model: nn.Module) -> tuple[str, Network]:
+    """Returns a network's name and its row of the table; raises InputError for one that has none."""
+    module = f"{type(model).__module__}:{type(model).__qualname__}"
+    for name, row in NETWORKS.items():
+        if row.module == module:
+            return name, row
+    raise InputError(f"{type(model).__name__} is not in audiojax.schema.NETWORKS; choose one of {', '.join(NETWORKS)}.")
 
 
 def build(*, name: str, num_labels: int, rate_hz: int, **fields: Any) -> nn.Module:
@@ -26,9 +32,7 @@ def build(*, name: str, num_labels: int, rate_hz: int, **fields: Any) -> nn.Modu
 
     Raises InputError for a name or field that does not exist.
     """
-    if name not in MODELS:
-        raise InputError(f"config.model.name is {name!r}; choose one of {', '.join(MODELS)}.")
-    model = MODELS[name]
+    model = module_class(name)
     known = {field.name for field in dataclasses.fields(model)}
     unknown = sorted(fields.keys() - known)
     if unknown:

@@ -14,7 +14,8 @@ from audiojax import config as configs
 from audiojax.config import base, flatten, parse_arg
 from audiojax.errors import InputError, one_line
 from audiojax.io.files import read_json, write_text
-from audiojax.models import MODELS
+from audiojax.models import module_class
+from audiojax.schema import NETWORKS
 
 # What may change between two starts of one run; train.num_epochs too, but only upwards.
 FREE_TO_CHANGE = ("data.root", "data.also_root", "data.cache", "wandb", "mesh", "decoder", "train.log_every_steps")
@@ -57,8 +58,8 @@ def load(workdir: Path) -> tuple[ConfigDict, dict[str, Any]]:
 
 def _check_types(path: Path, saved: dict[str, Any]) -> None:
     """Raises InputError for the first value in config.json whose type is not that of the key's default."""
-    model = MODELS.get(saved["config"]["model"]["name"])  # for an unknown one `models.build` lists those there are
-    fields = [] if model is None else dataclasses.fields(model)
+    name = saved["config"]["model"]["name"]
+    fields = dataclasses.fields(module_class(name)) if name in NETWORKS else ()  # `models.build` refuses an unknown one
     of_model = {f.name: f.default for f in fields if isinstance(f.default, bool | int | float | str | tuple)}
     defaults = flatten(base(parse_arg("")).to_dict() | {"model": of_model | {"name": ""}})
     wanted = {f"config.{name}": value for name, value in defaults.items()}

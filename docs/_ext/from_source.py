@@ -86,13 +86,12 @@ def config_reference() -> str:
                 _row(key, _default(key, value), schema.RULES[key], said.get(key, "")) for key, value in rows
             )
     text += "\n## model\n\nThe keys depend on `model.name`. The defaults are those of the class.\n"
-    for name, cls in models.MODELS.items():
+    for name, row in schema.NETWORKS.items():
+        cls = models.module_class(name)
         fields = [f for f in dataclasses.fields(cls) if f.name not in ("parent", "name", "num_labels", "rate_hz")]
         said = attributes(cls)
         text += f"\n### {name}\n\n{HEADER}"
-        text += "".join(
-            _row(f"model.{f.name}", f.default, schema.NETWORKS[name][1][f.name], said.get(f.name, "")) for f in fields
-        )
+        text += "".join(_row(f"model.{f.name}", f.default, row.fields[f.name], said.get(f.name, "")) for f in fields)
     return text
 
 

@@ -9,15 +9,17 @@ import pytest
 import soundfile
 from flax import linen as nn
 
-from audiojax import models
+from audiojax import models, schema
 from audiojax.attribution import deletion, explanation, gradients, lrp, lrp_layers, sonify
 from audiojax.attribution.lrp import RULES, Linear, Recurrent
 from audiojax.attribution.lrp_layers import parts
 from audiojax.audio.sound_files import read_sound
+from audiojax.errors import InputError
 from audiojax.inference import Trained
+from audiojax.models.melcnn import MelCNN
 
 SIZE = dict(window_samples=200, hop_samples=80, before_samples=120)
-BANDS = lrp_layers.seam(models.MelCNN(low_hz=0.0)).bins.bands
+BANDS = lrp_layers.seam(MelCNN(low_hz=0.0)).bins.bands
 AUDIONETS = [
     dict(),
     dict(variant="becker", batch_norm=False),
@@ -186,7 +188,7 @@ def test_the_first_of_what_is_heard_and_no_padding():
 
 
 def test_frames_of_silence_alone_are_not_of_the_clip():
-    bins = lrp_layers.seam(models.MelCNN(silence_samples=400)).bins  # frame n begins at sample 80 n - 520, 200 long
+    bins = lrp_layers.seam(MelCNN(silence_samples=400)).bins  # frame n begins at sample 80 n - 520, 200 long
     of_clip = bins.of_clip(30, jnp.asarray([800, 81], jnp.int32))[..., 0]
     assert of_clip.shape == (2, 30) and of_clip.argmax(axis=1).tolist() == [5, 5]
     assert of_clip.sum(axis=1).tolist() == [12, 3]  # up to the one that begins before the clip ends
@@ -202,6 +204,14 @@ def test_what_is_made_audible_is_where_the_relevance_is():
         sonify.of_bins(sound, late[::80, None] * np.ones((1, 40)), BANDS, **SIZE),
     ):
         assert made.shape == sound.shape and not made[:600].any() and np.abs(made[1000:]).max() > 20000
+
+
+def test_a_network_without_layers_is_refused_by_name(monkeypatch):
+    monkeypatch.setitem(schema.NETWORKS, "melcnn", schema.NETWORKS["melcnn"]._replace(lrp=""))
+    with pytest.raises(InputError, match=r"config\.model\.name is 'melcnn'"):
+        lrp_layers.seam(MelCNN())
+    with pytest.raises(InputError, match=r"Dense is not in audiojax\.schema\.NETWORKS"):
+        lrp_layers.seam(nn.Dense(3))
 
 
 def test_the_default_is_integrated_gradients(run_cli, trained_run, tones, tmp_path):

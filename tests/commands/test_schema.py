@@ -32,8 +32,9 @@ def test_every_key_has_a_rule_and_is_within_it(recipe):
 
 def test_the_keys_of_each_network_are_its_fields():
     given = {"num_labels", "rate_hz", "parent", "name"}
-    for name, model in models.MODELS.items():
-        assert set(schema.NETWORKS[name][1]) == {field.name for field in dataclasses.fields(model)} - given, name
+    for name, row in schema.NETWORKS.items():
+        model = models.module_class(name)
+        assert set(row.fields) == {field.name for field in dataclasses.fields(model)} - given, name
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ def test_the_ends_of_the_ranges_of_a_network_are_usable_or_refused(recipe):
     config = read(recipe)
     fields, length = config.model.to_dict(), config.train.length_samples
     audio, seconds = jnp.zeros((1, length), jnp.int16), jnp.full(1, length, jnp.int32)
-    for key, rule in schema.NETWORKS[fields["name"]][1].items():
+    for key, rule in schema.NETWORKS[fields["name"]].fields.items():
         for value in lowest(rule):
             flat = configs.flatten(config.to_dict() | {"model": fields | {key: value}})
             try:
@@ -127,4 +128,4 @@ def test_a_mistyped_key_lists_the_keys_of_its_section(key, words):
     with pytest.raises(InputError) as error:
         read("cnn.py", f"model.{key}=1")
     assert words in str(error.value) and "num_epochs" not in str(error.value)
-    assert all(name in str(error.value) for name in schema.NETWORKS["audionet"][1])
+    assert all(name in str(error.value) for name in schema.NETWORKS["audionet"].fields)

@@ -1,0 +1,50 @@
+"""Networks as ONNX graphs, written node by node; the extra `[onnx]` brings what this needs.
+
+Each network that has a graph has a module here, which its row in `schema.NETWORKS` names. Sound is [B, T] in and
+[B, channels, T] within, as ONNX's convolutions have it.
+"""
+
+import importlib
+from types import ModuleType
+
+from flax import linen as nn
+from onnx import TensorProto
+
+from audiojax import models
+from audiojax.errors import InputError
+from audiojax.exporting.onnx_graphs.graph import Graph
+from audiojax.exporting.stablehlo import Tree, carry_shapes, has_steps, num_outputs
+from audiojax.models.gru import GRU
+
+
+def classifier(model: nn.Module, variables: Tree, length_samples: int) -> bytes:
+    """Returns a graph of audio i16[B, T], zero right-padded, and its length i32[B], for any B.
+
+    T is any number where the network has steps, and else `length_samples`. Raises InputError for a network that has no
+    builder, or that ONNX's runtimes cannot compute as it is.
+    """
+    builder, graph = _builder(model), Graph()
+    audio = graph.input("audio", ["batch", "samples" if has_steps(model) else length_samples], TensorProto.INT16)
+    length = graph.input("length", ["batch"], TensorProto.INT32)
+    outputs = builder.classifier(graph, model, variables, audio, length, length_samples)
+    graph.output("outputs", outputs, ["batch", num_outputs(model)])
+    return graph.file("classifier")
+
+
+def step(model: GRU, variables: Tree) -> bytes:
+    """Returns a graph of audio i16[B, step_samples] and the carry's parts: `outputs`, and each part's next value."""
+    graph, shapes = Graph(), carry_shapes(model)
+    audio = graph.input("audio", ["batch", model.step_samples], TensorProto.INT16)
+    carry = {name: graph.input(name, ["batch", *shape]) for name, shape in shapes.items()}
+    after, outputs = _builder(model).step(graph, model, variables, audio, carry)
+    graph.output("outputs", outputs, ["batch", num_outputs(model)])
+    for name, shape in shapes.items():
+        graph.output(f"next_{name}", after[name], ["batch", *shape])
+    return graph.file("step")
+
+
+def _builder(model: nn.Module) -> ModuleType:
+    name, row = models.row(model)
+    if not row.onnx:
+        raise InputError(f"config.model.name is {name!r}, which has no ONNX graph; its StableHLO program is exported.")
+    return importlib.import_module(row.onnx)

@@ -1,0 +1,44 @@
+"""AudioNet as nodes. Each BatchNorm is folded into the convolution before it."""
+
+import numpy as np
+
+from audiojax.errors import InputError
+from audiojax.exporting.onnx_graphs.frontend import rescaled
+from audiojax.exporting.onnx_graphs.graph import EPSILON, Graph, dense, to_unit_range
+from audiojax.exporting.stablehlo import Tree
+from audiojax.models import audionet
+from audiojax.models.audionet import AudioNet
+
+
+def classifier(graph: Graph, model: AudioNet, variables: Tree, audio: str, length: str, length_samples: int) -> str:
+    """The logits [B, num_labels] of `audio` [B, length_samples] and its `length` [B].
+
+    Raises InputError for bfloat16, which ONNX's runtimes cannot compute.
+    """
+    if model.dtype != "float32":
+        raise InputError(
+            f"config.model.dtype is {model.dtype!r}; ONNX's runtimes have no such convolutions: train with float32."
+        )
+    params, becker = variables["params"], model.variant == "becker"
+    x = rescaled(graph, model.scale, to_unit_range(graph, audio), length, length_samples)
+    x = graph("Unsqueeze", x, [1])
+    size = length_samples
+    for i in range(len([name for name in params if name.startswith("conv_")])):
+        kernel, bias = params[f"conv_{i}"]["kernel"], params[f"conv_{i}"]["bias"]
+        if f"norm_{i}" in params:
+            norm, known = params[f"norm_{i}"], variables["batch_stats"][f"norm_{i}"]
+            factor = norm["scale"] / np.sqrt(known["var"] + np.float64(EPSILON))
+            kernel, bias = kernel * factor, (bias - known["mean"]) * factor + norm["bias"]
+        x = graph("Conv", x, kernel.transpose(2, 1, 0), bias, pads=[1, 1])
+        wide = becker and i == 0
+        x = graph("MaxPool", x, kernel_shape=[3 if wide else 2], strides=[2], pads=[0, int(wide and size % 2 == 0)])
+        x, size = graph("Relu", x), size // 2
+    x = graph("Flatten", x)
+    for i, features in enumerate(audionet.HIDDEN):
+        kernel, bias = params[f"dense_{i}"]["kernel"], params[f"dense_{i}"]["bias"]
+        if i == 0:  # flax flattens [T, channels]
+            kernel = kernel.reshape(size, -1, features).swapaxes(0, 1).reshape(-1, features)
+        x = graph("Gemm", x, kernel, bias)
+        x = x if becker else graph("Relu", x)
+    x = dense(graph, params["logits"], x)
+    return graph("Relu", x) if model.relu_on_logits else x

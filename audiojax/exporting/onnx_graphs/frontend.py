@@ -1,0 +1,49 @@
+"""The front ends of `models.layers.frontend` as nodes: frames of a waveform, and its scale."""
+
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto
+
+from audiojax.exporting.onnx_graphs.graph import Graph
+from audiojax.exporting.stablehlo import Tree
+from audiojax.models.layers import frontend
+from audiojax.models.layers.frontend import POWER_FLOOR, LogMel, Raw
+
+
+def frames_of(graph: Graph, model: Any, variables: Tree, sound: str) -> str:
+    """[N, B, bands] of `sound` [B, context_samples + N * hop_samples] in [-1, 1], for a model with a front end."""
+    params = variables["params"].get("front_end", {})
+    front_end = frontend.of(model, parent=None).bind({"params": params})
+    if isinstance(front_end, Raw):
+        return graph("Transpose", graph("Reshape", sound, [0, -1, model.hop_samples]), perm=[1, 0, 2])
+    sound = graph("Unsqueeze", sound, [1])
+    if isinstance(front_end, LogMel):
+        waves, bands = (np.asarray(x) for x in front_end.weights())
+        windows = graph("Conv", sound, waves.T[:, None], strides=[model.hop_samples])
+        parts = graph("Transpose", windows, perm=[2, 0, 1])
+        squares = graph.many("Split", graph("Mul", parts, parts), [len(bands)] * 2, axis=-1, num_outputs=2)
+        return graph("Log", graph("Add", graph("MatMul", graph("Add", *squares), bands), POWER_FLOOR))
+    filters, frames = (params[name] for name in ("filters", "frames"))
+    x = graph("Conv", sound, filters["kernel"].T, filters["bias"], strides=[model.hop_samples // 10])
+    x = graph("Log", graph("Add", graph("Mul", graph("Mul", x, x), 1e4), 1.0))
+    x = graph("Conv", x, frames["kernel"].T, frames["bias"], strides=[10])
+    return graph("Gelu", graph("Transpose", x, perm=[2, 0, 1]), approximate="tanh")
+
+
+def rescaled(graph: Graph, scale: str, sound: str, length: str, length_samples: int) -> str:
+    """`sound` [B, T] scaled as `models.layers.frontend.rescale` does."""
+    if scale == "none":
+        return sound
+    if scale == "rms":
+        energy = graph("ReduceSum", graph("Mul", sound, sound), [1])
+        samples = graph("Unsqueeze", graph("Cast", length, to=TensorProto.FLOAT), [1])
+        return graph("Div", sound, graph("Sqrt", graph("Add", graph("Div", energy, samples), 1e-9)))
+    place = np.float32(0.95) * np.float32(length_samples - 1)  # of the percentile in the sorted samples
+    low = int(place)
+    largest, _ = graph.many("TopK", sound, [length_samples - low], axis=1, num_outputs=2)
+    below = graph("Slice", largest, [-1], [2**31 - 1], [1])
+    above = graph("Slice", largest, [-2], [-1], [1])
+    share = float(place - low)
+    percentile = graph("Add", graph("Mul", below, 1 - share), graph("Mul", above, share))
+    return graph("Div", sound, graph("Add", percentile, 0.001 / 32768))
