@@ -124,6 +124,8 @@ def base(choice: Choice) -> ConfigDict:
         fresh_share=0.0,  # the share of segments that start from the initial state
         repeat_share=0.0,  # the share of words that are the last one once more
         overlap_seconds=0.0,  # by which words without a pause overlap, at most
+        connected_share=0.0,  # the share of scenes of digits alone that are read aloud like a telephone number
+        word_weight=1.0,  # of the loss of the steps at which a word has just ended
         alarm_hours=0.0,  # of silence, noise and other speech, each, by which a finished run is judged
     )
     config.decoder = dict(threshold=0.4, keep=0.6, apart_steps=7)  # see `decoder.Decoder`

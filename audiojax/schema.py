@@ -79,6 +79,8 @@ RULES: dict[str, Rule] = {
     "streams.fresh_share": SHARE,
     "streams.repeat_share": SHARE,
     "streams.overlap_seconds": Range(0, 0.2),
+    "streams.connected_share": Range(0, 1),
+    "streams.word_weight": Range(0.1, 10),
     "streams.num_strings": Range(0, 100_000),
     "streams.alarm_hours": Range(0, 1000),
     "decoder.threshold": SHARE,

@@ -32,6 +32,8 @@ class Mixture(NamedTuple):
     fresh_share: float = 0.0
     repeat_share: float = 0.0
     overlap_seconds: float = 0.0
+    connected_share: float = 0.0
+    word_weight: float = 1.0
 
 
 SYNTHETIC_ONLY = Mixture()  # without real recordings; as `config.base` has it
@@ -78,7 +80,7 @@ class Endless:
             )
         )
         self._rate_hz = pools[0].clips.rate_hz
-        self._seed, self._fresh_share = seed, mixture.fresh_share
+        self._seed, self._fresh_share, self._word_weight = seed, mixture.fresh_share, mixture.word_weight
 
     def __call__(self, start: int, stop: int) -> Iterator[Batch]:
         """Batches `start` to `stop` (exclusive): a Batch whose label i32[B, N] and mask f32[B, N] are of each step, and
@@ -97,6 +99,7 @@ class Endless:
         fresh = np.random.default_rng([self._seed, row, segment, 1]).random() < self._fresh_share
         if fresh:  # whether a word that began before the start is recognised is left open
             mask[(label < self._num_labels) & (times[:, 0] > self._step * np.arange(1, steps + 1) / self._rate_hz)] = 0
+        mask[label < self._num_labels] *= self._word_weight
         return scene.audio[start : start + self._segment], label, mask, times, np.float32(fresh)
 
 
@@ -189,7 +192,12 @@ def spoken(
     speed, tempo = rng.uniform(-0.15, 0.15), rng.uniform(-0.25, 0.6)
     trims = rng.random() < (0.85 if pool.in_rooms else 0.65)
     paced = rng.random() < 0.6
-    at, index = round(rng.exponential(busy) * rate_hz), -1
+    at, index, group = round(rng.exponential(busy) * rate_hz), -1, 0
+    # A number read aloud: one voice, quick, in groups with pauses.
+    connected = bool(mixture.connected_share) and not with_others and rng.random() < mixture.connected_share
+    if connected:
+        same_voice, trims, paced, tempo = True, True, True, rng.uniform(0.0, 0.6)
+        close = rng.uniform(0.02, 0.15)
     while True:
         is_word = with_words and not (with_others and rng.random() < 0.5)
         if not (index >= 0 and words and rng.random() < mixture.repeat_share):  # else the same word once more
@@ -198,7 +206,8 @@ def spoken(
         faster = np.exp(speed + rng.normal(0, 0.03)), np.exp(tempo + rng.normal(0, 0.1)) if paced else 1.0
         start, end = pool.span(index) if is_word else scenes.span(clip, rate_hz, FLOOR_DB)
         if trims:
-            margins = rng.integers(0, rate_hz // 20, 2) + (rate_hz // 12 if is_word and pool.in_rooms else 0)
+            spare = rate_hz // (24 if connected else 12) if is_word and pool.in_rooms else 0
+            margins = rng.integers(0, rate_hz // 20, 2) + spare
             first, last = max(0, start - margins[0]), min(len(clip), end + margins[1])
             clip, start, end = clip[first:last], start - first, end - first
         sound, places = played(clip.astype(np.float32) / 32768, *faster, (start, end))
@@ -213,7 +222,11 @@ def spoken(
         if is_word:
             words.append(Word(int(clips.label[index]), at + places[0], at + places[1]))
         at += len(sound)
-        if rng.random() >= 0.4:
+        if connected:
+            group = group - 1 if group else int(rng.integers(1, 5))
+            seconds = rng.uniform(-mixture.overlap_seconds, close) if group else 0.15 + rng.exponential(0.35)
+            at += max(round(seconds * rate_hz), -len(sound) // 4)
+        elif rng.random() >= 0.4:
             at += round(rng.exponential(busy) * rate_hz)
         elif mixture.overlap_seconds and trims:
             at -= min(round(rng.uniform(0, mixture.overlap_seconds) * rate_hz), len(sound) // 4)

@@ -13,7 +13,7 @@ from audiojax.data.clips import Clips
 from audiojax.data.real import RealSound
 from audiojax.errors import InputError
 from audiojax.streaming import sampler, scenes
-from audiojax.streaming.pools import Real
+from audiojax.streaming.pools import Pool, Real
 from audiojax.streaming.scenes import Plan, Word
 
 RATE_HZ = 8000
@@ -236,6 +236,26 @@ def test_a_segment_from_the_initial_state_leaves_words_cut_by_it_open(clips):
         np.testing.assert_array_equal(b["mask"], np.where(is_cut, 0, a["mask"]))
         cut += int(is_cut.sum())
     assert cut > 0
+
+
+def test_connected_words_come_in_groups_of_one_voice(clips):
+    mixture = sampler.Mixture(shares=(1.0, 0.0, 0.0, 0.0), connected_share=1.0, overlap_seconds=0.05)
+    pools, rng, gaps = [Pool.of(clips, np.arange(6))], np.random.default_rng(0), []
+    for _ in range(20):
+        _, words = sampler.spoken(rng, pools[0], [], 20 * RATE_HZ, True, False, mixture)
+        gaps += [(after.start - before.end) / RATE_HZ for before, after in itertools.pairwise(words)]
+        labels = {word.label for word in words}
+        assert labels <= set(clips.label[clips.speaker == "a"]) or labels <= set(clips.label[clips.speaker == "b"])
+    gaps = np.asarray(gaps)
+    assert np.mean(gaps < 0.3) > 0.5 and 0.1 < np.mean(gaps > 0.3) < 0.5
+
+
+def test_the_steps_at_which_a_word_has_ended_weigh_as_the_mixture_says(clips):
+    usual, heavy = (list(endless(clips, mixture=sampler.Mixture(word_weight=weight))(0, 4)) for weight in (1.0, 2.5))
+    for a, b in zip(usual, heavy, strict=True):
+        is_word = a["label"] < len(clips.label_names)
+        np.testing.assert_array_equal(b["mask"], np.where(is_word, 2.5 * a["mask"], a["mask"]))
+        assert is_word.any()
 
 
 def test_speech_with_a_stretch_that_may_hold_a_digit_is_left_out(clips):
