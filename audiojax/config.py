@@ -13,10 +13,6 @@ from audiojax import schema
 from audiojax.errors import InputError
 from audiojax.rules import one_of
 
-# Each source and the split it gets unasked.
-SPLITS = {"synthetic": "folds", "audiomnist": "folds", "fsdd": "random", "folder": "random", "espeak": "folds"}
-# Where clips are batched by length: the lengths of all batches but the longest.
-_BUCKET_SAMPLES = {"synthetic": (5200, 6400, 7600), "fsdd": (3200, 4000, 5200), "audiomnist": (5280, 6000, 6800)}
 GRAMMAR = "[SOURCE][,split=random|official|folds|speaker][,fold=K][,recipe=NAME][,runlocal]"
 
 # Keys that say where files lie on this machine.
@@ -38,8 +34,8 @@ def parse_arg(arg: str, recipes: tuple[str, ...] = ()) -> Choice:
     source, rest = "synthetic", [word for word in (arg or "").split(",") if word]
     if rest and "=" not in rest[0] and rest[0] != "runlocal":
         source = rest.pop(0)
-    one_of("the config's source", source, tuple(SPLITS))
-    words = {"split": SPLITS[source], "fold": "0", "recipe": "default", "runlocal": ""}
+    one_of("the config's source", source, tuple(schema.SOURCES))
+    words = {"split": schema.SOURCES[source].split, "fold": "0", "recipe": "default", "runlocal": ""}
     for word in rest:
         name, equals, value = word.partition("=")
         if name not in words or bool(equals) == (name == "runlocal"):
@@ -166,7 +162,7 @@ ANY_LENGTH_AUGMENT = dict(tempo=0.5, speed=0.15, gain_db=10.0, noise_snr_db=(10.
 def train_any_length(config: ConfigDict, source: str, num_epochs: int) -> None:
     """How networks for sound of any length are trained: clips of like length together, the parameters averaged."""
     config.train.update(num_epochs=num_epochs, batch_size=20, label_smoothing=0.1, average_decay=0.999)
-    config.train.update(length_samples=8800, bucket_samples=_BUCKET_SAMPLES.get(source, (4400,)))
+    config.train.update(length_samples=8800, bucket_samples=schema.SOURCES[source].bucket_samples)
     config.optimizer.update(learning_rate=0.05, clip_norm=1.0)
 
 
@@ -183,7 +179,7 @@ def batch_shape(config: ConfigDict) -> dict[str, Any]:
 def shrink(config: ConfigDict) -> ConfigDict:
     """The same config for a trial run in about a minute: few epochs on few clips, of its own source."""
     config.synthetic.update(num_voices=TRIAL_VOICES, num_takes=TRIAL_TAKES)
-    if config.data.source not in schema.MADE:
+    if not schema.SOURCES[config.data.source].synthesiser:
         config.split.num_clips = 10 * TRIAL_VOICES * TRIAL_TAKES
     num_epochs = 20 if config.train.bucket_samples else 8  # networks for any length take the shorter steps
     config.train.update(batch_size=20, num_epochs=num_epochs, log_every_steps=1)

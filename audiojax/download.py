@@ -7,21 +7,22 @@ A transfer that breaks goes on where it stopped, where the server allows it. Not
 the table of speakers, under names made here, and the folder appears only when it is complete.
 """
 
+import pkgutil
 from pathlib import Path
 
 from audiojax import cli
 from audiojax import config as configs
-from audiojax.data.download import ARCHIVES, fetch
+from audiojax.schema import SOURCES
 
 
 def main(argv: list[str]) -> None:
     parser = cli.parser("download", __doc__ or "")
-    parser.add_argument("name", choices=sorted(ARCHIVES))
+    parser.add_argument("name", choices=sorted(name for name, source in SOURCES.items() if source.download))
     parser.add_argument("--root", type=Path, help="the folder to make (default: one in audiojax's cache)")
     parser.add_argument("--url", help="another address of the same archive (.tar.gz), a mirror's for one")
     args = parser.parse_args(argv)
     root = (args.root or configs.cache_dir() / args.name).expanduser().resolve()
-    found = fetch(args.name, root, args.url)
+    found = pkgutil.resolve_name(SOURCES[args.name].download)(root, args.url)
     print(f"{len(found.files):,} clips of {len(found.speakers)} speakers lie in {root}; now, for example:")
     print(f"python -m audiojax.main --config configs/cnn.py:{args.name} --config.data.root={root}")
 

@@ -1,8 +1,9 @@
-"""Rules for the value of a key: ranges, choices, tuples and text."""
+"""Rules for the value of a key, ranges, choices, tuples and text, and for values that depend on each other."""
 
 import difflib
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from audiojax.errors import InputError
@@ -71,3 +72,58 @@ def one_of(name: str, value: object, choices: tuple[Any, ...]) -> None:
         hint = f": did you mean {nearest[0]}?" if nearest and nearest[0] else "."
         named = ", ".join(repr(choice) if choice == "" else str(choice) for choice in choices)
         raise InputError(f"{name} is {value!r}; choose one of {named}{hint}")
+
+
+def check_together(flat: Mapping[str, Any]) -> None:
+    """Raises InputError for the first key of `flat`, {"section.key": value}, that contradicts another one."""
+    _check_train(flat)
+    _check_model(flat)
+    _check_streams(flat)
+
+
+def _check_train(flat: Mapping[str, Any]) -> None:
+    longest = flat["train.length_samples"]
+    if any(length >= longest or not isinstance(length, int) for length in flat["train.bucket_samples"]):
+        raise InputError(
+            f"config.train.bucket_samples is {tuple(flat['train.bucket_samples'])}; give whole numbers below "
+            f"length_samples, {longest}."
+        )
+    for key in ("augment.noise_snr_db", "streams.snr_db"):
+        pair = flat[key]
+        if len(pair) != 2 or pair[0] > pair[1]:
+            raise InputError(f"config.{key} is {tuple(pair)}; give two numbers of dB, the lower first.")
+    number, count = flat["mesh.process_id"], flat["mesh.num_processes"]
+    if number >= count and flat["mesh.coordinator"] != "auto":
+        raise InputError(f"config.mesh.process_id is {number}; with num_processes={count} choose 0 to {count - 1}.")
+
+
+def _check_model(flat: Mapping[str, Any]) -> None:
+    if any(not isinstance(size, int) for size in flat.get("model.channels", ())):
+        raise InputError(f"config.model.channels is {tuple(flat['model.channels'])}; give whole numbers.")
+    window, hop = (flat.get(f"model.{name}_samples", 1) for name in ("window", "hop"))
+    if window < hop and flat.get("model.frontend") != "raw":
+        raise InputError(f"config.model.window_samples is {window}, less than hop_samples, {hop}; choose a longer one.")
+
+
+def _check_streams(flat: Mapping[str, Any]) -> None:
+    """Raises InputError where a network and `streams` do not go together: endless streams need one that listens."""
+    steps, name = flat["streams.steps_per_epoch"], flat.get("model.name")
+    if not flat.get("model.listens", False):
+        if steps and name:
+            raise InputError(
+                f"config.streams.steps_per_epoch is {steps}, and {name} is trained on clips; choose 0, or take "
+                "--config configs/listen.py."
+            )
+        return
+    for key, rule in (
+        ("streams.steps_per_epoch", Range(1, 1_000_000)),
+        ("streams.num_strings", Range(2, 100_000)),  # clean and with noise in turn
+        ("streams.alarm_hours", Range(0.001, 1000)),
+    ):
+        if flat[key] not in rule:
+            raise InputError(f"config.{key} is {number(flat[key])}; for a network that listens choose {rule}.")
+    shares = flat["streams.shares"]
+    if len(shares) != 4 or not sum(shares):
+        raise InputError(f"config.streams.shares is {tuple(shares)}; give four shares, of which one is above 0.")
+    if flat["model.readout"] != "last":
+        raise InputError(f"config.model.readout is {flat['model.readout']!r}; a network that listens needs 'last'.")

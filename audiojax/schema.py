@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from audiojax.errors import InputError
-from audiojax.rules import Items, Range, Rule, Text, number, one_of
+from audiojax.rules import Items, Range, Rule, Text, check_together, number, one_of
 
 ANY_TEXT = Text(r"(?s).*", "text")
 BOOLEAN = (True, False)
@@ -17,8 +17,46 @@ BELOW_ONE = Range(0, 1, open_high=True)
 COUNT = Range(1, 1_000_000)
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SPLIT_NAMES = ("random", "official", "folds", "speaker")
-MADE = ("synthetic", "espeak")  # sources that synthesise their clips
-SOURCES = ("synthetic", "audiomnist", "fsdd", "folder", "espeak")
+
+
+class Source(NamedTuple):
+    """All that is known of a data source by its name. Functions and modules are named, not imported."""
+
+    reader: str  # "module:function" of (root, on_bad_file), which returns `data.sources.Recordings`
+    split: str = "random"  # where the config's argument names none
+    bucket_samples: tuple[int, ...] = (4400,)  # the lengths of all batches but the longest, for networks of any length
+    labels: tuple[str, ...] = ()  # in their order; () where the files decide
+    download: str = ""  # "module:function" of (root, url), which fetches it; "" where there is nothing to fetch
+    synthesiser: str = ""  # a module with `write` and `VERSION`, which makes the files; "" for recordings
+
+
+SOURCES = {
+    "synthetic": Source(
+        "audiojax.data.sources:audiomnist",
+        split="folds",
+        bucket_samples=(5200, 6400, 7600),
+        labels=DIGITS,
+        synthesiser="audiojax.synthesis.formant",
+    ),
+    "audiomnist": Source(
+        "audiojax.data.sources:audiomnist",
+        split="folds",
+        bucket_samples=(5280, 6000, 6800),
+        labels=DIGITS,
+        download="audiojax.data.download:audiomnist",
+    ),
+    "fsdd": Source(
+        "audiojax.data.sources:fsdd",
+        bucket_samples=(3200, 4000, 5200),
+        labels=DIGITS,
+        download="audiojax.data.download:fsdd",
+    ),
+    "folder": Source("audiojax.data.sources:folder"),
+    "espeak": Source(
+        "audiojax.data.sources:audiomnist", split="folds", labels=DIGITS, synthesiser="audiojax.synthesis.espeak"
+    ),
+}
+SYNTHETIC_SOURCES = tuple(name for name, source in SOURCES.items() if source.synthesiser)
 
 PLACEMENTS = ("start", "random")
 
@@ -27,7 +65,7 @@ TARGETS = ("digit", "sex")
 RULES: dict[str, Rule] = {
     "seed": SEED,
     "init_from": ANY_TEXT,
-    "data.source": SOURCES,
+    "data.source": tuple(SOURCES),
     "data.root": ANY_TEXT,
     "data.cache": Text(r"(?s).+", "the path of a folder"),
     "data.rate_hz": Range(1000, 96_000),
@@ -67,8 +105,8 @@ RULES: dict[str, Rule] = {
     "augment.noise_snr_db": Items(Range(-200, 200), 2),
     "augment.filter_db": Range(0, 60),
     "streams.steps_per_epoch": Range(0, 1_000_000),
-    "streams.voices": Items(MADE),
-    "streams.phrases": Items((*MADE, "letters")),
+    "streams.voices": Items(SYNTHETIC_SOURCES),
+    "streams.phrases": Items((*SYNTHETIC_SOURCES, "letters")),
     "streams.real": ANY_TEXT,
     "streams.shares": Items(SHARE, 4),
     "streams.synthetic_words": SHARE,
@@ -200,9 +238,7 @@ def check(flat: Mapping[str, Any]) -> None:
         elif value not in rule:
             shown = number(value) if isinstance(value, float) else repr(value)
             raise InputError(f"config.{name} is {shown}; choose {rule}.")
-    _check_train(flat)
-    _check_model(flat)
-    _check_streams(flat)
+    check_together(flat)
 
 
 def _rules_of_model(flat: Mapping[str, Any]) -> dict[str, Rule]:
@@ -219,51 +255,3 @@ def _rules_of_model(flat: Mapping[str, Any]) -> dict[str, Rule]:
             f"config.model.{unknown[0]}; take --config {row.config}."
         )
     return {f"model.{name}": rule for name, rule in (row.fields | {"name": (network,)}).items()}
-
-
-def _check_train(flat: Mapping[str, Any]) -> None:
-    longest = flat["train.length_samples"]
-    if any(length >= longest or not isinstance(length, int) for length in flat["train.bucket_samples"]):
-        raise InputError(
-            f"config.train.bucket_samples is {tuple(flat['train.bucket_samples'])}; give whole numbers below "
-            f"length_samples, {longest}."
-        )
-    for key in ("augment.noise_snr_db", "streams.snr_db"):
-        pair = flat[key]
-        if len(pair) != 2 or pair[0] > pair[1]:
-            raise InputError(f"config.{key} is {tuple(pair)}; give two numbers of dB, the lower first.")
-    number, count = flat["mesh.process_id"], flat["mesh.num_processes"]
-    if number >= count and flat["mesh.coordinator"] != "auto":
-        raise InputError(f"config.mesh.process_id is {number}; with num_processes={count} choose 0 to {count - 1}.")
-
-
-def _check_model(flat: Mapping[str, Any]) -> None:
-    if any(not isinstance(size, int) for size in flat.get("model.channels", ())):
-        raise InputError(f"config.model.channels is {tuple(flat['model.channels'])}; give whole numbers.")
-    window, hop = (flat.get(f"model.{name}_samples", 1) for name in ("window", "hop"))
-    if window < hop and flat.get("model.frontend") != "raw":
-        raise InputError(f"config.model.window_samples is {window}, less than hop_samples, {hop}; choose a longer one.")
-
-
-def _check_streams(flat: Mapping[str, Any]) -> None:
-    """Raises InputError where a network and `streams` do not go together: endless streams need one that listens."""
-    steps, name = flat["streams.steps_per_epoch"], flat.get("model.name")
-    if not flat.get("model.listens", False):
-        if steps and name:
-            raise InputError(
-                f"config.streams.steps_per_epoch is {steps}, and {name} is trained on clips; choose 0, or take "
-                "--config configs/listen.py."
-            )
-        return
-    for key, rule in (
-        ("streams.steps_per_epoch", Range(1, 1_000_000)),
-        ("streams.num_strings", Range(2, 100_000)),  # clean and with noise in turn
-        ("streams.alarm_hours", Range(0.001, 1000)),
-    ):
-        if flat[key] not in rule:
-            raise InputError(f"config.{key} is {number(flat[key])}; for a network that listens choose {rule}.")
-    shares = flat["streams.shares"]
-    if len(shares) != 4 or not sum(shares):
-        raise InputError(f"config.streams.shares is {tuple(shares)}; give four shares, of which one is above 0.")
-    if flat["model.readout"] != "last":
-        raise InputError(f"config.model.readout is {flat['model.readout']!r}; a network that listens needs 'last'.")

@@ -16,13 +16,13 @@ it has 49.5 % after its 20 epochs. `recipe=becker` is what Becker et al. release
 
 from audiojax.config import ANY_LENGTH_AUGMENT, ConfigDict, base, parse_arg, shrink, train_any_length
 
-NUM_EPOCHS = {"synthetic": 5, "fsdd": 12, "audiomnist": 4, "folder": 12, "espeak": 10}
-BATCH_SIZE = {"synthetic": 10, "fsdd": 20, "audiomnist": 20, "folder": 20, "espeak": 20}
+NUM_EPOCHS = {"synthetic": 5, "audiomnist": 4, "espeak": 10}  # of any other source: 12
+BATCH_SIZE = {"synthetic": 10}  # of any other source: 20
 
 
 def get_config(arg: str = "") -> ConfigDict:
     choice = parse_arg(arg, recipes=("seed", "becker", "residual"))
-    config = base(choice)
+    config, num_epochs = base(choice), NUM_EPOCHS.get(choice.source, 12)
     config.model = dict(
         name="audionet",
         variant="batch_norm",
@@ -40,7 +40,7 @@ def get_config(arg: str = "") -> ConfigDict:
         config.train.update(placement="random", num_epochs=278)
         config.model.update(variant="becker", scale="percentile", batch_norm=False, dropout=0.5)
     if choice.recipe == "default":
-        config.train.update(num_epochs=NUM_EPOCHS[choice.source], batch_size=BATCH_SIZE[choice.source])
+        config.train.update(num_epochs=num_epochs, batch_size=BATCH_SIZE.get(choice.source, 20))
         config.train.update(label_smoothing=0.1)
         config.augment.update(speed=0.1, max_offset_samples=800, noise_snr_db=(15.0, 40.0))
     if choice.recipe == "residual":  # a network for any length, trained as configs/gru.py has it
@@ -52,6 +52,6 @@ def get_config(arg: str = "") -> ConfigDict:
             channels=(32, 48, 64, 96, 128),
             dropout=0.3,
         )
-        train_any_length(config, choice.source, 2 * NUM_EPOCHS[choice.source])
+        train_any_length(config, choice.source, 2 * num_epochs)
         config.augment.update(ANY_LENGTH_AUGMENT)
     return shrink(config) if choice.runlocal else config

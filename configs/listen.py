@@ -15,7 +15,7 @@ Seed 0, on 2 CPU cores; audiojax/streaming/pretrained/MODEL_CARD.md and experime
 
 from audiojax.config import ConfigDict, base, parse_arg, recurrent_model, shrink
 
-NUM_EPOCHS = {"synthetic": 4, "fsdd": 10, "audiomnist": 20, "folder": 10, "espeak": 4}
+NUM_EPOCHS = {"synthetic": 4, "audiomnist": 20, "espeak": 4}  # of any other source: 10
 MADE = {"audiomnist": ("synthetic", "espeak")}  # voices that are heard beside the recorded ones
 
 
@@ -38,7 +38,7 @@ def get_config(arg: str = "") -> ConfigDict:
         features=144, dense=144, dropout=0.1, readout="last", stack_frames=2, channels=(16, 32, 48), listens=True
     )
     config.train.update(
-        num_epochs=NUM_EPOCHS[choice.source],
+        num_epochs=NUM_EPOCHS.get(choice.source, 10),
         batch_size=32,
         length_samples=32_000,  # of a segment, after which the parameters learn and the stream goes on
         average_decay=0.999,

@@ -8,7 +8,7 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import requests
 
@@ -34,54 +34,66 @@ _NUM_TRIES = 4
 
 
 class Archive(NamedTuple):
-    """A data set in a Git repository, and how one sees that it is whole."""
+    """A data set that is published as one archive (.tar.gz), and how one sees that it is whole."""
 
-    repository: str
-    commit: str
+    name: str
+    url: str
+    by_hand: str  # how to get the same without this module, into the folder DIR
     members: str  # a pattern of the paths below the archive's top folder that are wanted
     num_speakers: int
     num_clips: int
     read: Callable[[Path], sources.Recordings]
 
-    @property
-    def url(self) -> str:
-        return f"https://codeload.github.com/{self.repository}/tar.gz/{self.commit}"
+
+def _in_git(name: str, repository: str, commit: str, *rest: Any) -> Archive:
+    """Returns the archive of a commit on GitHub."""
+    by_hand = f"git clone https://github.com/{repository} DIR && git -C DIR checkout {commit[:10]}"
+    return Archive(name, f"https://codeload.github.com/{repository}/tar.gz/{commit}", by_hand, *rest)
 
 
-ARCHIVES = {
-    "fsdd": Archive(
-        "Jakobovski/free-spoken-digit-dataset",
-        "f542ed54a2200dcbc85d7545f3833ae4b6c02898",
-        r"recordings/[0-9]_[A-Za-z]+_[0-9]+\.wav",
-        6,
-        3_000,
-        sources.fsdd,
-    ),
-    "audiomnist": Archive(
-        "soerenab/AudioMNIST",
-        "544b0f4bc65227e54332e665d5e02c24be6732c2",
-        r"data/([0-9]{2}/[0-9]_[0-9]{2}_[0-9]+\.wav|audioMNIST_meta\.txt)",
-        60,
-        30_000,
-        sources.audiomnist,
-    ),
-}
+FSDD = _in_git(
+    "fsdd",
+    "Jakobovski/free-spoken-digit-dataset",
+    "f542ed54a2200dcbc85d7545f3833ae4b6c02898",
+    r"recordings/[0-9]_[A-Za-z]+_[0-9]+\.wav",
+    6,
+    3_000,
+    sources.fsdd,
+)
+AUDIOMNIST = _in_git(
+    "audiomnist",
+    "soerenab/AudioMNIST",
+    "544b0f4bc65227e54332e665d5e02c24be6732c2",
+    r"data/([0-9]{2}/[0-9]_[0-9]{2}_[0-9]+\.wav|audioMNIST_meta\.txt)",
+    60,
+    30_000,
+    sources.audiomnist,
+)
 
 
-def fetch(name: str, root: Path, url: str | None = None) -> sources.Recordings:
-    """Downloads, unpacks and checks data set `name` of ARCHIVES into `root`; returns what lies there.
+def fsdd(root: Path, url: str | None = None) -> sources.Recordings:
+    """Downloads the Free Spoken Digit Dataset, see `fetch`."""
+    return fetch(FSDD, root, url)
+
+
+def audiomnist(root: Path, url: str | None = None) -> sources.Recordings:
+    """Downloads AudioMNIST, see `fetch`."""
+    return fetch(AUDIOMNIST, root, url)
+
+
+def fetch(archive: Archive, root: Path, url: str | None = None) -> sources.Recordings:
+    """Downloads, unpacks and checks an archive into `root`; returns what lies there.
 
     Raises InputError with what to do by hand where the network, the archive or its content is not what it should be.
     """
-    archive = ARCHIVES[name]
     transfer = root.with_name(f"{root.name}.download")
     if not _is_there(root):
         with only_process(transfer):
             if not _is_there(root):  # another process may have finished it before this one held the lock
                 packed = transfer / "archive.tar.gz"
-                with console.progress(f"downloading {name}", "bytes") as report:
+                with console.progress(f"downloading {archive.name}", "bytes") as report:
                     _transfer(archive, url or archive.url, packed, report)
-                with console.progress(f"unpacking {name}") as report, whole_folder(root) as partial:
+                with console.progress(f"unpacking {archive.name}") as report, whole_folder(root) as partial:
                     _unpack(archive, packed, partial, report)
             _clear(transfer)  # with the lock: who still waits for it finds the folder whole
     return _check(archive, root)
@@ -161,7 +173,7 @@ def _unpack(archive: Archive, packed: Path, folder: Path, progress: Progress) ->
                 if not too_long and (match is None or not member.isfile()):
                     continue
                 if match is None or too_long or member.size > MAX_FILE_BYTES or done > archive.num_clips:
-                    raise InputError(f"the archive holds more than {archive.repository} should ({member.name})")
+                    raise InputError(f"the archive holds more than {archive.name} should ({member.name})")
                 target = folder / match[1]
                 target.parent.mkdir(parents=True, exist_ok=True)
                 content = members.extractfile(member)
@@ -174,7 +186,7 @@ def _unpack(archive: Archive, packed: Path, folder: Path, progress: Progress) ->
             assert stream is not None
             while stream.read(1 << 20):  # the checksum comes last, and only who reads that far has it compared
                 if stream.tell() > MAX_ARCHIVE_BYTES:
-                    raise InputError(f"the archive holds more than {archive.repository} should (behind its last file)")
+                    raise InputError(f"the archive holds more than {archive.name} should (behind its last file)")
         _check(archive, folder)
     except (tarfile.TarError, zlib.error, EOFError, ValueError, OSError, InputError) as error:
         if isinstance(error, OSError) and error.errno:  # the disk, not the archive
@@ -195,10 +207,7 @@ def _check(archive: Archive, root: Path) -> sources.Recordings:
 
 
 def _by_hand(archive: Archive, problem: str) -> str:
-    return (
-        f"{problem}; try again, or by hand: git clone https://github.com/{archive.repository} DIR && "
-        f"git -C DIR checkout {archive.commit[:10]}, and --config.data.root=DIR."
-    )
+    return f"{problem}; try again, or by hand: {archive.by_hand}, and --config.data.root=DIR."
 
 
 def _reason(error: Exception) -> str:

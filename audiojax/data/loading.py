@@ -2,11 +2,14 @@
 
 import dataclasses
 import hashlib
+import importlib
 import itertools
 import json
+import pkgutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +21,8 @@ from audiojax.data.clips import Clips, Speaker, copies
 from audiojax.data.listing import without_suffix
 from audiojax.errors import InputError
 from audiojax.io import console
-from audiojax.schema import DIGITS, MADE
+from audiojax.rules import one_of
+from audiojax.schema import SOURCES, SYNTHETIC_SOURCES
 
 
 class Data(NamedTuple):
@@ -88,7 +92,7 @@ def load_split(config: ConfigDict) -> tuple[Clips, splits.Split]:
 def _source(config: ConfigDict) -> sources.Recordings:
     """The files of `config.data`; raises `splits.Impossible` where, as far as their names tell, they cannot be split
     by `config.split`."""
-    if config.data.source in MADE and config.data.target == "digit":  # before any of them is synthesised
+    if config.data.source in SYNTHETIC_SOURCES and config.data.target == "digit":  # before any of them is synthesised
         _choose_split(config, _planned(config).unread())
     recordings = _recordings(config, "source", "root")
     _choose_split(config, labels.choose(recordings.unread(), config.data.target))
@@ -99,9 +103,10 @@ def _planned(config: ConfigDict) -> sources.Recordings:
     """The files that a synthesiser will write for `config.synthetic`."""
     voices, takes = (range(config.synthetic[name]) for name in ("num_voices", "num_takes"))
     names = [f"{number + 1:02d}" for number in voices]
-    files = [sources.Recording(*of, "", 0, 0) for of in itertools.product(range(len(DIGITS)), names, takes)]
+    words = SOURCES[config.data.source].labels
+    files = [sources.Recording(*of, "", 0, 0) for of in itertools.product(range(len(words)), names, takes)]
     speakers = dict.fromkeys(names, Speaker())
-    return sources.Recordings(config.data.source, Path(), tuple(files), DIGITS, speakers)
+    return sources.Recordings(config.data.source, Path(), tuple(files), words, speakers)
 
 
 def _choose_split(config: ConfigDict, clips: Clips) -> splits.Split:
@@ -111,13 +116,17 @@ def _choose_split(config: ConfigDict, clips: Clips) -> splits.Split:
 def _recordings(config: ConfigDict, of: str, at: str) -> sources.Recordings:
     """The files of the source config.data.`of`, whose root is config.data.`at`."""
     source, root = config.data[of], config.data[at]
-    if source in MADE:
+    one_of(f"config.data.{of}", source, tuple(SOURCES))
+    if SOURCES[source].synthesiser:
         return synthesised(config, source)
-    if source not in sources.SOURCES:
-        raise InputError(f"config.data.{of} is {source!r}; choose one of {', '.join([*MADE, *sources.SOURCES])}.")
     if not root:
         raise InputError(f"config.data.{at} is empty; set --config.data.{at}=DIR to the folder of {source}.")
-    return sources.SOURCES[source](root, config.data.on_bad_file)
+    return _read(source, root, config.data.on_bad_file)
+
+
+def _read(source: str, *arguments: Any) -> sources.Recordings:
+    recordings: sources.Recordings = pkgutil.resolve_name(SOURCES[source].reader)(*arguments)
+    return recordings
 
 
 def _chosen(config: ConfigDict, recordings: sources.Recordings) -> Clips:
@@ -190,40 +199,33 @@ def cached(config: ConfigDict, recordings: sources.Recordings) -> Clips:
     return clips
 
 
-def _synthesisers() -> dict[str, tuple[Callable[..., Any], int]]:
-    """Returns of each synthesised source the function that writes it, and its version."""
-    from audiojax.synthesis import espeak, formant  # late: recorded sources need no synthesis
-
-    return {
-        "synthetic": (formant.write_synthetic, formant.VERSION),
-        "espeak": (espeak.write_espeak, espeak.VERSION),
-    }
+def _synthesiser(source: str) -> ModuleType:
+    return importlib.import_module(SOURCES[source].synthesiser)  # late: recorded sources need no synthesis
 
 
 def synthesised(config: ConfigDict, source: str) -> sources.Recordings:
     """Voices that are made, not recorded: written once as AudioMNIST is laid out, and read by its reader."""
-    if source not in MADE:
-        raise InputError(f"config.streams.voices has {source!r}; choose from {', '.join(MADE)}.")
-    write, version = _synthesisers()[source]
+    if source not in SYNTHETIC_SOURCES:
+        raise InputError(f"config.streams.voices has {source!r}; choose from {', '.join(SYNTHETIC_SOURCES)}.")
+    synthesiser = _synthesiser(source)
     parameters = dict(config.synthetic)
     name = "-".join(f"{key.removeprefix('num_')}{value}" for key, value in sorted(parameters.items()))
-    root = _folder(config) / f"{source}-v{version}-{name}"
+    root = _folder(config) / f"{source}-v{synthesiser.VERSION}-{name}"
     if not root.exists():
         with console.progress(f"speaking {source} digits") as report:
-            write(root, **parameters, progress=report)
-    return dataclasses.replace(sources.audiomnist(root), source=source)
+            synthesiser.write(root, **parameters, progress=report)
+    return dataclasses.replace(_read(source, root), source=source)
 
 
 def _phrases(config: ConfigDict, maker: str, part: str) -> sources.Recordings:
     """What made voices say that is no digit, as a folder of words."""
     from audiojax.synthesis import phrases
 
-    versions = {name: version for name, (_, version) in _synthesisers().items()}
-    versions["letters"] = versions["espeak"]
-    if maker not in versions:
-        raise InputError(f"config.streams.phrases has {maker!r}; choose from {', '.join(versions)}.")
+    choices = {name: name for name in SYNTHETIC_SOURCES} | {"letters": "espeak"}
+    if maker not in choices:
+        raise InputError(f"config.streams.phrases has {maker!r}; choose from {', '.join(choices)}.")
     voices, seed = config.synthetic.num_voices, config.synthetic.seed
-    version = f"{phrases.VERSION}.{versions[maker]}"
+    version = f"{phrases.VERSION}.{_synthesiser(choices[maker]).VERSION}"
     root = _folder(config) / f"phrases-{maker}-{part}-v{version}-seed{seed}-voices{voices}"
     if not root.exists():
         with console.progress(f"speaking {maker} phrases") as report:

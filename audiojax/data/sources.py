@@ -152,9 +152,6 @@ def folder(root: Path | str, on_bad_file: str = "stop") -> Recordings:
     )  # fmt: skip
 
 
-SOURCES = {"audiomnist": audiomnist, "fsdd": fsdd, "folder": folder}
-
-
 def _read_official(root: Path) -> dict[str, frozenset[str]]:
     """Returns the paths, without suffix, that each list of Speech Commands names; none where a list is absent."""
     official = {}

@@ -179,20 +179,20 @@ def random(clips: Clips, *, seed: int) -> Split:
 def official(clips: Clips) -> Split:
     """FSDD's own: takes 0-4 are the test set. Takes 5-9 are for validation, the others for training.
 
-    That of a folder of words is in the lists that Speech Commands comes with.
+    That of other sources is in their lists, as in those that Speech Commands comes with.
     """
-    if clips.source == "folder":
-        return _by_lists(clips)
-    if clips.source != "fsdd":
-        raise Impossible(
-            f"split=official belongs to fsdd and to folders of words, not to {clips.source}",
-            "choose another source",
-            too_few=False,
+    if clips.source == "fsdd":
+        return Split(
+            np.flatnonzero(clips.take >= 10),
+            np.flatnonzero((clips.take >= 5) & (clips.take < 10)),
+            np.flatnonzero(clips.take < 5),
         )
-    return Split(
-        np.flatnonzero(clips.take >= 10),
-        np.flatnonzero((clips.take >= 5) & (clips.take < 10)),
-        np.flatnonzero(clips.take < 5),
+    if clips.source == "folder" or clips.official:
+        return _by_lists(clips)
+    raise Impossible(
+        f"split=official belongs to fsdd and to sources with lists, not to {clips.source}",
+        "choose another source",
+        too_few=False,
     )
 
 

@@ -32,7 +32,7 @@ _MAX_SECONDS = 0.99
 _DISK_FAILED = 74  # EX_IOERR
 
 
-def write_espeak(folder: Path, *, num_voices: int, num_takes: int, seed: int, progress: Progress) -> None:
+def write(folder: Path, *, num_voices: int, num_takes: int, seed: int, progress: Progress) -> None:
     """Writes num_voices x 10 x num_takes clips, 48 kHz PCM_16. The folder appears whole or not at all.
 
     Raises InputError where the extra is not installed, or espeak-ng fails.

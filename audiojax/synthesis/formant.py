@@ -209,7 +209,7 @@ def _knocks(mean: float, num_samples: int, peak: float, rng: np.random.Generator
     return sound
 
 
-def write_synthetic(folder: Path, *, num_voices: int, num_takes: int, seed: int, progress: Progress) -> None:
+def write(folder: Path, *, num_voices: int, num_takes: int, seed: int, progress: Progress) -> None:
     """Writes num_voices x 10 x num_takes clips as AudioMNIST is laid out, 48 kHz PCM_16.
 
     Each file is a function of (seed, voice, digit, take) alone. The folder appears whole, by a rename, or not at all.

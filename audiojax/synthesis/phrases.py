@@ -32,7 +32,7 @@ Phrase = tuple[str, ...]
 def write_phrases(folder: Path, *, maker: str, part: str, num_voices: int, seed: int, progress: Progress) -> None:
     """Writes num_voices x 40 clips, WORDS_OF_IT/VOICE_nohash_0.wav, 16 kHz PCM_16. It appears whole or not at all.
 
-    Voice `number` of part "train" by the maker "synthetic" is that of `write_synthetic` with the same seed: what tells
+    Voice `number` of part "train" by the maker "synthetic" is that of `formant.write` with the same seed: what tells
     its digits from its other words is then nothing but the words. Fifty voices say 30 to 40 minutes.
 
     Args:

@@ -334,8 +334,8 @@ folder, progress = Path({folder!r}), lambda done, total: None
 cli.run(lambda argv: {call})
 """
 SYNTHESISERS = {
-    "synthetic": "formant.write_synthetic(folder, **digits, progress=progress)",
-    "espeak": "espeak.write_espeak(folder, **digits, progress=progress)",
+    "synthetic": "formant.write(folder, **digits, progress=progress)",
+    "espeak": "espeak.write(folder, **digits, progress=progress)",
     "synthetic phrases": 'phrases.write_phrases(folder, maker="synthetic", **words, progress=progress)',
     "espeak phrases": 'phrases.write_phrases(folder, maker="espeak", **words, progress=progress)',
 }

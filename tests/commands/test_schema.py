@@ -30,6 +30,34 @@ def test_every_key_has_a_rule_and_is_within_it(recipe):
         schema.check(flat | {"train.rows": 1})
 
 
+SOURCE = """
+import shutil
+from audiojax.data import sources
+def read(root, on_bad_file):
+    return sources.folder(root, on_bad_file)
+def fetch(root, url):
+    shutil.copytree(url, root)
+    return read(root, "stop")
+"""
+
+
+def test_a_row_is_all_that_a_source_takes(tmp_path, monkeypatch, run_cli, tones):
+    (tmp_path / "ours.py").write_text(SOURCE)
+    monkeypatch.syspath_prepend(tmp_path)
+    row = schema.Source("ours:read", split="random", bucket_samples=(100, 200), download="ours:fetch")
+    monkeypatch.setitem(schema.SOURCES, "ours", row)
+    monkeypatch.setitem(schema.RULES, "data.source", tuple(schema.SOURCES))
+    for recipe in RECIPES:
+        config = read(recipe.replace(":", ":ours,") if ":" in recipe else f"{recipe}:ours")
+        assert (config.data.source, config.split.name) == ("ours", "random") and config.train.num_epochs > 1, recipe
+        assert config.train.bucket_samples in ((), (100, 200))
+    code, out, err = run_cli("download", "ours", "--root", tmp_path / "root", "--url", tones / "data")
+    assert code == 0 and "200 clips" in out, err
+    cache = f"--config.data.cache={tmp_path / 'cache'}"
+    code, out, _ = run_cli("prepare", "--config=configs/gru.py:ours", f"--config.data.root={tmp_path / 'root'}", cache)
+    assert code == 0 and "200 clips" in out and "5 labels" in out
+
+
 def test_the_keys_of_each_network_are_its_fields():
     given = {"num_labels", "rate_hz", "parent", "name"}
     for name, row in schema.NETWORKS.items():

@@ -3,6 +3,7 @@
 import gzip
 import http.server
 import io
+import re
 import subprocess
 import sys
 import tarfile
@@ -86,8 +87,7 @@ class Server:
 
 @pytest.fixture
 def server(monkeypatch):
-    small = download_module.ARCHIVES["fsdd"]._replace(num_speakers=1, num_clips=60)
-    monkeypatch.setitem(download_module.ARCHIVES, "fsdd", small)
+    monkeypatch.setattr(download_module, "FSDD", download_module.FSDD._replace(num_speakers=1, num_clips=60))
     monkeypatch.setattr(download_module.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(download_module, "_BLOCK_BYTES", 1000)
     server = Server()
@@ -97,7 +97,7 @@ def server(monkeypatch):
 
 
 def test_a_download_can_be_read_and_is_not_made_twice(server, tmp_path, run_cli):
-    found = download_module.fetch("fsdd", tmp_path / "fsdd", server.url)
+    found = download_module.fsdd(tmp_path / "fsdd", server.url)
     assert len(found.files) == 60 and sorted(path.name for path in tmp_path.iterdir()) == ["fsdd"]
     assert {path.name for path in (tmp_path / "fsdd").iterdir()} == {MARKER, "recordings"}
     assert len(sound_files.read_sound(tmp_path / "fsdd" / found.files[0].path, 8000)) > 500
@@ -108,16 +108,16 @@ def test_a_download_can_be_read_and_is_not_made_twice(server, tmp_path, run_cli)
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_broken_transfer_goes_on(server, tmp_path, ranges):
     server.breaks, server.broken_after, server.ranges = 2, 10_000, ranges
-    assert len(download_module.fetch("fsdd", tmp_path / "fsdd", server.url).files) == 60
+    assert len(download_module.fsdd(tmp_path / "fsdd", server.url).files) == 60
     assert server.requests == [None, "bytes=10000-", "bytes=20000-" if ranges else "bytes=10000-"]
 
 
 def test_a_transfer_that_never_succeeds_goes_on_in_the_next_start(server, tmp_path):
     server.breaks, server.broken_after = 4, 5_000
     with pytest.raises(InputError, match="git clone"):
-        download_module.fetch("fsdd", tmp_path / "fsdd", server.url)
+        download_module.fsdd(tmp_path / "fsdd", server.url)
     assert not (tmp_path / "fsdd").exists()
-    assert len(download_module.fetch("fsdd", tmp_path / "fsdd", server.url).files) == 60
+    assert len(download_module.fsdd(tmp_path / "fsdd", server.url).files) == 60
     assert server.requests[-1] == "bytes=20000-"
 
 
@@ -129,7 +129,7 @@ def test_another_content_is_not_joined_to_the_old(server, tmp_path, monkeypatch)
         server.content, server.tag = whole, '"2"'
 
     monkeypatch.setattr(download_module.time, "sleep", change)
-    assert len(download_module.fetch("fsdd", tmp_path / "fsdd", server.url).files) == 60
+    assert len(download_module.fsdd(tmp_path / "fsdd", server.url).files) == 60
 
 
 @pytest.mark.parametrize("extra, requests", [(0, 1), (7, 2)])
@@ -138,14 +138,14 @@ def test_a_transfer_killed_before_its_last_step_is_taken_or_made_again(server, t
     transfer.mkdir()
     (transfer / "archive.tar.part").write_bytes(server.content + bytes(extra))
     (transfer / "archive.tar.etag").write_text(server.tag)
-    assert len(download_module.fetch("fsdd", tmp_path / "fsdd", server.url).files) == 60
+    assert len(download_module.fsdd(tmp_path / "fsdd", server.url).files) == 60
     assert len(server.requests) == requests and [path.name for path in tmp_path.iterdir()] == ["fsdd"]
 
 
 def test_what_else_lies_where_a_transfer_is_kept_stays(server, tmp_path):
     (tmp_path / "fsdd.download").mkdir()
     (tmp_path / "fsdd.download" / "notes.txt").write_text("mine")
-    download_module.fetch("fsdd", tmp_path / "fsdd", server.url)
+    download_module.fsdd(tmp_path / "fsdd", server.url)
     assert [path.name for path in (tmp_path / "fsdd.download").iterdir()] == ["notes.txt"]
 
 
@@ -153,8 +153,8 @@ FETCH = """
 import sys
 from pathlib import Path
 from audiojax.data import download
-download.ARCHIVES["fsdd"] = download.ARCHIVES["fsdd"]._replace(num_speakers=1, num_clips=60)
-print(len(download.fetch("fsdd", Path(sys.argv[1]), sys.argv[2]).files))
+download.FSDD = download.FSDD._replace(num_speakers=1, num_clips=60)
+print(len(download.fsdd(Path(sys.argv[1]), sys.argv[2]).files))
 """
 
 
@@ -169,7 +169,7 @@ def test_what_another_process_finishes_meanwhile_is_used(server, tmp_path, monke
         return lock(folder)
 
     monkeypatch.setattr(download_module, "only_process", late)
-    assert len(download_module.fetch("fsdd", root, server.url).files) == 60
+    assert len(download_module.fsdd(root, server.url).files) == 60
     assert len(server.requests) == 1 and [path.name for path in tmp_path.iterdir()] == ["fsdd"]
 
 
@@ -195,7 +195,7 @@ def link(kind: bytes, target: str) -> tarfile.TarInfo:
 def test_an_archive_that_means_harm_writes_nothing_outside(server, tmp_path, name, content):
     server.content = archive({name: content} | GOOD)
     folder = tmp_path / "a" / "b"
-    assert len(download_module.fetch("fsdd", folder / "fsdd", server.url).files) == 60
+    assert len(download_module.fsdd(folder / "fsdd", server.url).files) == 60
     written = [path for path in tmp_path.rglob("*") if not path.is_dir() and path.name != MARKER]
     assert len(written) == 60 and all(path.parent == folder / "fsdd" / "recordings" for path in written)
     assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
@@ -214,10 +214,10 @@ def test_an_archive_that_means_harm_writes_nothing_outside(server, tmp_path, nam
 def test_what_arrived_is_checked(server, tmp_path, content, words):
     server.content = content
     with pytest.raises(InputError, match=words):
-        download_module.fetch("fsdd", tmp_path / "fsdd", server.url)
+        download_module.fsdd(tmp_path / "fsdd", server.url)
     assert not (tmp_path / "fsdd").exists()
     server.content, server.tag = archive(GOOD), '"2"'
-    assert len(download_module.fetch("fsdd", tmp_path / "fsdd", server.url).files) == 60
+    assert len(download_module.fsdd(tmp_path / "fsdd", server.url).files) == 60
 
 
 def unpack(content: bytes, folder):
@@ -226,7 +226,7 @@ def unpack(content: bytes, folder):
     packed.write_bytes(content)
     folder.mkdir()
     try:
-        download_module._unpack(download_module.ARCHIVES["fsdd"], packed, folder, lambda *_: None)
+        download_module._unpack(download_module.FSDD, packed, folder, lambda *_: None)
     except InputError as error:
         assert "is no good and was deleted" in str(error) and "\n" not in str(error) and not packed.exists()
         return None
@@ -235,7 +235,7 @@ def unpack(content: bytes, folder):
 
 def test_a_flipped_bit_is_refused_or_harmless(server, tmp_path, monkeypatch):
     names = list(GOOD)[:2]
-    monkeypatch.setitem(download_module.ARCHIVES, "fsdd", download_module.ARCHIVES["fsdd"]._replace(num_clips=2))
+    monkeypatch.setattr(download_module, "FSDD", download_module.FSDD._replace(num_clips=2))
     content = archive({name: GOOD[name] for name in names})
     whole = unpack(content, tmp_path / "whole")
     assert whole and len(whole) == 2
@@ -267,5 +267,8 @@ def test_without_a_network_one_sentence_says_what_to_do(run_cli, tmp_path, serve
 
 
 def test_the_pinned_archives_are_pinned():
-    for known in download_module.ARCHIVES.values():
-        assert len(known.commit) == 40 and known.commit in known.url and known.url.startswith("https://")
+    for known in (download_module.FSDD, download_module.AUDIOMNIST):
+        assert (
+            re.fullmatch(r"https://codeload\.github\.com/.*/[0-9a-f]{40}", known.url)
+            and known.url[-40:-30] in known.by_hand
+        )

@@ -11,7 +11,7 @@ from audiojax.synthesis import espeak
 
 def write(folder, **changes):
     parameters = {"num_voices": 3, "num_takes": 2, "seed": 5} | changes
-    espeak.write_espeak(folder, **parameters, progress=lambda done, total: None)
+    espeak.write(folder, **parameters, progress=lambda done, total: None)
     return folder
 
 
@@ -32,4 +32,4 @@ def test_its_voices_are_the_same_each_time_and_differ(tmp_path):
     assert not sounds & {(other / file.path).read_bytes() for file in files}
     clips = build(one, tmp_path / "cache")
     assert clips.length.min() > 2000 and clips.length.max() <= 8000
-    assert "espeak" in schema.MADE
+    assert "espeak" in schema.SYNTHETIC_SOURCES

@@ -15,7 +15,7 @@ from audiojax.synthesis import formant, phonemes, voices
 
 
 def write(folder, num_voices=3, num_takes=2, seed=0):
-    formant.write_synthetic(folder, num_voices=num_voices, num_takes=num_takes, seed=seed, progress=lambda *_: None)
+    formant.write(folder, num_voices=num_voices, num_takes=num_takes, seed=seed, progress=lambda *_: None)
     return folder
 
 
