@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from audiojax import cli
 from audiojax.data import loading, splits
 from audiojax.errors import InputError, one_line
-from audiojax.evaluation.classify import keep, tell
+from audiojax.evaluation import classify
 from audiojax.inference import Trained
 from audiojax.io import console
 from audiojax.streaming import report
@@ -76,17 +76,17 @@ def main(argv: list[str]) -> None:
     split = splits.make(clips, **run.config.split)
     if run.listens:
         amount = {"num_strings": args.strings, "hours": args.hours}
-        with console.progress("listening", unit="tests") as report_progress:
-            result = report.tell(run, clips, split, args.split, args.workdir, **amount, progress=report_progress)
-        _try(report.keep, args.workdir, result)
+        with console.progress("evaluating", unit="tests") as report_progress:
+            result = report.evaluate(run, clips, split, args.split, args.workdir, **amount, progress=report_progress)
+        _try(report.write, args.workdir, result)
         if args.json:
             print(json.dumps(result))
             return
         print(f"{args.workdir}, {args.checkpoint} checkpoint (step {run.step}), {clips.source}'s {args.split} clips")
         print(report.show(result))
         return
-    result = tell(run, clips, split, args.split, args.workdir)
-    written = _try(keep, args.workdir, clips, result)
+    result = classify.evaluate(run, clips, split, args.split, args.workdir)
+    written = _try(classify.write, args.workdir, clips, result)
     if args.json:
         print(json.dumps(result))
         return

@@ -1,6 +1,6 @@
 """Says which word a sound file holds: wav, flac, ogg, mp3, any sample rate, any length.
 
-For a network trained on one length a longer clip is cut to its loudest part, and that is said. A listener, which is
+For a network trained on one length a longer clip is cut to its loudest part, and that is outputs. A listener, which is
 what comes with the package, answers with every word that it hears, a line each, or with nothing; in JSON the first one,
 and all of them as "words". Bad files get a sentence on stderr, and exit code 1 after the good ones were answered.
 """
@@ -57,10 +57,10 @@ def classify(
 def _words(run: Trained, sounds: Sequence[np.ndarray]) -> Iterator[dict[str, Any]]:
     """What a listener answers to each sound i16[t]: its first event, or nothing, and all of them as "words"."""
     rate_hz, silence = run.config.data.rate_hz, np.zeros(round(FLUSH_SECONDS * run.config.data.rate_hz), np.int16)
-    said = scoring.hear(run.model, run.variables, [np.concatenate([sound, silence]) for sound in sounds])
+    outputs = scoring.network_outputs(run.model, run.variables, [np.concatenate([sound, silence]) for sound in sounds])
     step_seconds = run.model.step_samples / rate_hz
     for sound, events in zip(
-        sounds, scoring.events(Decoder(**run.config.decoder), said, run.label_names, step_seconds), strict=True
+        sounds, scoring.events(Decoder(**run.config.decoder), outputs, run.label_names, step_seconds), strict=True
     ):
         about = {"trained_on": run.data["source"], "seconds": len(sound) / rate_hz, "cut": False}
         words = [named(event.label) | event._asdict() for event in events]

@@ -1,14 +1,15 @@
-"""How fast this is, against its peers and the machine's own ceilings: one run, alternating, medians.
+"""Benchmarks against other implementations and against the peak throughput of the machine.
 
-  python -m experiments.bench cnn      AudioNet's training step: 100 clips of 8,000 samples
-  python -m experiments.bench gru      the recurrent network's, as --config says (default: configs/gru.py)
-  python -m experiments.bench data     the loader alone, and its memory with 30,000 and 300,000 clips
-  python -m experiments.bench stream   one hop of sound through the recurrent network, and a second of it
-  python -m experiments.bench predict  1,000 sound files, read and classified, against the bare forward pass
-  python -m experiments.bench start    from the command to the first step, and to the help
+  python -m experiments.bench cnn      training step of AudioNet: 100 clips of 8,000 samples
+  python -m experiments.bench gru      training step of the recurrent network (default: configs/gru.py)
+  python -m experiments.bench data     the data loader alone, and its memory with 30,000 and 300,000 clips
+  python -m experiments.bench stream   latency of one hop through the recurrent network
+  python -m experiments.bench predict  1,000 sound files, read and classified, against the forward pass alone
+  python -m experiments.bench start    from the command to the first training step, and to the help text
 
-Peers in PyTorch need `pip install torch`; augmentation is off for all, and each trains in a process of its own, as it
-comes and with our allocator's settings. A table is printed, then one JSON object.
+The contenders run in turn; the reported numbers are medians. The PyTorch implementations need `pip install torch`.
+Augmentation is off for all. Each implementation trains in a process of its own, once with the default allocator and
+once with the allocator settings of audiojax. The output is a table, then one JSON object.
 """
 
 import dataclasses
@@ -39,7 +40,7 @@ from audiojax.training.build import Assembled, assemble
 from experiments import peers
 from experiments.timing import NUM_ROUNDS, Contender, alternate, serve
 
-KEEPING = ", memory kept"  # a peer that is given `command.keep_memory`, as our own commands are
+KEEPING = ", memory kept"  # suffix of a peer that runs with `cli.keep_memory`, as the commands of audiojax do
 DEFAULTS = {
     "cnn": ["--config=configs/cnn.py", "--config.train.batch_size=100"],
     "gru": ["--config=configs/gru.py"],
@@ -51,7 +52,7 @@ DEFAULTS = {
 
 
 def ceilings() -> dict[str, Callable[[], Any]]:
-    """What the machine itself does at best: a product of matrices in two precisions, and a copy."""
+    """Returns functions that measure the machine's peak: a matrix product in two precisions, and a memory copy."""
     size = 2048
     square = {name: jnp.ones((size, size), name) for name in ("float32", "bfloat16")}
     product, copy = jax.jit(lambda x: x @ x), np.ones(40_000_000, np.float32)
@@ -60,28 +61,28 @@ def ceilings() -> dict[str, Callable[[], Any]]:
 
 
 def rates(seconds: dict[str, float]) -> dict[str, float]:
-    """Floating-point operations and bytes a second of `ceilings`."""
+    """Returns floating-point operations and bytes per second from the timings of `ceilings`."""
     of = {f"{name}_flops": 2 * 2048**3 / seconds[f"{name} matmul"] for name in ("float32", "bfloat16")}
     return of | {"copy_bytes": 2 * 160e6 / seconds["copy"]}  # read and written
 
 
 def training(what: str, config: Any, argv: list[str], serving: str) -> dict | None:
-    """Our training step against its peers, in time, start and memory; or `serving` one of them."""
+    """Compares our training step with its peers in time, start-up and memory; or runs the peer named `serving`."""
     clips = loading.load_clips(config)
     split, num_batches = splits.make(clips, **config.split), 20 if what == "gru" else 1
     shape = configs.batch_shape(config)
-    drawn = list(batches.Epochs(clips, split.train, **shape, seed=config.seed)(0, num_batches))
-    num_clips = sum(int(batch["mask"].sum()) for batch in drawn)
-    makers = contenders(what, config, clips)
+    step_batches = list(batches.Epochs(clips, split.train, **shape, seed=config.seed)(0, num_batches))
+    num_clips = sum(int(batch["mask"].sum()) for batch in step_batches)
+    builders = contenders(what, config, clips)
     if serving:
-        return serve(makers[serving], drawn)
-    ours, (us, *others) = Contender(argv, next(iter(makers))), makers
+        return serve(builders[serving], step_batches)
+    ours, (us, *others) = Contender(argv, next(iter(builders))), builders
     measured = alternate({us: ours} | ceilings())
-    ceiling, flops = rates(measured), _step_flops(config, clips, drawn[0]) if what == "cnn" else 0.0
+    ceiling, flops = rates(measured), _step_flops(config, clips, step_batches[0]) if what == "cnn" else 0.0
     rows = {}
     for name in [*others, us]:
         peer = Contender(argv, name) if name != us else ours
-        # Each against ours alone: what all of them hold at once does not fit into every machine.
+        # Each peer runs beside ours alone, because not every machine has memory for all of them at once.
         seconds = alternate({us: ours, name: peer}) if name != us else measured
         rows[name] = {
             "step_seconds": seconds[name] / num_batches,
@@ -94,7 +95,7 @@ def training(what: str, config: Any, argv: list[str], serving: str) -> dict | No
     print(
         f"{clips.source}, batches of {config.train.batch_size}, medians of {NUM_ROUNDS} rounds, alternating with ours"
     )
-    print(f"this machine: {_said(ceiling)}" + (f"; {flops / 1e9:.1f} GFLOP a step" if flops else ""))
+    print(f"this machine: {_shown(ceiling)}" + (f"; {flops / 1e9:.1f} GFLOP a step" if flops else ""))
     print(f"{'':<44}{'ms a step':>10}{'clips/s':>9}{'x ours':>8}{'x floor':>9}{'first step':>12}{'memory':>10}")
     for name, of in rows.items():
         print(
@@ -106,16 +107,16 @@ def training(what: str, config: Any, argv: list[str], serving: str) -> dict | No
 
 
 def contenders(what: str, config: Any, clips: Clips) -> dict[str, Callable[[], peers.Steps]]:
-    """By name, what makes the training steps; ours first."""
+    """Returns, by name, functions that build the training steps; ours first."""
     if what == "gru":
-        makers = {
+        builders = {
             "audiojax": lambda: audiojax_steps(config, clips),
             "PyTorch, packed nn.GRU": lambda: peers.torch_gru(config, clips.rate_hz),
         }
     else:
         half = config.copy_and_resolve_references()
         half.model.dtype = "bfloat16"
-        makers = {
+        builders = {
             "audiojax": lambda: audiojax_steps(config, clips),
             "audiojax, bfloat16": lambda: audiojax_steps(half, clips),
             "plain Flax": lambda: peers.flax_audionet(config),
@@ -125,8 +126,8 @@ def contenders(what: str, config: Any, clips: Clips) -> dict[str, Callable[[], p
             "PyTorch, channels last, bfloat16": lambda: peers.torch_audionet(config, channels_last=True, half=True),
             "PyTorch, all three": lambda: peers.torch_audionet(config, channels_last=True, half=True, compiled=True),
         }
-    peers_too = {f"{name}{KEEPING}": make for name, make in makers.items() if not name.startswith("audiojax")}
-    return makers | peers_too
+    peers_too = {f"{name}{KEEPING}": make for name, make in builders.items() if not name.startswith("audiojax")}
+    return builders | peers_too
 
 
 def _assembled(config: Any, clips: Clips) -> Assembled:
@@ -136,13 +137,13 @@ def _assembled(config: Any, clips: Clips) -> Assembled:
 
 
 def audiojax_steps(config: Any, clips: Clips) -> peers.Steps:
-    """Training steps on the batches given, one after the other, as `train.run` makes them."""
+    """Returns a function that runs training steps on a list of batches, as the training loop does."""
     _, state, _, step, _ = _assembled(config, clips)
     key = jax.random.key(0)
 
-    def steps(drawn: list[Batch]) -> None:
+    def steps(step_batches: list[Batch]) -> None:
         nonlocal state
-        for batch in drawn:
+        for batch in step_batches:
             state, _ = step(state, batch, key)
         jax.block_until_ready(state)
 
@@ -150,14 +151,14 @@ def audiojax_steps(config: Any, clips: Clips) -> peers.Steps:
 
 
 def _step_flops(config: Any, clips: Clips, batch: Batch) -> float:
-    """As XLA counts them in our step; it counts the body of a loop once, so this is not for a recurrent network."""
+    """Returns the FLOPs of a step as XLA counts them; it counts a loop's body once, so not for recurrent networks."""
     _, state, _, step, _ = _assembled(config, clips)
     analysis = step.lower(state, batch, jax.random.key(0)).compile().cost_analysis()
     return float(analysis["flops"])
 
 
 def data(config: Any) -> dict:
-    """Clips a second from the memory-mapped file to batches, and the memory that takes."""
+    """Measures clips per second from the memory-mapped file to batches, and the memory used for it."""
     clips, shape = loading.load_clips(config), configs.batch_shape(config)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -175,7 +176,7 @@ def data(config: Any) -> dict:
 
 
 def _repeated(clips: Clips, number: int, folder: Path) -> Clips:
-    """`number` clips, memory-mapped: those of `clips`, again and again."""
+    """Returns `number` memory-mapped clips: those of `clips`, repeated."""
     which = np.arange(number) % len(clips)
     path, offsets = folder / f"{number}.npy", np.concatenate([[0], np.cumsum(clips.length[which])])
     samples = np.lib.format.open_memmap(path, "w+", np.int16, (int(offsets[-1]),))
@@ -189,17 +190,17 @@ def _repeated(clips: Clips, number: int, folder: Path) -> Clips:
 
 
 def stream(config: Any) -> dict:
-    """Microseconds for one hop of sound, as it comes from a microphone."""
+    """Measures the latency of one hop of sound."""
     model = models.build(**config.model, num_labels=10, rate_hz=config.data.rate_hz)
     sound = np.random.default_rng(0).integers(-9000, 9000, config.data.rate_hz).astype(np.int16)
     variables = jax.jit(model.init)(jax.random.key(0), sound[None], np.asarray([len(sound)], np.int32))
-    heard = Stream(model, variables)
+    logit_stream = Stream(model, variables)
     hops = sound[: len(sound) // model.hop_samples * model.hop_samples].reshape(-1, model.hop_samples)
     seconds = []
     for _ in range(20):
         for hop in hops:
             start = time.perf_counter()
-            heard.feed(hop)
+            logit_stream.feed(hop)
             seconds.append(time.perf_counter() - start)
     median, late = np.percentile(seconds[len(hops) :], [50, 99])
     real_time = model.hop_samples / config.data.rate_hz / median
@@ -209,7 +210,7 @@ def stream(config: Any) -> dict:
 
 
 def predict(config: Any) -> dict:
-    """Files a second from their names to the answers, and clips a second of the network alone, fresh parameters."""
+    """Measures files per second from path to prediction, and clips per second of the forward pass alone."""
     clips, number = loading.load_clips(config), 1000
     assembled = _assembled(config, clips)
     variables = jax.device_put(assembled.state.variables)
@@ -220,11 +221,11 @@ def predict(config: Any) -> dict:
             soundfile.write(file, clips[index % len(clips)], clips.rate_hz)
         some = np.arange(number) % len(clips)
         shape = configs.batch_shape(config)
-        drawn = list(batches.evaluation(clips, some[batches.by_length(clips, some)], **shape))
+        step_batches = list(batches.evaluation(clips, some[batches.by_length(clips, some)], **shape))
         seconds = alternate(
             {
                 "predict": lambda: list(classify(run, files)),
-                "forward": lambda: [run.logits(batch["audio"], batch["length"]) for batch in drawn],
+                "forward": lambda: [run.logits(batch["audio"], batch["length"]) for batch in step_batches],
             }
         )
     rates = {name: number / of for name, of in seconds.items()}
@@ -234,7 +235,7 @@ def predict(config: Any) -> dict:
 
 
 def start(config: Any, argv: list[str]) -> dict:
-    """Seconds of whole processes: to the first logged step on a warm cache, and for --help."""
+    """Measures the seconds of whole processes: to the first logged step on a warm cache, and for --help."""
     loading.load_clips(config)
     python = [sys.executable, "-m", "audiojax.main"]
 
@@ -258,12 +259,12 @@ def start(config: Any, argv: list[str]) -> dict:
 
 
 def _own_bytes() -> int:
-    """This process's memory without the pages of files that it maps."""
+    """Returns the memory of this process without its memory-mapped files."""
     of = psutil.Process().memory_info()
     return of.rss - getattr(of, "shared", 0)
 
 
-def _said(ceiling: dict[str, float]) -> str:
+def _shown(ceiling: dict[str, float]) -> str:
     return (
         f"{ceiling['float32_flops'] / 1e9:.0f} GFLOP/s in float32 and {ceiling['bfloat16_flops'] / 1e9:.0f} in "
         f"bfloat16 (XLA's matmul), {ceiling['copy_bytes'] / 1e9:.1f} GB/s copied"
@@ -271,10 +272,11 @@ def _said(ceiling: dict[str, float]) -> str:
 
 
 def main(argv: list[str]) -> None:
+    """Runs one benchmark, prints its table, then its JSON object."""
     parser = cli.parser("experiments.bench", __doc__ or "")
     parser.add_argument("what", choices=DEFAULTS)
     parser.add_argument(
-        "--serve", default="", help="one contender, stepping whenever a line comes (for the bench itself)"
+        "--serve", default="", help="run one contender, a step for each line of stdin (used by the benchmark itself)"
     )
     what = next((word for word in argv if word in DEFAULTS), "")
     if what and not any(word.startswith("--config") for word in argv):

@@ -1,9 +1,10 @@
-"""Damages sound and metadata files in every way that chance finds, and counts what the readers answer.
+"""Fuzzing: damages sound and metadata files at random and counts the outcomes of the readers.
 
   python -m experiments.fuzz --files 5000
 
-Each file is read in a process with 4 GiB of memory and 20 seconds. What is allowed is a clip of 16-bit samples or one
-sentence (InputError); anything else is printed with the seed that makes it again, and the exit code is 1.
+Each file is read in a process with 4 GiB of memory and 20 seconds. The reader may return a clip of 16-bit samples or
+raise InputError with one sentence. Any other outcome is printed with the seed that reproduces it, and the exit code
+is 1.
 """
 
 import argparse
@@ -36,7 +37,7 @@ META = {f"{n:02d}": {"accent": "German", "age": n, "gender": "male", "native spe
 
 
 def whole_file(rng: np.random.Generator) -> tuple[str, bytes]:
-    """(extension, content) of a good file: a quarter of a second of a tone in one of FORMATS, or metadata."""
+    """Returns (extension, content) of a valid file: a tone of 0.25 s in one of FORMATS, or metadata."""
     number = int(rng.integers(len(FORMATS) + 2))
     if number >= len(FORMATS):
         return "txt", json.dumps(META, indent=4).encode()
@@ -48,7 +49,7 @@ def whole_file(rng: np.random.Generator) -> tuple[str, bytes]:
 
 
 def damage(content: bytes, rng: np.random.Generator) -> bytes:
-    """The file after one to three accidents, mostly in its first 200 bytes."""
+    """Returns the content after one to three random changes, mostly in its first 200 bytes."""
     data = bytearray(content)
     for _ in range(rng.integers(1, 4)):
         reach = len(data) if rng.random() < 0.4 else min(len(data), 200)
@@ -72,7 +73,7 @@ def damage(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 def answer(seed: int, folder: Path) -> str:
-    """What the reader says to damaged file number `seed`: "clip", "sentence" or what should not have been."""
+    """Returns the reader's outcome for damaged file number `seed`: "clip", "sentence" or a description of a bug."""
     rng = np.random.default_rng(seed)
     extension, content = whole_file(rng)
     path = folder / f"{seed}.{extension}"
@@ -108,6 +109,7 @@ def _answer_in_time(seed: int, folder: Path) -> str:
 
 
 def main() -> int:
+    """Reads the damaged files, prints the counts, and returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=5000)
     parser.add_argument("--first", type=int, default=0, help="the first seed (default: 0)")
@@ -122,14 +124,14 @@ def main() -> int:
                 results = [pool.submit(_answer_in_time, seed, Path(folder)) for seed in seeds]
                 for seed, result in zip(seeds, results, strict=True):
                     try:
-                        said = result.result()
+                        outcome = result.result()
                     except BrokenProcessPool:
-                        said = "the process died"
-                    kind = f"{said}, {whole_file(np.random.default_rng(seed))[0]}"
-                    counts[kind if said in ("clip", "sentence") else "other"] += 1
-                    if said not in ("clip", "sentence"):
+                        outcome = "the process died"
+                    kind = f"{outcome}, {whole_file(np.random.default_rng(seed))[0]}"
+                    counts[kind if outcome in ("clip", "sentence") else "other"] += 1
+                    if outcome not in ("clip", "sentence"):
                         bad += 1
-                        print(f"seed {seed}: {said}")
+                        print(f"seed {seed}: {outcome}")
     print(f"{args.files:,} damaged files: " + ", ".join(f"{kind} {n:,}" for kind, n in sorted(counts.items())))
     return 1 if bad else 0
 

@@ -1,9 +1,9 @@
-"""Everything that a borrowed GPU has to say, in one call: steps against PyTorch, whole epochs, how busy the device is.
+"""Measures a GPU in one call: training steps against PyTorch, whole epochs, and the device's utilisation.
 
   python -m experiments.gpu --root AUDIOMNIST --out experiments/results/gpu.json
 
-An epoch is the run's own, with augmentation and prefetching, told for 24,000 clips of 8,000 samples (AudioNet) or of
-any length (GRU). Needs `pip install torch` for the peers. What fails is told, and the rest is measured.
+An epoch includes augmentation and prefetching; its time is scaled to 24,000 clips of 8,000 samples (AudioNet) or of any
+length (GRU). The comparison needs `pip install torch`. A benchmark that fails is reported, and the others still run.
 """
 
 import gzip
@@ -41,8 +41,12 @@ EPOCHS = {
 
 
 def epochs(config_file: str, flags: list[str], arg: str, root: str, num_epochs: int) -> dict:
-    """Trains for `num_epochs` and one more under the profiler: seconds for EPOCH_CLIPS clips, the median of all but the
-    first, and the share of the traced epoch in which the device works (None where the trace names no GPU)."""
+    """Trains for `num_epochs` epochs, and for one more under the profiler.
+
+    Returns:
+        The median throughput of all epochs but the first, the seconds for EPOCH_CLIPS clips, and the share of the
+        traced epoch in which the device is busy (None if the trace has no GPU).
+    """
     given = [f"--config={config_file}:{arg}", "--config.wandb.mode=disabled", *flags]
     given += [f"--config.data.root={root}"] * bool(root)
     with tempfile.TemporaryDirectory() as folder:
@@ -63,7 +67,7 @@ def epochs(config_file: str, flags: list[str], arg: str, root: str, num_epochs: 
 
 
 def busy_share(events: list[dict]) -> float | None:
-    """Of a trace: the time in which at least one kernel runs on a GPU, over the time from the first to the last."""
+    """Returns the share of a trace in which at least one kernel runs on a GPU, from the first kernel to the last."""
     named = {event["pid"]: event["args"]["name"] for event in events if event.get("name") == "process_name"}
     spans = sorted(
         (event["ts"], event["ts"] + event["dur"])
@@ -74,7 +78,7 @@ def busy_share(events: list[dict]) -> float | None:
 
 
 def _united(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Spans in order of their start, with those that overlap made one."""
+    """Returns `spans`, which are sorted by start, with overlapping ones merged."""
     united: list[tuple[float, float]] = []
     for start, end in spans:
         if united and start <= united[-1][1]:
@@ -85,11 +89,12 @@ def _united(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def main(argv: list[str]) -> None:
+    """Measures epochs and steps, prints each result, and writes all of them to --out."""
     parser = cli.parser("experiments.gpu", __doc__ or "")
-    parser.add_argument("--arg", default="audiomnist,split=random", help="what stands behind the config's colon")
-    parser.add_argument("--root", default="", help="where the data set lies")
+    parser.add_argument("--arg", default="audiomnist,split=random", help="the config's argument, after the colon")
+    parser.add_argument("--root", default="", help="folder of the data set")
     parser.add_argument("--num-epochs", type=int, default=4)
-    parser.add_argument("--only", default="", help="what has this in its name")
+    parser.add_argument("--only", default="", help="run only the measurements whose names contain this")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(argv)
     cli.setup_jax()
@@ -98,18 +103,18 @@ def main(argv: list[str]) -> None:
         if args.only in f"epoch {name}":
             found["epochs"][name] = of = epochs(config_file, flags, args.arg, args.root, args.num_epochs)
             print(f"{name}: {of}", flush=True)
-            _keep(args.out, found)
+            _write(args.out, found)
     for name, flags in STEPS.items():
         if args.only in f"step {name}":
-            said = subprocess.run(
+            done = subprocess.run(
                 [sys.executable, "-m", "experiments.bench", *flags], stdout=subprocess.PIPE, text=True
             )
-            print(said.stdout, flush=True)
-            found["steps"][name] = json.loads(said.stdout.splitlines()[-1]) if not said.returncode else {"failed": True}
-            _keep(args.out, found)
+            print(done.stdout, flush=True)
+            found["steps"][name] = json.loads(done.stdout.splitlines()[-1]) if not done.returncode else {"failed": True}
+            _write(args.out, found)
 
 
-def _keep(out: Path | None, found: dict) -> None:
+def _write(out: Path | None, found: dict) -> None:
     if out:
         write_text(out, json.dumps(found, indent=2) + "\n")
 

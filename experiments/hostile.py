@@ -1,4 +1,4 @@
-"""Clients of a live page's server that try to delay the others; `experiments.load --hostile` starts them."""
+"""Hostile clients of the live page's server, which try to delay other clients; see `experiments.load --hostile`."""
 
 import asyncio
 import multiprocessing
@@ -11,11 +11,11 @@ import numpy as np
 from audiojax.errors import InputError
 from experiments.sockets import BINARY, TEXT, address, beginning, frame, handshake
 
-WRITE_BYTES = 2**16  # at once
+WRITE_BYTES = 2**16  # per write
 
 
 def hostile_messages() -> dict[str, tuple[bytes, bytes]]:
-    """What each hostile client sends once, and what it then repeats."""
+    """Returns, for each hostile client, the bytes that it sends once and the bytes that it then repeats."""
     sample = frame(BINARY, bytes(2))
     rates = b"".join(beginning(rate_hz) + sample for rate_hz in range(44_101, 44_301, 2))
     ends = beginning(8000) + sample + frame(TEXT, b'{"end": true}')
@@ -28,7 +28,7 @@ def hostile_messages() -> dict[str, tuple[bytes, bytes]]:
 
 
 async def attack(url: str, first: bytes, again: bytes) -> None:
-    """Sends as fast as it is read, for ever."""
+    """Sends as fast as the server reads, and connects again whenever the connection ends; never returns."""
     host, port, netloc, path = address(url)
     while True:
         reader, writer = await asyncio.open_connection(host, port)
@@ -54,7 +54,7 @@ async def _write(writer: asyncio.StreamWriter, content: bytes) -> None:
 
 
 def attack_all(url: str) -> None:
-    """What the process of the hostile clients does."""
+    """Runs all hostile clients; the entry point of their process."""
 
     async def run() -> None:
         await asyncio.gather(*(attack(url, *messages) for messages in hostile_messages().values()))
@@ -64,10 +64,11 @@ def attack_all(url: str) -> None:
 
 @contextmanager
 def hostile_clients(url: str) -> Iterator[None]:
+    """Runs the hostile clients in a process of their own while the context is open."""
     process = multiprocessing.get_context("spawn").Process(target=attack_all, args=(url,), daemon=True)
     process.start()
     try:
-        time.sleep(2)  # to import this, and to connect
+        time.sleep(2)  # the process imports this module and connects
         yield
         if not process.is_alive():
             raise InputError(f"the hostile clients failed at {url}; is the server's --max-clients large enough?")

@@ -1,11 +1,11 @@
-"""Kills training runs at random moments, goes on with them, and compares their ends with an unbroken run's.
+"""Kills training runs at random times, resumes them, and compares the results with those of an uninterrupted run.
 
   python -m experiments.kill_runs --runs 50
 
-Each run makes its data (a hundred synthetic clips), its cache and its checkpoints anew, in five epochs of three steps.
-It is killed with SIGKILL up to three times at a moment drawn evenly from an unbroken run's time, and started again by
-the same command. The parameters (last and best) and every row of metrics.jsonl but for times must then be the same,
-bit for bit.
+Each run synthesises its data (a hundred clips) and writes its own cache and checkpoints, in five epochs of three steps.
+It receives SIGKILL up to three times, at times sampled uniformly from the duration of an uninterrupted run, and is
+started again by the same command. The parameters (last and best) and every row of metrics.jsonl except its times must
+then be the same, bit for bit.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from audiojax.training.checkpoint import restore_variables
 
 
 def command(folder: Path) -> list[str]:
+    """Returns the command line of a run in `folder`."""
     keys = {
         "data.cache": folder / "cache",
         "train.num_epochs": 5,
@@ -40,7 +41,7 @@ def command(folder: Path) -> list[str]:
 
 
 def where(folder: Path) -> str:
-    """How far a killed run had come."""
+    """Returns the stage in which a run was killed."""
     checkpoints = list((folder / "run" / "checkpoints").glob("*"))
     if (folder / "run" / "summary.json").exists():
         return "finished"
@@ -54,6 +55,7 @@ def where(folder: Path) -> str:
 
 
 def outcome(workdir: Path) -> tuple:
+    """Returns what has to be equal: parameters, rows of metrics without times, and the summary."""
     rows = [
         {k: v for k, v in row.items() if k not in ("seconds", "clips_per_second")} for row in runlog.read_rows(workdir)
     ]
@@ -62,11 +64,13 @@ def outcome(workdir: Path) -> tuple:
 
 
 def same(ours: tuple, theirs: tuple) -> bool:
+    """Returns whether two outcomes are equal bit for bit."""
     equal = jax.tree.map(lambda a, b: np.array_equal(a, b), ours[0], theirs[0])
     return jax.tree.all(equal) and ours[1:] == theirs[1:]
 
 
 def main() -> int:
+    """Runs the comparison, prints the counts, and returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
@@ -76,12 +80,12 @@ def main() -> int:
     num_equal = 0
     with tempfile.TemporaryDirectory() as top:
         unbroken = Path(top) / "unbroken"
-        for _ in range(2):  # the second time everything is compiled
+        for _ in range(2):  # the second run finds everything compiled
             subprocess.run(["rm", "-rf", str(unbroken)], check=True)
             start = time.monotonic()
             subprocess.run(command(unbroken), check=True, stdout=subprocess.DEVNULL)
             seconds = time.monotonic() - start
-        wanted = outcome(unbroken / "run")
+        expected = outcome(unbroken / "run")
         for number in range(args.runs):
             folder = Path(top) / f"run-{number}"
             for _ in range(rng.integers(1, 4)):
@@ -93,13 +97,13 @@ def main() -> int:
                     process.wait()
                     moments[where(folder)] += 1
             ended = subprocess.run(command(folder), capture_output=True, text=True)
-            equal = ended.returncode == 0 and same(outcome(folder / "run"), wanted)
+            equal = ended.returncode == 0 and same(outcome(folder / "run"), expected)
             num_equal += equal
             if not equal:
                 print(f"run {number} differs:\n{ended.stdout}{ended.stderr}")
             subprocess.run(["rm", "-rf", str(folder)], check=True)
     kills = ", ".join(f"{n} {moment}" for moment, n in moments.most_common())
-    print(f"{num_equal} of {args.runs} runs end equal to the unbroken one; {sum(moments.values())} kills: {kills}")
+    print(f"{num_equal} of {args.runs} runs equal the uninterrupted one; {sum(moments.values())} kills: {kills}")
     return 0 if num_equal == args.runs else 1
 
 

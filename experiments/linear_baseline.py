@@ -1,9 +1,9 @@
-"""How far a linear classifier gets on log-mel pictures of the same clips and split: the floor under every network.
+"""Linear baseline: softmax regression on log-mel spectrograms of the clips and split of a config.
 
   python -m experiments.linear_baseline --config configs/cnn.py
 
-Softmax regression on 100 x 40 log-mel bands (25 ms window, 10 ms hop), standardised on the training clips; the L2
-penalty is chosen on the validation clips.
+The features are 100 frames x 40 log-mel bands (25 ms window, 10 ms hop), standardised on the training set. The L2
+penalty is chosen on the validation set.
 """
 
 import jax
@@ -19,8 +19,8 @@ from audiojax.models.layers import frontend
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 
 
-def pictures(clips: Clips, indices: np.ndarray, length_samples: int) -> np.ndarray:
-    """f32[n, frames * bands]: the log-mel picture of each clip, zero right-padded."""
+def spectrograms(clips: Clips, indices: np.ndarray, length_samples: int) -> np.ndarray:
+    """Returns the log-mel spectrogram of each clip, right-padded with zeros, as f32[n, frames * bands]."""
     fields = dict(window_samples=200, hop_samples=80, num_bands=40, low_hz=20.0, high_hz=clips.rate_hz / 2)
     front_end = frontend.make("logmel", **fields, rate_hz=clips.rate_hz)
     log_mel = jax.jit(front_end)
@@ -33,7 +33,7 @@ def pictures(clips: Clips, indices: np.ndarray, length_samples: int) -> np.ndarr
 
 
 def fit(x: np.ndarray, label: np.ndarray, num_labels: int, penalty: float) -> dict:
-    """Weights and bias of the softmax regression, by 60 steps of L-BFGS."""
+    """Returns weights and bias of the softmax regression after 60 steps of L-BFGS."""
 
     def loss(params: dict) -> jax.Array:
         logits = x @ params["weights"] + params["bias"]
@@ -46,19 +46,20 @@ def fit(x: np.ndarray, label: np.ndarray, num_labels: int, penalty: float) -> di
     def step(carry, _):
         params, state = carry
         value, gradient = value_and_grad(params, state=state)
-        change, state = optimizer.update(gradient, state, params, value=value, grad=gradient, value_fn=loss)
-        return (optax.apply_updates(params, change), state), value
+        updates, state = optimizer.update(gradient, state, params, value=value, grad=gradient, value_fn=loss)
+        return (optax.apply_updates(params, updates), state), value
 
     (params, _), _ = jax.jit(lambda p: jax.lax.scan(step, (p, optimizer.init(p)), length=60))(params)
     return params
 
 
 def main(argv: list[str]) -> None:
+    """Fits the baseline and prints its accuracy on each part of the split."""
     _, config = cli.parse_with_config(cli.parser("experiments.linear_baseline", __doc__ or ""), argv)
     cli.setup_jax()
     clips = loading.load_clips(config)
     split = splits.make(clips, **config.split)
-    x = {part: pictures(clips, indices, config.train.length_samples) for part, indices in split._asdict().items()}
+    x = {part: spectrograms(clips, indices, config.train.length_samples) for part, indices in split._asdict().items()}
     mean, deviation = x["train"].mean(0), x["train"].std(0) + 1e-5
     x = {part: (rows - mean) / deviation for part, rows in x.items()}
 
@@ -69,7 +70,7 @@ def main(argv: list[str]) -> None:
     label = clips.label[split.train]
     fits = {penalty: fit(x["train"], label, len(clips.label_names), penalty) for penalty in PENALTIES}
     best = max(PENALTIES, key=lambda penalty: accuracy(fits[penalty], "validation"))
-    print(f"{clips.source}, split {config.split.name}, fold {config.split.fold}: L2 {best:g} has ", end="")
+    print(f"{clips.source}, split {config.split.name}, fold {config.split.fold}, L2 {best:g}: accuracy ", end="")
     print(", ".join(f"{part} {accuracy(fits[best], part):.1%}" for part in split._fields))
 
 

@@ -1,15 +1,17 @@
-"""How much later words arrive when many people speak at once: paced sound on many sockets of a live page's server.
+"""Load test of the live page's server: measures the delay that the server adds for many concurrent streams.
 
   python -m audiojax.demo --max-clients 500
   python -m experiments.load --url ws://127.0.0.1:8000 --streams 500 --seconds 60
 
-Each stream sends a chunk whenever it would have been recorded, all streams evenly out of step. The delay of a word is
-the time from sending the chunk that holds the last sample it took (`emitted_seconds`) to its arrival: what network,
-queue and batch add to the recogniser's own delay. The frames are made once, as this program shares the server's cores.
+Each stream sends its chunks in real time; the streams are evenly spaced in time. The delay of a word is the time from
+sending the chunk with the sample at `emitted_seconds` to the arrival of the event. It is what network, queue and batch
+add to the delay of the recogniser. The WebSocket frames are encoded in advance, as this program shares the server's
+cores.
 
-With --hostile, three more clients, in a process of their own, send as fast as the server reads, and connect again
-whenever they are closed: one sends sound at 767,999 Hz, one another rate before each sample, and one a beginning, a
-sample and an end again and again. It measures --repeats times without and with them, in turn.
+With --hostile, three more clients, in a process of their own, send as fast as the server reads, and reconnect when the
+server closes their connection. The first sends sound at 767,999 Hz, the second another rate before each sample, and the
+third repeats a start message, one sample and an end message. Runs without and with these clients alternate --repeats
+times.
 """
 
 import argparse
@@ -34,33 +36,37 @@ from audiojax.synthesis.voices import make_voice
 from experiments.hostile import hostile_clients
 from experiments.sockets import BINARY, CLOSE, address, beginning, frame, handshake
 
-NUM_SOUNDS = 16  # different ones, among all streams
+NUM_SOUNDS = 16  # different sounds, shared by all streams
 WORDS_A_SOUND = 10
 GAP_SECONDS = 0.25
-TAIL_SECONDS = 1.0  # in which last words may arrive
+TAIL_SECONDS = 1.0  # to wait for the last events
 
 
 class Stream(asyncio.Protocol):
-    """One socket, by hand: a library would cost several times as much."""
+    """One WebSocket client; a WebSocket library would need several times the CPU time."""
 
     def __init__(self, host: str, path: str):
+        """Prepares a client for `path` on `host`."""
         self._host, self._path, self._rest, self._open = host, path, b"", False
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.sent_at: list[float] = []
-        self.events: list[tuple[float, float]] = []  # emitted_seconds, and when it arrived
+        self.events: list[tuple[float, float]] = []  # emitted_seconds and time of arrival
         self.closed = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Sends the WebSocket handshake."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         transport.write(handshake(self._host, self._path))
 
     def connection_lost(self, _: Exception | None) -> None:
+        """Marks the stream as closed."""
         self.closed = self.closed or "the connection was lost"
         if not self.ready.done():
             self.ready.set_result(None)
 
     def data_received(self, data: bytes) -> None:
+        """Decodes the frames that `data` completes."""
         now, data = time.perf_counter(), self._rest + data
         if not self._open:
             head, found, data = data.partition(b"\r\n\r\n")
@@ -83,13 +89,16 @@ class Stream(asyncio.Protocol):
         self._rest = data
 
     def send(self, message: bytes) -> None:
+        """Sends a chunk and records the time."""
         self.sent_at.append(time.perf_counter())
         self._transport.write(message)
 
     def begin(self, rate_hz: int) -> None:
+        """Sends the start message."""
         self._transport.write(beginning(rate_hz))
 
     def close(self) -> None:
+        """Aborts the connection."""
         self._transport.abort()
 
     def _read(self, kind: int, content: bytes, now: float) -> None:
@@ -97,15 +106,15 @@ class Stream(asyncio.Protocol):
             self.closed = content[2:].decode() or "closed"
             self._transport.abort()
             return
-        told = json.loads(content)
-        if "label" in told:
-            self.events.append((told["emitted_seconds"], now))
-        elif told.get("status") == "ready":
+        message = json.loads(content)
+        if "label" in message:
+            self.events.append((message["emitted_seconds"], now))
+        elif message.get("status") == "ready":
             self.ready.set_result(None)
 
 
 def spoken(number: int, rate_hz: int) -> np.ndarray:
-    """i16[t]: sound `number`, ten digits of one embedded voice in some order."""
+    """Returns i16[t], ten digits of one synthetic voice in random order; `number` is the seed."""
     rng, parts = np.random.default_rng(number), []
     voice = make_voice(0, number)
     for digit in rng.permutation(len(DIGITS))[:WORDS_A_SOUND]:
@@ -115,12 +124,13 @@ def spoken(number: int, rate_hz: int) -> np.ndarray:
 
 
 def cut(sound: np.ndarray, chunk_samples: int) -> list[bytes]:
-    """The frames of a sound, which is made a whole number of chunks by silence."""
+    """Returns the WebSocket frames of a sound, which is padded with silence to a whole number of chunks."""
     whole = np.pad(sound, (0, -len(sound) % chunk_samples)).reshape(-1, chunk_samples)
     return [frame(BINARY, chunk.astype("<i2").tobytes()) for chunk in whole]
 
 
 async def connect(url: str, number: int) -> list[Stream]:
+    """Opens `number` streams. Raises InputError if the server does not answer or refuses one."""
     host, port, netloc, path = address(url)
     loop = asyncio.get_running_loop()
     streams: list[Stream] = []
@@ -139,7 +149,7 @@ async def connect(url: str, number: int) -> list[Stream]:
 
 
 async def speak(streams: Sequence[Stream], sounds: Sequence[list[bytes]], chunk_seconds: float, seconds: float) -> None:
-    """Sends every chunk when it is due, the streams evenly out of step and each from another place of its sound."""
+    """Sends every chunk when it is due; the streams are evenly spaced in time and start at different positions."""
     apart = chunk_seconds / len(streams)
     start, number = time.perf_counter(), 0
     while number * apart < seconds:
@@ -155,7 +165,7 @@ async def speak(streams: Sequence[Stream], sounds: Sequence[list[bytes]], chunk_
 
 
 def delays_ms(stream: Stream, chunk_seconds: float) -> list[float]:
-    """Of each word of a stream, what was added."""
+    """Returns the added delay of each word of a stream, in milliseconds."""
     delays = []
     for emitted_seconds, arrived in stream.events:
         chunk = max(0, math.ceil(emitted_seconds / chunk_seconds - 1e-6) - 1)
@@ -164,6 +174,7 @@ def delays_ms(stream: Stream, chunk_seconds: float) -> list[float]:
 
 
 async def measure(args: argparse.Namespace) -> dict:
+    """Runs the load test once and returns its result."""
     chunk_samples = round(args.chunk_ms * args.rate / 1000)
     streams = await connect(args.url, args.streams)
     sounds = [read_sound(path, args.rate) for path in args.files] or [spoken(i, args.rate) for i in range(NUM_SOUNDS)]
@@ -178,7 +189,7 @@ async def measure(args: argparse.Namespace) -> dict:
         stream.close()
     delays = np.array([ms for stream in streams for ms in delays_ms(stream, chunk_samples / args.rate)])
     if not len(delays):
-        raise InputError(f"no word was heard in {args.seconds:g} s; give sound with words, or more --seconds.")
+        raise InputError(f"no word was recognised in {args.seconds:g} s; give sound with words, or more --seconds.")
     middle, late, latest = np.percentile(delays, (50, 95, 99)).tolist()
     return {
         "streams": args.streams,
@@ -195,7 +206,7 @@ async def measure(args: argparse.Namespace) -> dict:
 
 
 def compare(args: argparse.Namespace) -> dict:
-    """Medians of the 99th percentiles without and with hostile clients, measured in turn."""
+    """Returns the 99th percentiles without and with hostile clients, measured in turn, and the change of the median."""
     late: dict[str, list[float]] = {"without": [], "with": []}
     lost = 0
     for _ in range(args.repeats):
@@ -205,21 +216,22 @@ def compare(args: argparse.Namespace) -> dict:
             print(f"{name} hostile clients: {json.dumps(result)}", flush=True)
             values.append(result["added_ms"]["p99"])
             lost += result["streams_lost"]
-            time.sleep(1)  # in which the server notices who left
+            time.sleep(1)  # so that the server notices the closed connections
     return {"p99_ms": late, "added_by_hostile_ms": median(late["with"]) - median(late["without"]), "streams_lost": lost}
 
 
 def main(argv: list[str]) -> int:
+    """Runs the load test, prints the result, and returns 1 if a stream was lost."""
     parser = cli.parser("experiments.load", __doc__ or "")
     parser.prog = "python -m experiments.load"
     parser.add_argument("--url", default="ws://127.0.0.1:8000", help="default: ws://127.0.0.1:8000")
     parser.add_argument("--streams", type=int, default=500, help="default: 500")
     parser.add_argument("--seconds", type=float, default=60, help="default: 60")
-    parser.add_argument("--rate", type=int, default=8000, help="of the sound that is sent, in Hz; default: 8000")
+    parser.add_argument("--rate", type=int, default=8000, help="sampling rate of the sound, in Hz; default: 8000")
     parser.add_argument("--chunk-ms", type=float, default=100, help="default: 100")
-    parser.add_argument("--files", nargs="+", type=Path, default=[], help="sounds; default: the embedded voices")
+    parser.add_argument("--files", nargs="+", type=Path, default=[], help="sound files; default: synthetic voices")
     parser.add_argument("--hostile", action="store_true", help="measure without and with three hostile clients")
-    parser.add_argument("--repeats", type=int, default=1, help="of that comparison; default: 1")
+    parser.add_argument("--repeats", type=int, default=1, help="repetitions of that comparison; default: 1")
     args = parser.parse_args(argv)
     if args.hostile:
         result = compare(args)
@@ -230,7 +242,7 @@ def main(argv: list[str]) -> int:
     added = result["added_ms"]
     print(f"{result['streams']} streams, {result['seconds']:g} s: {result['events_per_stream']:.1f} words a stream")
     print(f"added: median {added['median']:.0f} ms, 95 % {added['p95']:.0f} ms, 99 % {added['p99']:.0f} ms")
-    print(f"{result['streams_lost']} streams were lost; this program used {result['cores_used_here']:.2f} cores")
+    print(f"{result['streams_lost']} streams lost; this program used {result['cores_used_here']:.2f} cores")
     print(json.dumps(result))
     return 1 if result["streams_lost"] else 0
 

@@ -1,12 +1,12 @@
-"""Accuracy against noise, rooms and bandwidth, on the test clips of runs that exist.
+"""Accuracy against noise, reverberation and bandwidth, on the test clips of existing runs.
 
   python -m experiments.noise --workdir runs/protocol/gru-audiomnist-fold-* --name gru
 
-Every run of one data set hears the same: what a clip meets is drawn by its place in the cache and the kind, not by the
-level. The signal's power is that of the word (its first to last frame within 30 dB of the loudest), the noise's that of
-the whole clip; where their sum would leave 16 bit both are made quieter. Babble is six clips of others, backwards.
-Rooms are synthetic impulse responses whose energy is that many dB below the sound itself. What is done is not repeated;
-results and curves lie in experiments/results/noise/NAME.json and .png.
+All runs on a data set receive the same sounds: the noise is sampled with a seed of clip and kind, independent of the
+level. The signal-to-noise ratio compares the power of the word (first to last frame within 30 dB of the loudest) with
+the noise power of the whole clip; a sum beyond full scale is attenuated. Babble is six reversed clips of other
+speakers. Reverberation is a synthetic impulse response with the given direct-to-reverberant ratio. Finished conditions
+are not repeated; results and plots are written to experiments/results/noise/NAME.json and .png.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ NUM_TALKERS = 6
 
 
 def corrupted(clips: Clips, index: int, kind: str, level: float) -> np.ndarray:
-    """f32[t] in [-1, 1]: clip `index` under `kind` at `level`, in dB or, for "low-pass", Hz."""
+    """Returns clip `index` with the degradation `kind` at `level`, in dB or, for "low-pass", Hz; f32[t] in [-1, 1]."""
     sound, rng = clips[index] / np.float32(32768), np.random.default_rng([int(index), zlib.crc32(kind.encode())])
     if kind == "clean":
         return sound
@@ -59,7 +59,7 @@ def corrupted(clips: Clips, index: int, kind: str, level: float) -> np.ndarray:
 
 
 def scene(clips: Clips, indices: np.ndarray, kind: str, level: float) -> Clips:
-    """Those clips alone, as they sound under `kind` at `level`."""
+    """Returns the clips at `indices` with the degradation `kind` at `level`."""
     if kind == "clean":
         sounds = [clips[i] for i in indices]
     else:
@@ -71,7 +71,7 @@ def scene(clips: Clips, indices: np.ndarray, kind: str, level: float) -> Clips:
 
 
 def panels(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[float, list[float]]]]:
-    """{axis: {kind: {level: accuracies, a run each}}}, in the order of `LEVELS`."""
+    """Returns {axis: {kind: {level: accuracies, one per run}}}, in the order of `LEVELS`."""
     found: dict[str, dict[str, dict[float, list[float]]]] = {}
     for kind, levels in LEVELS.items():
         for level in levels:
@@ -86,11 +86,11 @@ def _level(level: float) -> float | None:
     return level if math.isfinite(level) else None  # JSON has no infinity
 
 
-def heard(workdir: Path, path: Path, about: Mapping[str, Any], num_takes: int, root: str) -> None:
-    """Adds what is missing of the run in `workdir` to the results at `path`."""
+def score_missing(workdir: Path, path: Path, about: Mapping[str, Any], num_takes: int, root: str) -> None:
+    """Scores the run in `workdir` under the conditions that are missing in the results at `path`, and adds them."""
     run = Trained.load(workdir)
     if run.listens:
-        raise InputError(f"{workdir} is a listener; python -m audiojax.evaluate hears it in noise.")
+        raise InputError(f"{workdir} is a streaming recogniser; use python -m audiojax.evaluate for its noise levels.")
     run.config.data.root = root or run.config.data.root
     clips = loading.load_clips(run.config)
     if clips.key != run.data["key"]:
@@ -100,25 +100,27 @@ def heard(workdir: Path, path: Path, about: Mapping[str, Any], num_takes: int, r
     identity = f"{records.digest(run.config)} step {run.step}, {len(test)} clips"
     known = {of["name"]: of for of in records.read(path)["runs"]}
     conditions = [(kind, level) for kind, levels in LEVELS.items() for level in levels]
-    with console.progress(f"hearing {workdir.name}", unit="conditions") as progress:
+    with console.progress(f"scoring {workdir.name}", unit="conditions") as progress:
         for number, (kind, level) in enumerate(conditions, start=1):
             name = f"{workdir.name}: {kind} {level:g}"
             if known.get(name, {}).get("digest") != identity:
                 sounds = scene(clips, test, kind, level)
-                told = records.scored(run, sounds, np.arange(len(sounds)))
-                where = {"name": name, "kind": kind, "level": _level(level), "digest": identity}
-                records.keep(path, about, where | {key: told[key] for key in ("data", "accuracy", "clips", "speakers")})
+                result = records.scored(run, sounds, np.arange(len(sounds)))
+                condition = {"name": name, "kind": kind, "level": _level(level), "digest": identity}
+                keys = ("data", "accuracy", "clips", "speakers")
+                records.keep(path, about, condition | {key: result[key] for key in keys})
             progress(number, len(conditions))
 
 
 def main(argv: list[str]) -> None:
+    """Scores the missing conditions, then plots and prints all of them."""
     parser = cli.parser("experiments.noise", __doc__ or "")
     parser.add_argument(
-        "--workdir", type=Path, nargs="+", required=True, help="runs of one recipe, a fold each perhaps"
+        "--workdir", type=Path, nargs="+", required=True, help="runs of one recipe, for example one per fold"
     )
-    parser.add_argument("--name", required=True, help="of the results file")
-    parser.add_argument("--root", default="", help="where the data set lies now, if not where it was trained from")
-    parser.add_argument("--takes", type=int, default=0, help="hear takes below this number only (default: all)")
+    parser.add_argument("--name", required=True, help="name of the results file")
+    parser.add_argument("--root", default="", help="folder of the data set, if it has moved since the training")
+    parser.add_argument("--takes", type=int, default=0, help="use only takes below this number (default: all)")
     parser.add_argument("--results", type=Path, default=records.RESULTS)
     args = parser.parse_args(argv)
     cli.setup_jax()
@@ -128,13 +130,13 @@ def main(argv: list[str]) -> None:
         "about": f"{args.name}, test clips" + (f", takes below {args.takes}" * bool(args.takes)),
     }
     for workdir in args.workdir:
-        heard(workdir, path, about, args.takes, args.root)
+        score_missing(workdir, path, about, args.takes, args.root)
     runs = records.read(path)["runs"]
     plots.by_level(panels(runs), f"{about['about']} of {runs[0]['data']}", path.with_suffix(".png"))
     for kind, level in ((kind, level) for kind, levels in LEVELS.items() for level in levels):
         accuracies = [run["accuracy"] for run in runs if (run["kind"], run["level"]) == (kind, _level(level))]
         print(f"{kind:<14}{level:>7g}  {records.percent(accuracies)}")
-    print(f"in {path}")
+    print(f"results: {path}")
 
 
 if __name__ == "__main__":

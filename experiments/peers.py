@@ -1,7 +1,7 @@
-"""The same networks elsewhere, for `experiments.bench`: plain Flax, and PyTorch (`pip install torch`, for this only).
+"""The same networks in plain Flax and in PyTorch (`pip install torch`), for comparison in `experiments.bench`.
 
-Each function gives what trains on a list of batches, one step after the other, without augmentation: the same shapes,
-the same optimizer. Nothing of audiojax's own models is in them.
+Each public function returns a function that trains on a list of batches, one step each, without augmentation, with the
+shapes and the optimizer of audiojax. They do not use the models of audiojax.
 """
 
 from collections.abc import Callable
@@ -24,10 +24,11 @@ Steps = Callable[[list[Batch]], None]
 
 
 class PlainAudioNet(nn.Module):
-    """AudioNet as one would first write it."""
+    """AudioNet, written with the standard Flax layers."""
 
     @nn.compact
     def __call__(self, audio: jax.Array, train: bool) -> jax.Array:
+        """Returns logits f32[B, 10] of `audio` i16[B, T]."""
         x = (audio.astype(jnp.float32) / 32768)[..., None]
         x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=1, keepdims=True) + 1e-9)
         for i, features in enumerate(CHANNELS):
@@ -42,7 +43,7 @@ class PlainAudioNet(nn.Module):
 
 
 def flax_audionet(config: ConfigDict) -> Steps:
-    """AudioNet of `nn.Conv` and `nn.max_pool`, with optax."""
+    """Returns the training steps of AudioNet with `nn.Conv`, `nn.max_pool` and optax."""
     model = PlainAudioNet()
     optimizer = optax.sgd(config.optimizer.learning_rate, momentum=config.optimizer.momentum)
     variables = jax.jit(model.init, static_argnums=2)(
@@ -61,12 +62,12 @@ def flax_audionet(config: ConfigDict) -> Steps:
             return optax.softmax_cross_entropy(logits, target).mean(), changed["batch_stats"]
 
         gradient, statistics = jax.grad(loss_of, has_aux=True)(params)
-        change, momentum = optimizer.update(gradient, momentum)
-        return optax.apply_updates(params, change), statistics, momentum
+        updates, momentum = optimizer.update(gradient, momentum)
+        return optax.apply_updates(params, updates), statistics, momentum
 
-    def steps(drawn: list[Batch]) -> None:
+    def steps(step_batches: list[Batch]) -> None:
         nonlocal state
-        for batch in drawn:
+        for batch in step_batches:
             state = step(state, batch["audio"], batch["label"])
         jax.block_until_ready(state)
 
@@ -76,7 +77,14 @@ def flax_audionet(config: ConfigDict) -> Steps:
 def torch_audionet(
     config: ConfigDict, *, compiled: bool = False, channels_last: bool = False, half: bool = False
 ) -> Steps:
-    """AudioNet in PyTorch: 1-D, or as 2-D convolutions of height 1 with channels last; `half` is bfloat16 autocast."""
+    """Returns the training steps of AudioNet in PyTorch.
+
+    Args:
+        config: The config of the run.
+        compiled: Whether to use `torch.compile`.
+        channels_last: Whether to use 2-D convolutions of height 1 in the channels-last memory format.
+        half: Whether to use bfloat16 autocast.
+    """
     torch = _torch()
     if channels_last:
         conv = lambda i, o: torch.nn.Conv2d(i, o, (1, 3), padding=(0, 1))  # noqa: E731
@@ -92,32 +100,32 @@ def torch_audionet(
     for before, features in zip((size, *HIDDEN), HIDDEN, strict=False):
         layers += [torch.nn.Linear(before, features), torch.nn.ReLU()]
     net = torch.nn.Sequential(*layers, torch.nn.Linear(HIDDEN[-1], 10))
-    net = net.to(_place(torch))
+    net = net.to(_device(torch))
     if channels_last:
         net = net.to(memory_format=torch.channels_last)
     called = torch.compile(net) if compiled else net
 
     def logits_of(batch: Batch) -> Any:
-        sound = torch.from_numpy(batch["audio"]).to(_place(torch), non_blocking=True).float() / 32768
+        sound = torch.from_numpy(batch["audio"]).to(_device(torch), non_blocking=True).float() / 32768
         sound = sound * torch.rsqrt(sound.square().mean(1, keepdim=True) + 1e-9)
         sound = sound[:, None, None] if channels_last else sound[:, None]
         if channels_last:
             sound = sound.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(_place(torch), torch.bfloat16, enabled=half):
+        with torch.autocast(_device(torch), torch.bfloat16, enabled=half):
             return called(sound).float()
 
     return _torch_steps(torch, net, logits_of, config)
 
 
 def torch_gru(config: ConfigDict, rate_hz: int) -> Steps:
-    """The recurrent network in PyTorch: log-mel as the same product, `nn.GRU` on packed sequences, the same readout."""
+    """Returns the training steps of the recurrent network in PyTorch, with `nn.GRU` on packed sequences."""
     torch, want = _torch(), config.model
     if want.frontend != "logmel" or want.cell != "gru" or not want.mask_padding:
-        raise InputError("the peer has log-mel frames, a GRU and masked padding; leave those keys of config.model.")
+        raise InputError("torch_gru supports frontend=logmel, cell=gru and mask_padding only; set config.model so.")
     decays = READOUTS[want.readout]
     fields = {name: want[name] for name in ("window_samples", "hop_samples", "num_bands", "low_hz", "high_hz")}
     fourier, bands = (
-        torch.tensor(x, device=_place(torch)) for x in frontend.make("logmel", **fields, rate_hz=rate_hz).matrices()
+        torch.tensor(x, device=_device(torch)) for x in frontend.make("logmel", **fields, rate_hz=rate_hz).matrices()
     )
     hop, window = want.hop_samples, want.window_samples
 
@@ -135,9 +143,9 @@ def torch_gru(config: ConfigDict, rate_hz: int) -> Steps:
             real, imaginary = (sound.unfold(1, window, hop) @ fourier).chunk(2, dim=-1)
             frames = torch.log((real**2 + imaginary**2) @ bands + frontend.POWER_FLOOR)
             num_frames, steps = -(-length // hop), torch.arange(frames.shape[1], device=frames.device)
-            heard = steps[None] < num_frames[:, None]
+            valid = steps[None] < num_frames[:, None]
             if want.normalise != "none":
-                frames = torch.zeros_like(frames).masked_scatter(heard[..., None], self.norm(frames[heard]))
+                frames = torch.zeros_like(frames).masked_scatter(valid[..., None], self.norm(frames[valid]))
             if want.normalise == "running":
                 age = steps[:, None] - steps[None]
                 weights = torch.where(age >= 0, (1 - LEVEL_KEEP) * LEVEL_KEEP ** age.clamp(min=0), 0.0)
@@ -153,12 +161,12 @@ def torch_gru(config: ConfigDict, rate_hz: int) -> Steps:
                 read.append(torch.einsum("bn,bnf->bf", weight / weight.sum(1, keepdim=True), states))
             return self.logits(self.drop(torch.cat(read, dim=1)))
 
-    net = Net().to(_place(torch))
+    net = Net().to(_device(torch))
 
     def logits_of(batch: Batch) -> Any:
         real = batch["mask"] > 0
         given = (torch.from_numpy(np.ascontiguousarray(batch[name][real])) for name in ("audio", "length"))
-        return net(*(tensor.to(_place(torch), non_blocking=True) for tensor in given))
+        return net(*(tensor.to(_device(torch), non_blocking=True) for tensor in given))
 
     return _torch_steps(torch, net, logits_of, config)
 
@@ -167,12 +175,12 @@ def _torch() -> Any:
     try:
         import torch
     except ImportError:
-        raise InputError("the peer is not installed; pip install torch.") from None
+        raise InputError("PyTorch is not installed; pip install torch.") from None
     torch.manual_seed(0)
     return torch
 
 
-def _place(torch: Any) -> str:
+def _device(torch: Any) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -180,15 +188,15 @@ def _torch_steps(torch: Any, net: Any, logits_of: Callable[[Batch], Any], config
     optimizer = torch.optim.SGD(net.parameters(), lr=config.optimizer.learning_rate, momentum=config.optimizer.momentum)
     loss_of = torch.nn.CrossEntropyLoss(label_smoothing=config.train.label_smoothing)
 
-    def steps(drawn: list[Batch]) -> None:
-        for batch in drawn:
-            label = torch.from_numpy(batch["label"][batch["mask"] > 0]).long().to(_place(torch), non_blocking=True)
+    def steps(step_batches: list[Batch]) -> None:
+        for batch in step_batches:
+            label = torch.from_numpy(batch["label"][batch["mask"] > 0]).long().to(_device(torch), non_blocking=True)
             optimizer.zero_grad()
             loss_of(logits_of(batch), label).backward()
             if config.optimizer.clip_norm:
                 torch.nn.utils.clip_grad_norm_(net.parameters(), config.optimizer.clip_norm)
             optimizer.step()
-        if _place(torch) == "cuda":
+        if _device(torch) == "cuda":
             torch.cuda.synchronize()
 
     return steps

@@ -1,4 +1,4 @@
-"""The protocols: which runs there are, in which order, and what they are heard on."""
+"""The evaluation protocols: their runs, in order, and the data that each is tested on."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -10,15 +10,15 @@ class Run(NamedTuple):
     """One run of a protocol."""
 
     name: str  # within its protocol
-    arg: str  # of the config, behind the colon
+    arg: str  # argument of the config, after the colon
     seed: int = 0
     overrides: Mapping[str, object] = NONE  # {key of the config: value}
-    start: str = ""  # the argument of a run with whose best parameters it begins; its other source's
-    heard: str = ""  # the argument of another source, of which it is tested on every clip
+    start: str = ""  # argument of the pretraining run, whose best parameters initialise this one
+    tested_on: str = ""  # argument of another source; the run is tested on all of its clips
 
 
 class Protocol(NamedTuple):
-    """What is asked of a recipe, and how a table says so."""
+    """A protocol and its heading in tables."""
 
     about: str
     runs: tuple[Run, ...]
@@ -34,20 +34,22 @@ def _seeds(arg: str, **more) -> tuple[Run, ...]:
 
 BECKER = "audiomnist,fold={}"
 PROTOCOLS = {
-    "folds": Protocol("AudioMNIST, reconstructed: Becker's five folds, speakers never heard", _folds(5, BECKER)),
+    "folds": Protocol("AudioMNIST, reconstructed: Becker's five folds, speaker-disjoint", _folds(5, BECKER)),
     "sex": Protocol(
         "AudioMNIST, reconstructed: the speaker's sex, Becker's four folds of 24 speakers",
         _folds(4, BECKER, overrides={"data.target": "sex"}),
     ),
-    "fsdd-random": Protocol("FSDD: random 80/20, every speaker on both sides", _seeds("fsdd,split=random")),
-    "fsdd-official": Protocol("FSDD: takes 0 to 4, every speaker on both sides", _seeds("fsdd,split=official")),
+    "fsdd-random": Protocol("FSDD: random 80/20, all speakers in training and test set", _seeds("fsdd,split=random")),
+    "fsdd-official": Protocol(
+        "FSDD: takes 0 to 4, all speakers in training and test set", _seeds("fsdd,split=official")
+    ),
     "fsdd-speaker": Protocol("FSDD: each of six speakers left out once", _folds(6, "fsdd,split=speaker,fold={}")),
     "fsdd-speaker-transfer": Protocol(
-        "FSDD: each of six speakers left out once, after AudioMNIST, reconstructed, was learnt",
+        "FSDD: each of six speakers left out once, pretrained on AudioMNIST, reconstructed",
         _folds(6, "fsdd,split=speaker,fold={}", start="audiomnist,fold=0"),
     ),
     "fsdd-speaker-both": Protocol(
-        "FSDD: each of six speakers left out once, AudioMNIST, reconstructed, is learnt again beside the others",
+        "FSDD: each of six speakers left out once, pretrained on AudioMNIST, reconstructed, then trained on both",
         _folds(
             6,
             "fsdd,split=speaker,fold={}",
@@ -61,12 +63,12 @@ PROTOCOLS = {
         ),
     ),
     "audiomnist-to-fsdd": Protocol(
-        "AudioMNIST, reconstructed, to FSDD unheard: the four speakers whom nobody looked at",
-        _folds(5, BECKER, heard="fsdd"),
+        "AudioMNIST, reconstructed, to FSDD, zero-shot: the four speakers that are not development speakers",
+        _folds(5, BECKER, tested_on="fsdd"),
     ),
     "fsdd-to-audiomnist": Protocol(
-        "FSDD (official split) to AudioMNIST, reconstructed, unheard: all 60 speakers",
-        _seeds("fsdd,split=official", heard="audiomnist"),
+        "FSDD (official split) to AudioMNIST, reconstructed, zero-shot: all 60 speakers",
+        _seeds("fsdd,split=official", tested_on="audiomnist"),
     ),
-    "synthetic": Protocol("synthetic, 4 voices never heard", (Run("seed 0", "synthetic"),)),
+    "synthetic": Protocol("synthetic, 4 held-out voices", (Run("seed 0", "synthetic"),)),
 }

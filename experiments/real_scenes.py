@@ -1,4 +1,4 @@
-"""Makes the sounds by which the recogniser is scored on real recordings, with the digits in them."""
+"""Composes the sounds by which the recogniser is scored on real recordings, with the digits in them."""
 
 import re
 from collections.abc import Sequence
@@ -14,39 +14,39 @@ from audiojax.data.real import RealSound
 from audiojax.errors import InputError
 from audiojax.streaming import scenes as streams
 from audiojax.streaming.decoder import FLUSH_SECONDS
-from audiojax.streaming.sampler import FLOOR_DB, played
+from audiojax.streaming.sampler import FLOOR_DB, time_scaled
 from audiojax.streaming.scenes import Word
 from audiojax.synthesis.phonemes import DIGITS
 
 RATE_HZ = 8000
 SCENE_SECONDS, FADE_SECONDS = 4.0, 0.05
-WEAK_SECONDS = (0.12, 0.15)  # of a word, before and after its loud part
+WEAK_SECONDS = (0.12, 0.15)  # of weak consonants, before and after the loud part of a word
 SNRS_DB = (20, 10, 5)
 NUM_SCENES, NUM_STRINGS = 200, 100
-NAMES = {"speech_commands_words": "words", "librispeech": "reading"}  # of a corpus in the table
-MANNERS = ("fast", "gapless", "spaced", "grouped")  # of speaking a string
+NAMES = {"speech_commands_words": "words", "librispeech": "reading"}  # of corpora in the table
+MANNERS = ("fast", "gapless", "spaced", "grouped")  # the timing of the words of a string
 _REPEATS = {"double": 2, "triple": 3}
 
-Words = tuple[Clips, np.ndarray]  # clips, and the indices of those that may be used
+Words = tuple[Clips, np.ndarray]  # clips, and the indices of the held-out ones
 Named = list[tuple[str, np.ndarray]]  # sounds i16[t] and their names
 
 
 class Row(NamedTuple):
     """A row of the table: sounds, each of which starts from the initial state, and the digits in them.
 
-    Its `kind` says what is counted: "first" and "exact" the sounds whose first or only event is right, "errors" wrong
-    digits, "events" all events, none of which is right.
+    Its `kind` is what is counted: "first" and "exact" count the sounds whose first or only event is correct, "errors"
+    wrong digits, "events" all events, each of which is a false alarm.
     """
 
     name: str
     kind: str
     sounds: list[np.ndarray]  # i16[t]
     digits: list[tuple[int, ...]]
-    clips: list[tuple[str, float]]  # name and seconds of each that the sounds consist of, in order
+    clips: list[tuple[str, float]]  # name and seconds of the clips that the sounds consist of, in order
 
 
 def validation(sound: RealSound, audiomnist: Words | None = None) -> list[Row]:
-    """Returns the rows of the validation part; `audiomnist` has more held-out words for scenes and strings."""
+    """Returns the rows of the validation part; `audiomnist` adds held-out words to scenes and strings."""
     digits = real.by_corpus(sound.digits, sound.digit_indices)
     noise = real.by_corpus(sound.noise, sound.noise_indices)
     for corpora, name in ((digits, "speech_commands"), (digits, "sai004"), (noise, "rooms")):
@@ -79,7 +79,7 @@ def judge(root: Path, clips_of: dict[str, Clips]) -> list[Row]:
 
 
 def digits_of(text: str, path: str = "a string") -> tuple[int, ...]:
-    """Returns the digits of a label: figures or names, "oh" for zero, "double" and "triple" before one of them."""
+    """Returns the digits of a label, which has figures or names, "oh" for zero, and "double" and "triple"."""
     found: list[int] = []
     times = 1
     for token in re.findall(r"[a-z]+|\S", re.sub(r"[,.\-]", " ", text.lower())):
@@ -93,12 +93,12 @@ def digits_of(text: str, path: str = "a string") -> tuple[int, ...]:
         found += times * [DIGITS.index(token) if token in DIGITS else int(token)]
         times = 1
     if times > 1 or not found:
-        raise InputError(f"the label of {path} is {text!r}; give the digits that are spoken.")
+        raise InputError(f"the label of {path} is {text!r}; give the digits of the recording.")
     return tuple(found)
 
 
 def scenes(words: Sequence[Words], rooms: Sequence[np.ndarray]) -> list[Row]:
-    """Returns a row for each noise level: one word in `SCENE_SECONDS` of two rooms; only the level differs."""
+    """Returns a row for each noise level: one word in `SCENE_SECONDS` of two rooms; the rows differ in level only."""
     sounds, digits = {snr_db: list[np.ndarray]() for snr_db in SNRS_DB}, []
     for count in range(NUM_SCENES):
         rng = np.random.default_rng([0, count])
@@ -121,7 +121,7 @@ def scenes(words: Sequence[Words], rooms: Sequence[np.ndarray]) -> list[Row]:
 
 
 def telephone(name: str, words: Words, rooms: Sequence[np.ndarray]) -> Row:
-    """Returns a row of strings of 7 to 10 words of one speaker, spoken in four ways, in one room at 20 dB."""
+    """Returns a row of strings of 7 to 10 words of one speaker, with four kinds of timing, in one room at 20 dB."""
     clips, indices = words
     speakers, sounds, digits = streams.by_speaker(clips, indices), [], []
     for count in range(NUM_STRINGS):
@@ -133,7 +133,7 @@ def telephone(name: str, words: Words, rooms: Sequence[np.ndarray]) -> Row:
             clip = clips[index].astype(np.float32)
             start, end = span(clips[index])
             clip = clip[max(0, start - RATE_HZ // 100) : end + RATE_HZ // 100]
-            sound, _ = played(_faded(clip, 0.005), 1.0, tempo * np.exp(rng.normal(0, 0.05)), (0, len(clip)))
+            sound, _ = time_scaled(_faded(clip, 0.005), 1.0, tempo * np.exp(rng.normal(0, 0.05)), (0, len(clip)))
             sound *= np.float32(10 ** (rng.normal(0, 2) / 20) / np.sqrt(corrupt.power(sound)))
             at += round(_pause(rng, count % 4, place, len(mine)) * RATE_HZ)
             parts.append((at, sound))
@@ -150,8 +150,10 @@ def telephone(name: str, words: Words, rooms: Sequence[np.ndarray]) -> Row:
 
 
 def span(clip: np.ndarray) -> tuple[int, int]:
-    """Returns where the word in a clip i16[t] begins and ends, in samples: its loudest stretch, and what may be weak
-    consonants before and after it, but not the room around."""
+    """Returns where the word in a clip i16[t] begins and ends, in samples.
+
+    These are the bounds of its loudest stretch, extended by `WEAK_SECONDS` for weak consonants.
+    """
     first, last = streams.span(clip, RATE_HZ, FLOOR_DB)
     start, end = streams.spoken_span(clip, RATE_HZ)
     before, after = (round(seconds * RATE_HZ) for seconds in WEAK_SECONDS)
@@ -198,14 +200,14 @@ def _alone(name: str, clips: Clips, indices: np.ndarray) -> Row:
 
 
 def _without_digits(name: str, clips: Named) -> list[Row]:
-    """Returns the row of one stream and the row of a fresh start for each clip."""
+    """Returns two rows: all clips as one stream, and each clip from the initial state."""
     fresh = _row(f"{name}, fresh", "events", clips, [()] * len(clips))
     stream = _flushed(np.concatenate([clip for _, clip in clips]))
     return [fresh._replace(name=f"{name}, stream", sounds=[stream], digits=[()]), fresh]
 
 
 def _row(name: str, kind: str, clips: Named, digits: list[tuple[int, ...]]) -> Row:
-    """Returns a row of clips, each alone with silence behind it."""
+    """Returns a row of clips, each alone and followed by silence."""
     lengths = [(path, len(clip) / RATE_HZ) for path, clip in clips]
     return Row(name, kind, [_flushed(clip) for _, clip in clips], digits, lengths)
 

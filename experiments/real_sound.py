@@ -1,11 +1,11 @@
-"""Scores the streaming recogniser on recordings of real people and real rooms, see `audiojax.data.real`.
+"""Evaluates a streaming recogniser on real recordings of people and rooms, see `audiojax.data.real`.
 
-  python -m experiments.streaming_eval real --root DIR [--audiomnist DIR]   the held-out part of what may be trained on
+  python -m experiments.streaming_eval real --root DIR [--audiomnist DIR]   held-out part of the training corpora
   python -m experiments.streaming_eval real --root DIR --curve --decoder keep=0.6 keep=0.7        over thresholds
-  python -m experiments.streaming_eval real --root DIR --part judge   the final evaluation, logged; tune nothing by it
-  python -m experiments.streaming_eval unsure --root DIR   lists where a digit may be spoken in untranscribed reading
+  python -m experiments.streaming_eval real --root DIR --part judge   the final evaluation, logged; not for tuning
+  python -m experiments.streaming_eval unsure --root DIR   lists possible digits in reading without transcripts
 
-Without --workdir the recogniser is the packaged one. AudioMNIST's words are those of its validation speakers.
+Without --workdir it evaluates the packaged recogniser. Words of AudioMNIST are those of its validation speakers.
 """
 
 import datetime
@@ -26,7 +26,7 @@ from audiojax.inference import Trained
 from audiojax.io.files import write_text
 from audiojax.streaming import scoring
 from audiojax.streaming.decoder import Decoder, Event
-from audiojax.streaming.report import Ear
+from audiojax.streaming.report import StreamEvaluator
 from audiojax.streaming.scenes import Word
 from audiojax.synthesis.phonemes import DIGITS
 from audiojax.training import environment
@@ -41,24 +41,24 @@ UNSURE_PROBABILITY, UNSURE_MARGIN_SECONDS = 0.8, 0.15
 
 
 def cached(recordings: real.Recordings) -> Clips:
-    """Returns the clips of `recordings` as every config has them, from the cache or read now."""
+    """Returns the clips of `recordings` with the default config, from the cache or from the files."""
     return loading.cached(configs.base(configs.parse_arg("")), recordings)
 
 
-def heard(ear: Ear, rows: Sequence[Row]) -> list[list[np.ndarray]]:
-    """Returns the network's outputs for the sounds of each row, computed together."""
-    flat = iter(ear.said([sound for row in rows for sound in row.sounds]))
+def network_outputs(evaluator: StreamEvaluator, rows: Sequence[Row]) -> list[list[np.ndarray]]:
+    """Returns the outputs of the network for the sounds of each row, computed in common batches."""
+    flat = iter(evaluator.outputs([sound for row in rows for sound in row.sounds]))
     return [[next(flat) for _ in row.sounds] for row in rows]
 
 
 def score(
-    ear: Ear, rows: Sequence[Row], outputs: Sequence[Sequence[np.ndarray]], decoder: Decoder
+    evaluator: StreamEvaluator, rows: Sequence[Row], outputs: Sequence[Sequence[np.ndarray]], decoder: Decoder
 ) -> dict[str, dict[str, Any]]:
-    """Returns what is counted of each row, by name, from the `outputs` that `heard` returned."""
+    """Returns the counts of each row, by name, from the `outputs` that `network_outputs` returned."""
     flat = [part for row in outputs for part in row]
-    order = np.argsort([len(part) for part in flat], kind="stable")  # those of like length are decoded together
+    order = np.argsort([len(part) for part in flat], kind="stable")  # batches of similar length
     found: list[list[Event]] = [[]] * len(flat)
-    for place, events in zip(order, ear.events([flat[place] for place in order], decoder), strict=True):
+    for place, events in zip(order, evaluator.events([flat[place] for place in order], decoder), strict=True):
         found[place] = events
     events_of = iter(found)
     return {row.name: _counted(row, [next(events_of) for _ in row.sounds]) for row in rows}
@@ -92,12 +92,12 @@ def _counted(row: Row, events: Sequence[Sequence[Event]]) -> dict[str, Any]:
 
 
 def _listed(row: Row, events: Sequence[Sequence[Event]]) -> list[tuple[str, float, str, float]]:
-    """Returns the clip of each event, the seconds in it at which the word ends, the label and its probability."""
+    """Returns, for each event, its clip, the end of the word in the clip in seconds, its label and probability."""
     starts, listed = np.cumsum([0.0, *(seconds for _, seconds in row.clips[:-1])]), []
     for place, found in enumerate(events):
         for event in found:
             clip = place
-            if len(row.sounds) < len(row.clips):  # one stream of all of them
+            if len(row.sounds) < len(row.clips):  # one stream of all clips
                 clip = int(np.searchsorted(starts, event.end_seconds, "right")) - 1
             since = event.end_seconds - (starts[clip] if len(row.sounds) < len(row.clips) else 0.0)
             listed.append((row.clips[clip][0], round(float(since), 3), event.label, round(event.probability, 3)))
@@ -105,7 +105,7 @@ def _listed(row: Row, events: Sequence[Sequence[Event]]) -> list[tuple[str, floa
 
 
 def _share(count: int, number: int) -> dict[str, Any]:
-    """Returns a count and its share of `number` with 95 % bounds (Wilson)."""
+    """Returns a count and its share of `number` with its 95 % interval (Wilson)."""
     interval = scipy.stats.binomtest(min(count, number), number).proportion_ci(method="wilson")
     return {"count": count, "of": number, "rate": count / number, "low": interval.low, "high": interval.high}
 
@@ -130,7 +130,7 @@ def show(result: dict[str, dict[str, Any]]) -> str:
 
 
 def show_curve(points: dict[float, dict[str, dict[str, Any]]]) -> str:
-    """Returns a line for each threshold: shares in per cent, and events an hour of a stream / of fresh starts."""
+    """Returns a table by threshold: shares in per cent, and events per hour of one stream / from the initial state."""
     names = list(next(iter(points.values())))
     columns = [name for name in names if not name.endswith(", fresh")]
     titles = ["threshold", *(name.removesuffix(", stream") for name in columns)]
@@ -178,30 +178,30 @@ def judge_rows(root: Path) -> list[Row]:
 
 def log_judge(path: Path, model: str, decoder: Decoder, table: str) -> None:
     """Appends an evaluation of the judge part to the log."""
-    known = path.read_text() if path.exists() else "# Evaluations of the judge part\n\nNothing is tuned by them.\n"
+    known = path.read_text() if path.exists() else "# Evaluations of the judge part\n\nNot used for tuning.\n"
     now, settings = datetime.datetime.now(), ", ".join(f"{name} {value:g}" for name, value in decoder._asdict().items())
     title = f"{known.count(chr(10) + '## ') + 1}: {now:%Y-%m-%d %H:%M}, {model}"
     revision = environment.describe(1)["revision"] or "no revision"
     write_text(path, f"{known}\n## {title}\n\nRevision {revision}; decoder: {settings}.\n\n{table}\n")
 
 
-def warmed(ear: Ear, clips: Clips, indices: np.ndarray) -> list[np.ndarray]:
-    """Returns the network's outputs for each clip; `WARM_SECONDS` of the clip before it are processed first."""
+def warmed(evaluator: StreamEvaluator, clips: Clips, indices: np.ndarray) -> list[np.ndarray]:
+    """Returns the outputs of the network for each clip, after `WARM_SECONDS` of the previous clip."""
     num_warm = round(WARM_SECONDS * clips.rate_hz)
     sounds = [clips[index] for index in indices]
     before = [np.resize(sounds[place - 1][-num_warm:], num_warm) for place in range(len(sounds))]
-    outputs = ear.said([np.concatenate(pair) for pair in zip(before, sounds, strict=True)])
-    num_steps = num_warm // ear.run.model.step_samples
+    outputs = evaluator.outputs([np.concatenate(pair) for pair in zip(before, sounds, strict=True)])
+    num_steps = num_warm // evaluator.run.model.step_samples
     return [part[num_steps:] for part in outputs]
 
 
-def unsure(ear: Ear, clips: Clips, corpus: str = "librispeech") -> dict[str, list[list[float]]]:
-    """Returns the seconds of each file of `corpus` in which a digit may be spoken: events of high probability."""
+def unsure(evaluator: StreamEvaluator, clips: Clips, corpus: str = "librispeech") -> dict[str, list[list[float]]]:
+    """Returns the stretches of each file of `corpus` that may have a digit: events of high probability."""
     if corpus not in clips.label_names:
         raise InputError(f"there is no {corpus} among the speech; restore it in index.csv.")
     indices = np.flatnonzero(clips.label == clips.label_names.index(corpus))
     found = {}
-    for index, events in zip(indices, ear.events(warmed(ear, clips, indices)), strict=True):
+    for index, events in zip(indices, evaluator.events(warmed(evaluator, clips, indices)), strict=True):
         stretches = [
             [
                 round(max(0.0, event.start_seconds - UNSURE_MARGIN_SECONDS), 2),
@@ -215,9 +215,9 @@ def unsure(ear: Ear, clips: Clips, corpus: str = "librispeech") -> dict[str, lis
     return dict(sorted(found.items()))
 
 
-def write_unsure(ear: Ear, root: Path, path: Path) -> None:
-    """Writes what `unsure` finds, a line for each file."""
-    stretches = unsure(ear, cached(real.recordings(root, "speech")))
+def write_unsure(evaluator: StreamEvaluator, root: Path, path: Path) -> None:
+    """Writes the result of `unsure`, one line per file."""
+    stretches = unsure(evaluator, cached(real.recordings(root, "speech")))
     rows = [f"{json.dumps(name)}: {json.dumps(parts)}" for name, parts in stretches.items()]
     write_text(path, "{\n" + ",\n".join(rows) + "\n}\n")
     seconds = sum(end - start for parts in stretches.values() for start, end in parts)
@@ -225,37 +225,38 @@ def write_unsure(ear: Ear, root: Path, path: Path) -> None:
 
 
 def main(argv: list[str]) -> None:
+    """Prints the table of the evaluation, or writes the possible digits in speech."""
     parser = cli.parser("experiments.streaming_eval", __doc__ or "")
     parser.add_argument("what", choices=("real", "unsure"))
     parser.add_argument("--root", type=Path, required=True, help="the folder of index.csv")
-    parser.add_argument("--workdir", type=Path, nargs="+", help="of several runs the mean of their parameters")
+    parser.add_argument("--workdir", type=Path, nargs="+", help="run; the parameters of several runs are averaged")
     parser.add_argument("--part", choices=("validation", "judge"), default="validation")
-    parser.add_argument("--audiomnist", help="adds words of its validation speakers to scenes and strings")
+    parser.add_argument("--audiomnist", help="folder of AudioMNIST; adds its validation speakers to scenes and strings")
     parser.add_argument(
-        "--decoder", nargs="+", default=[""], help="settings, as in threshold=0.3,keep=0.6; each is scored"
+        "--decoder", nargs="+", default=[""], help="decoder settings, as in threshold=0.3,keep=0.6; each is scored"
     )
-    parser.add_argument("--curve", action="store_true", help="a line for each threshold, validation only")
-    parser.add_argument("--json", type=Path, help="where all numbers and events are written")
-    parser.add_argument("--log", type=Path, default=LOG, help="where evaluations of the judge part are added")
-    parser.add_argument("--unsure", type=Path, default=real.UNSURE, help="where unsure writes")
+    parser.add_argument("--curve", action="store_true", help="score all thresholds; validation part only")
+    parser.add_argument("--json", type=Path, help="output file for all numbers and events")
+    parser.add_argument("--log", type=Path, default=LOG, help="file to which evaluations of the judge part are added")
+    parser.add_argument("--unsure", type=Path, default=real.UNSURE, help="output file of the command unsure")
     args = parser.parse_args(argv)
     if args.curve and args.part == "judge":
-        raise InputError("--curve with --part judge would tune by it; choose a threshold by --part validation.")
+        raise InputError("--curve is not for --part judge, which is not for tuning; use --part validation.")
     cli.setup_jax()
     run = opened(args.workdir) if args.workdir else Trained.packaged()
     if run.label_names != DIGITS or run.config.data.rate_hz != RATE_HZ:
         raise InputError(f"{args.workdir} does not recognise the ten digits at {RATE_HZ} Hz; give another --workdir.")
-    ear = Ear(run)
+    evaluator = StreamEvaluator(run)
     if args.what == "unsure":
-        write_unsure(ear, args.root, args.unsure)
+        write_unsure(evaluator, args.root, args.unsure)
         return
-    decoders = [decoder_of(ear.decoder, text) for text in args.decoder]
+    decoders = [decoder_of(evaluator.decoder, text) for text in args.decoder]
     rows = judge_rows(args.root) if args.part == "judge" else validation_rows(args.root, args.audiomnist)
-    outputs = heard(ear, rows)
+    outputs = network_outputs(evaluator, rows)
     everything = []
     for decoder in decoders:
         thresholds = THRESHOLDS if args.curve else (decoder.threshold,)
-        points = {float(t): score(ear, rows, outputs, decoder._replace(threshold=t)) for t in thresholds}
+        points = {float(t): score(evaluator, rows, outputs, decoder._replace(threshold=t)) for t in thresholds}
         everything += [{"decoder": decoder._replace(threshold=t)._asdict(), "rows": of} for t, of in points.items()]
         table = show_curve(points) if args.curve else show(points[decoder.threshold])
         print(f"{decoder}\n{table}", flush=True)

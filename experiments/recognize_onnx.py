@@ -1,9 +1,9 @@
-"""The words in a sound file, heard by an exported listener: numpy, ONNX's runtime and soundfile, nothing else.
+"""Recognises the words in a sound file with an exported streaming recogniser; needs numpy, onnxruntime and soundfile.
 
 python experiments/recognize_onnx.py WORKDIR/export FILE.wav
 
-FILE.wav is mono and has the rate that the export's manifest.json names. A line for each word: its start and end and
-when it was certain, in seconds, the word, and its probability.
+FILE.wav is mono and has the sampling rate that the export's manifest.json names. The output has a line for each word:
+its start, its end and when it was emitted, in seconds, the word, and its probability.
 """
 
 import argparse
@@ -16,29 +16,30 @@ import soundfile
 
 
 def main(folder: str, path: str) -> None:
+    """Prints the words in the sound file `path`, recognised by the network exported to `folder`."""
     with open(f"{folder}/manifest.json") as file:
         about = json.load(file)
     if "listening" not in about:
-        sys.exit(f"{folder} holds a network that classifies clips; export one that listens.")
+        sys.exit(f"{folder} has a network that classifies clips; export one that recognises streams.")
     audio, rate_hz = soundfile.read(path, dtype="int16")
     if rate_hz != about["rate_hz"] or audio.ndim > 1:
         sys.exit(f"{path} is not mono sound of {about['rate_hz']} Hz; convert it first.")
     settings, size = about["listening"], about["step_samples"]
-    silence = round(settings["flush_seconds"] * rate_hz)  # in which the last word ends
+    silence = round(settings["flush_seconds"] * rate_hz)  # so that the last word is emitted
     audio = np.pad(audio, (0, silence + -(len(audio) + silence) % size))
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # a step is too small to share
+    options.intra_op_num_threads = 1  # one step is too little work for several threads
     session = onnxruntime.InferenceSession(f"{folder}/step.onnx", options)
     carry = {part["name"]: np.zeros([1, *part["shape"][1:]], np.float32) for part in about["carry"]}
-    scores = np.eye(len(about["label_names"]) + 1)[-1]  # nothing heard yet: all is no word
+    scores = np.eye(len(about["label_names"]) + 1)[-1]  # the last score is that of no word
     armed, last, since = True, -1, 1000
     for number, hop in enumerate(np.split(audio, len(audio) // size), start=1):
-        [said], *after = session.run(None, {"audio": hop[None], **carry})
+        [outputs], *after = session.run(None, {"audio": hop[None], **carry})
         carry = dict(zip(carry, after, strict=True))
-        likely = np.exp(said[:-2] - said[:-2].max())
+        likely = np.exp(outputs[:-2] - outputs[:-2].max())
         scores = settings["keep"] * scores + (1 - settings["keep"]) * likely / likely.sum()
-        words, (began, ended), since = scores[:-1], said[-2:], since + 1
+        words, (began, ended), since = scores[:-1], outputs[-2:], since + 1
         best = int(words.argmax())
         another = best != last and since >= settings["apart_steps"]
         if (armed or another) and words[best] > settings["threshold"]:
@@ -53,6 +54,6 @@ def main(folder: str, path: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", metavar="FOLDER", help="what audiojax.export wrote for a model that listens")
+    parser.add_argument("folder", metavar="FOLDER", help="the folder that audiojax.export wrote for a streaming model")
     parser.add_argument("path", metavar="FILE.wav")
     main(**vars(parser.parse_args()))

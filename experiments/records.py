@@ -1,7 +1,7 @@
-"""What runs were worth, as data that is committed: experiments/results/PROTOCOL/NAME.json, a record a run.
+"""Records of runs, committed as experiments/results/PROTOCOL/NAME.json.
 
-A record is everything that a table could want of a run, and the command that made it; tables are made of records
-alone (`experiments.tables`). No path of the machine stands in one.
+A record has all results of a run and the command that reproduces it; `experiments.tables` builds the tables from
+records alone. Records have no paths of the machine.
 """
 
 import hashlib
@@ -28,16 +28,16 @@ CURVES = [f"{part}/{measure}" for part in ("train", "validation", "test") for me
 
 
 def is_free(key: str) -> bool:
-    """Whether a config's key says where things lie or what is shown, and decides no number."""
+    """Returns whether a key cannot change a result: paths and output settings."""
     free = (*run_dir.FREE_TO_CHANGE, "init_from")
     return any(key == name or key.startswith(f"{name}.") for name in free)
 
 
 def digest(config: ConfigDict, start: str = "") -> str:
-    """What tells a run from another one: of all keys that decide a number, and of what it starts from.
+    """Returns a hash of all keys that can change a result, and of the pretraining run `start`.
 
-    Keys as `config.base` has them are left out, so that a new one, which changes nothing, makes no run be repeated. So
-    is `split.seed` where the split does not read it, and where it equals `seed`: older runs had one seed for both.
+    Keys with the default of `config.base` are left out, so that adding a key does not invalidate records. So is
+    `split.seed` where the split does not read it or where it equals `seed`, because older runs had one seed for both.
     """
     plain = configs.flatten(configs.base(configs.parse_arg("")).to_dict())
     flat = configs.flatten(config.to_dict())
@@ -49,8 +49,8 @@ def digest(config: ConfigDict, start: str = "") -> str:
 
 
 def scored(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str, Any]:
-    """Accuracy, clips, confusion [said][heard] and speakers of `evaluate.report`, and what is known of them."""
-    told = classify.report(run, clips, indices)
+    """Returns the part of a record with the scores of `run` on the clips at `indices`."""
+    result = classify.report(run, clips, indices)
     speakers = {
         name: {
             "accuracy": round(of["accuracy"], 6),
@@ -58,20 +58,20 @@ def scored(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str, Any]:
             "sex": clips.speakers[name].sex,
             "accent": clips.speakers[name].accent,
         }
-        for name, of in sorted(told["accuracy_by_speaker"].items())
+        for name, of in sorted(result["accuracy_by_speaker"].items())
     }
     return {
         "data": DATA.get(clips.source, clips.source),
-        "accuracy": round(told["accuracy"], 6),
-        "clips": told["clips"],
+        "accuracy": round(result["accuracy"], 6),
+        "clips": result["clips"],
         "speakers": speakers,
         "labels": list(run.label_names),
-        "confusion": told["confusion"],
+        "confusion": result["confusion"],
     }
 
 
 def trained(workdir: Path) -> dict[str, Any]:
-    """What the finished run in `workdir` cost and how it went, epoch by epoch."""
+    """Returns the part of a record with duration, environment and learning curves of the run in `workdir`."""
     rows = [row for row in runlog.read_rows(workdir) if "epoch" in row]
     made_with = json.loads((workdir / "config.json").read_text())["environments"][-1]
     seconds = [row["seconds"] for row in rows]
@@ -89,7 +89,7 @@ def trained(workdir: Path) -> dict[str, Any]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The results file at `path`; one without runs where there is none. Raises InputError where it is damaged."""
+    """Reads a results file; returns one without runs if it does not exist. Raises InputError if it is damaged."""
     try:
         content = json.loads(path.read_text())
         assert isinstance(content["runs"], list)
@@ -97,17 +97,17 @@ def read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {"runs": []}
     except (ValueError, KeyError, TypeError, AssertionError):
-        raise InputError(f"{path} is no results file; restore it, or delete it to make its runs again.") from None
+        raise InputError(f"{path} is not a results file; restore it, or delete it to repeat its runs.") from None
 
 
 def keep(path: Path, about: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-    """Adds a run's record to the file, in the place of one of its name and of those that were only transcribed."""
+    """Adds a record to the file. It replaces a record of the same name and all that were transcribed from the log."""
     runs = [old for old in read(path)["runs"] if old["name"] != record["name"] and "transcribed" not in old]
     write(path, about, [*runs, record])
 
 
 def write(path: Path, about: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> None:
-    """A run a line, so that a difference shows which run it is of."""
+    """Writes a results file with one run per line, so that a diff shows which runs changed."""
     head = json.dumps({**about, "runs": []}, indent=1)
     body = ",\n".join("  " + json.dumps(run) for run in sorted(runs, key=lambda run: run["name"]))
     assert head.endswith("[]\n}")
@@ -116,18 +116,18 @@ def write(path: Path, about: Mapping[str, Any], runs: Sequence[Mapping[str, Any]
 
 
 def mean_sd(values: Sequence[float]) -> tuple[float, float | None]:
-    """The mean and the sample's standard deviation (n - 1), which one value has not."""
+    """Returns the mean and the sample standard deviation (n - 1), which is None for one value."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def percent(values: Sequence[float], digits: int = 2) -> str:
-    """ "98.95 ± 0.53 %" of accuracies in [0, 1]."""
+    """Formats mean and standard deviation of accuracies in [0, 1], as in "98.95 ± 0.53 %"."""
     mean, sd = mean_sd([100 * value for value in values])
     return f"{mean:.{digits}f}" + (f" ± {sd:.{digits}f} %" if sd is not None else " %")
 
 
 def speakers(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict]:
-    """Of all runs together: {speaker: accuracy, clips, sex, accent}; who was heard by several is counted in each."""
+    """Returns {speaker: accuracy, clips, sex, accent} over all runs; clips tested in several runs count in each."""
     found: dict[str, dict] = {}
     for run in runs:
         for name, of in run.get("speakers", {}).items():

@@ -1,11 +1,11 @@
-"""A calculation, not a measurement: how a training step scales over many GPUs, from its own length and its gradients.
+"""Estimates by calculation, not by measurement, how a training step scales over many GPUs.
 
   python -m experiments.scale_out --config configs/cnn.py --config.train.batch_size=100 --step-ms 4.2
 
-Weak scaling: each device keeps its batch, and all sum their gradients once a step. What is summed is read from the
-program that XLA makes for two devices; the step's time on one device is measured with `experiments.bench`, or assumed.
-Nothing of the sum is hidden behind the backward pass, so this is a lower bound; stragglers and the reading of data are
-left out, so it is an upper one.
+Weak scaling: the batch per device is constant, and the devices all-reduce their gradients once per step. The size of
+the all-reduce is read from the program that XLA compiles for two devices; the time of a step on one device is an
+argument, measured by `experiments.bench`. No overlap with the backward pass is assumed, which is pessimistic;
+stragglers and data loading are ignored, which is optimistic.
 """
 
 import json
@@ -26,12 +26,12 @@ from audiojax.training import sharding
 from audiojax.training.build import assemble
 
 BYTES = {"f32": 4, "bf16": 2, "s32": 4, "u32": 4, "pred": 1}
-# H100: 450 GB/s to its seven neighbours by NVLink, and a port of 400 Gb/s of its own from node to node.
+# H100: 450 GB/s between the eight devices of a node by NVLink, and a port of 400 Gb/s per device between nodes.
 GPUS_A_NODE, NODE_BYTES_PER_S, NETWORK_BYTES_PER_S, HOP_SECONDS = 8, 450e9, 50e9, 5e-6
 
 
 def summed_bytes(program: str) -> int:
-    """What the devices of a compiled `program` sum with each other, in bytes."""
+    """Returns the number of bytes that the devices of a compiled `program` all-reduce."""
     total = 0
     for line in program.splitlines():
         if match := re.search(r"= (.*?) all-reduce(?:-start)?\(", line):
@@ -41,7 +41,7 @@ def summed_bytes(program: str) -> int:
 
 
 def sum_seconds(num_bytes: int, num_devices: int) -> float:
-    """A ring within each node, then one across the nodes for each of its devices, then back (a hierarchical sum)."""
+    """Returns the time of a hierarchical all-reduce: a ring within each node and rings across the nodes."""
     inside = min(num_devices, GPUS_A_NODE)
     nodes = -(-num_devices // GPUS_A_NODE)
     within = 2 * (inside - 1) / inside * num_bytes / NODE_BYTES_PER_S + 2 * (inside - 1) * HOP_SECONDS
@@ -50,8 +50,9 @@ def sum_seconds(num_bytes: int, num_devices: int) -> float:
 
 
 def main(argv: list[str]) -> None:
+    """Prints the parallel efficiency for 8 to 1,024 GPUs."""
     parser = cli.parser("experiments.scale_out", __doc__ or "")
-    parser.add_argument("--step-ms", type=float, nargs="+", required=True, help="of one device; several are compared")
+    parser.add_argument("--step-ms", type=float, nargs="+", required=True, help="step times of one device")
     args, config = cli.parse_with_config(parser, argv)
     cli.setup_jax()
     clips = loading.load_clips(config)
@@ -63,7 +64,7 @@ def main(argv: list[str]) -> None:
     num_bytes = summed_bytes(
         made.train_step.lower(sharding.replicate(made.state, two), on_device, key).compile().as_text()
     )
-    print(f"A calculation. {config.model.name}: {num_bytes / 1e6:.2f} MB summed a step")
+    print(f"Calculated. {config.model.name}: all-reduce of {num_bytes / 1e6:.2f} MB per step")
     print("GPUs".rjust(6) + "sum, ms".rjust(10) + "".join(f"{ms:g} ms a step".rjust(16) for ms in args.step_ms))
     rows = {}
     for num_devices in (8, 16, 32, 64, 128, 256, 512, 1024):

@@ -1,13 +1,13 @@
-"""The listener under its protocol: errors a word, delays, false alarms, an hour without a reset, rooms, speed, memory.
+"""Evaluates a streaming recogniser: digit errors, delay, false alarms, long streams, rooms, speed and memory.
 
-  python -m experiments.streaming_eval lists --audiomnist DIR --fsdd DIR   draws the test strings (once)
+  python -m experiments.streaming_eval lists --audiomnist DIR --fsdd DIR   samples the test strings (once)
   python -m experiments.streaming_eval develop --workdir RUN --audiomnist DIR --fsdd DIR
-                       validation speakers and FSDD's development speakers: what a recipe may be chosen by
+                       validation speakers and FSDD's development speakers, for tuning
   python -m experiments.streaming_eval test --workdir RUN --audiomnist DIR --fsdd DIR --hours 10
-                       what is reported
-  python -m experiments.streaming_eval real --root DIR          real people and rooms, see experiments/real_sound.py
+                       test speakers, for the reported results
+  python -m experiments.streaming_eval real --root DIR          real recordings, see experiments/real_sound.py
 
-Without --workdir it is the listener that comes with the package. The strings are those of experiments/strings.
+Without --workdir it evaluates the packaged recogniser. The strings are in experiments/strings.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from audiojax.io.files import write_text
 from audiojax.streaming import report, scoring
 from audiojax.streaming import scenes as streams
 from audiojax.streaming.recognizer import Recognizer, Recognizers
-from audiojax.streaming.report import Ear
+from audiojax.streaming.report import StreamEvaluator
 from audiojax.streaming.scenes import Scene, Word
 from experiments.transfer import DEVELOPMENT
 
@@ -39,15 +39,17 @@ ROOM_SECONDS = 6.0
 
 
 def opened(workdirs: Sequence[Path]) -> Trained:
-    """The last parameters of a run, or the mean of several runs', all of which went on from one (a model soup, Wortsman
-    et al. 2022, arXiv 2203.05482)."""
+    """Returns the run in `workdirs` with its last parameters; those of several runs are averaged.
+
+    The runs have to start from common parameters (model soup, Wortsman et al. 2022, arXiv:2203.05482).
+    """
     runs = [Trained.load(workdir, "last") for workdir in workdirs]
     mean = jax.tree.map(lambda *parts: sum(parts) / len(parts), *(run.variables for run in runs))
     return dataclasses.replace(runs[0], variables=mean)
 
 
 def load(source: str, root: str) -> tuple[Clips, splits.Split]:
-    """A data set and fold 0 of it; FSDD's development speakers are its validation, and its test the other four."""
+    """Returns a data set and its split: fold 0; for FSDD, development speakers against all others."""
     parser = cli.parser("experiments.streaming_eval", "")
     arguments = [f"--config=configs/listen.py:{source}", f"--config.data.root={root}"]
     _, config = cli.parse_with_config(parser, arguments)
@@ -59,7 +61,7 @@ def load(source: str, root: str) -> tuple[Clips, splits.Split]:
 
 
 def in_a_room(clips: Clips, index: int, seed: int) -> Scene:
-    """One quiet word (peak -30 dBFS) somewhere in six seconds of a room with clicks, rumble and a microphone's hiss."""
+    """Returns a scene of six seconds: one quiet word (peak -30 dBFS) in a synthetic room with noise."""
     rng, rate_hz, clip = np.random.default_rng(seed), clips.rate_hz, clips[index]
     num_samples = round(ROOM_SECONDS * rate_hz)
     at = int(rng.integers(rate_hz // 2, num_samples - len(clip) - rate_hz))
@@ -78,37 +80,41 @@ def in_a_room(clips: Clips, index: int, seed: int) -> Scene:
     return Scene(streams.quantised(wet, rng), tuple(words))
 
 
-def exactly_one(ear: Ear, clips: Clips, indices: np.ndarray) -> dict[str, float]:
-    """The share of rooms with one event and the right one, with none, with more than one."""
+def exactly_one(evaluator: StreamEvaluator, clips: Clips, indices: np.ndarray) -> dict[str, float]:
+    """Returns the share of rooms with exactly one event, a correct one; with no event; and with several."""
     chosen = np.random.default_rng(5).choice(indices, NUM_STRINGS)
     scenes = [in_a_room(clips, int(index), seed) for seed, index in enumerate(chosen)]
-    heard = ear.events(ear.said([scene.audio for scene in scenes]))
-    right = [len(e) == 1 and e[0].label == ear.names[s.words[0].label] for e, s in zip(heard, scenes, strict=True)]
+    found = evaluator.events(evaluator.outputs([scene.audio for scene in scenes]))
+    right = [
+        len(e) == 1 and e[0].label == evaluator.names[s.words[0].label] for e, s in zip(found, scenes, strict=True)
+    ]
     return {
         "one and right": np.mean(right),
-        "none": np.mean([not e for e in heard]),
-        "several": np.mean([len(e) > 1 for e in heard]),
+        "none": np.mean([not e for e in found]),
+        "several": np.mean([len(e) > 1 for e in found]),
     }
 
 
-def one_hour(ear: Ear, clips: Clips, plans: list) -> dict[str, float]:
-    """Digit error rates of the first and of the last ten minutes of an hour of strings, heard without a reset."""
+def one_hour(evaluator: StreamEvaluator, clips: Clips, plans: list) -> dict[str, float]:
+    """Returns digit error rates of the first and the last ten minutes of an hour of strings, without a reset."""
     scenes, seconds, at = [], 0.0, 0
     while seconds < 3600:
         scenes.append(streams.render(plans[at % len(plans)], clips))
         seconds, at = seconds + len(scenes[-1].audio) / clips.rate_hz, at + 1
     [long] = report.join(scenes, parts=1)
-    [heard] = ear.events(ear.said([long.audio]))
+    [events] = evaluator.events(evaluator.outputs([long.audio]))
     rates = {}
     for name, first, last in (("first ten minutes", 0, 600), ("last ten minutes", 3000, 3600)):
         words = [word for word in long.words if first <= word.end / clips.rate_hz < last]
-        mine = [event for event in heard if first <= event.end_seconds < last]
-        rates[name] = scoring.errors_of(scoring.confusion_of(scoring.match(words, mine, ear.names), ear.names)).rate
+        mine = [event for event in events if first <= event.end_seconds < last]
+        rates[name] = scoring.errors_of(
+            scoring.confusion_of(scoring.match(words, mine, evaluator.names), evaluator.names)
+        ).rate
     return rates
 
 
 def speed(run: Trained, audio: np.ndarray) -> dict[str, float]:
-    """Milliseconds for 20 ms of sound: one stream at 16 kHz in chunks of 20 ms, and 500 at once, each."""
+    """Returns the milliseconds for 20 ms of sound, of one stream at 16 kHz, and of each of 500 concurrent streams."""
     one = Recognizer(Recognizers.from_run(run))
     chunks = [np.repeat(audio[i : i + 160], 2) for i in range(0, len(audio) - 160, 160)][:1500]
     times = []
@@ -129,17 +135,19 @@ def speed(run: Trained, audio: np.ndarray) -> dict[str, float]:
 
 
 def memory(run: Trained, audio: np.ndarray) -> dict[str, float]:
-    """Megabytes that a process has grown by, from the sixth minute of an hour of sound to its last: as it comes, in
-    chunks of 100 ms, to one stream and to 16 at once."""
+    """Returns the growth of the process in megabytes from minute 6 to minute 60 of sound, for 1 and for 16 streams.
+
+    The sound arrives in chunks of 100 ms.
+    """
     grown = {}
     for name, num_streams in (("one stream", 1), ("16 streams", 16)):
-        ears, resident = Recognizers.from_run(run, num_streams), []
-        slots = [ears.connect() for _ in range(num_streams)]
+        recognizers, resident = Recognizers.from_run(run, num_streams), []
+        slots = [recognizers.connect() for _ in range(num_streams)]
         chunks = np.split(audio[: len(audio) // 800 * 800], len(audio) // 800)
         for number in range(36_000):
             for slot in slots:
-                ears.push(slot, chunks[(number + 7 * slot) % len(chunks)])
-            ears.advance()
+                recognizers.push(slot, chunks[(number + 7 * slot) % len(chunks)])
+            recognizers.advance()
             if number in (3_599, 35_999):
                 resident.append(psutil.Process().memory_info().rss)
         grown[name] = (resident[1] - resident[0]) / 1e6
@@ -147,38 +155,40 @@ def memory(run: Trained, audio: np.ndarray) -> dict[str, float]:
 
 
 def score(run: Trained, part: str, audiomnist: str, fsdd: str, hours: float) -> dict:
-    """Everything; `part` is "validation" or "test"."""
-    ear, result = Ear(run), {}
+    """Runs and prints all measurements; `part` is "validation" or "test"."""
+    evaluator, result = StreamEvaluator(run), {}
     for source, root in (("fsdd", fsdd), ("audiomnist", audiomnist)):
         clips, split = load(source, root)
         indices = getattr(split, part)
         plans = streams.read_plans(STRINGS / f"{source}-{part}.json", clips)
         for snr_db in (None, 20.0, 10.0, 5.0, 0.0):
             scenes = [streams.render(plan, clips) for plan in streams.with_snr(plans, snr_db)]
-            matches = ear.matches(scenes, ear.said([scene.audio for scene in scenes]))
+            matches = evaluator.matches(scenes, evaluator.outputs([scene.audio for scene in scenes]))
             name = "clean" if snr_db is None else f"{snr_db:g} dB"
-            result[f"{source}, {name}"] = of = report.count_errors(ear, matches)
+            result[f"{source}, {name}"] = of = report.count_errors(evaluator, matches)
             late = f"{1000 * of['delay_median_seconds']:.0f}, {1000 * of['delay_95_seconds']:.0f} ms"
             print(
                 f"{source:<11}{name:<6} digit error rate {of['digit_error_rate']:7.2%}  "
                 f"s {of['substitutions']} d {of['deletions']} i {of['insertions']} of {of['words']:,}   delay {late}",
                 flush=True,
             )
-        result[f"{source}, rooms"] = rooms = exactly_one(ear, clips, indices)
+        result[f"{source}, rooms"] = rooms = exactly_one(evaluator, clips, indices)
         print(f"{source:<11}rooms  " + "  ".join(f"{name} {share:.1%}" for name, share in rooms.items()), flush=True)
-        alone = result[f"{source}, alone"] = report.hear_alone(ear, clips, indices[:: max(1, len(indices) // 2000)])
+        alone = result[f"{source}, alone"] = report.score_isolated(
+            evaluator, clips, indices[:: max(1, len(indices) // 2000)]
+        )
         print(
             f"{source:<11}alone  first event right {alone['accuracy']:.2%} of {alone['clips']:,}, none {alone['none']}",
             flush=True,
         )
-    result["one hour"] = one_hour(ear, clips, plans)
+    result["one hour"] = one_hour(evaluator, clips, plans)
     print(
         "one hour never reset: " + ", ".join(f"{name} {rate:.2%}" for name, rate in result["one hour"].items()),
         flush=True,
     )
     result["false alarms"], result["hours"] = {}, hours
     for name, kinds in report.wordless_sounds(run, clips, indices).items():
-        result["false alarms"][name] = of = report.false_alarms(ear, kinds, hours)[0]
+        result["false alarms"][name] = of = report.false_alarms(evaluator, kinds, hours)[0]
         alarms = f"{of['events']:5d} false alarms in {hours:g} h"
         by_kind = ", ".join(f"{kind} {count}" for kind, count in of["by_kind"].items() if count)
         print(f"{name:<9}{alarms}: {of['per_hour']:.2f} an hour, at most {of['bound']:.2f} ({by_kind})", flush=True)
@@ -191,24 +201,25 @@ def score(run: Trained, part: str, audiomnist: str, fsdd: str, hours: float) -> 
 
 
 def main(argv: list[str]) -> None:
+    """Runs the evaluation, or samples the test strings."""
     if argv[:1] in (["real"], ["unsure"]):
-        from experiments import real_sound  # which imports this module
+        from experiments import real_sound  # imported here because it imports this module
 
         return real_sound.main(argv)
     parser = cli.parser("experiments.streaming_eval", __doc__ or "")
     parser.add_argument("what", choices=("lists", "develop", "test"))
-    parser.add_argument("--workdir", type=Path, nargs="+", help="of several runs the mean of their parameters")
+    parser.add_argument("--workdir", type=Path, nargs="+", help="run; the parameters of several runs are averaged")
     parser.add_argument("--audiomnist", required=True)
     parser.add_argument("--fsdd", required=True)
     parser.add_argument("--hours", type=float, default=0.5)
-    parser.add_argument("--out", type=Path, help="where the results are to lie, as JSON")
+    parser.add_argument("--out", type=Path, help="output file for the results, as JSON")
     args = parser.parse_args(argv)
     cli.setup_jax()
     if args.what == "lists":
         for source in ("audiomnist", "fsdd"):
             clips, split = load(source, getattr(args, source))
             for part, seed in (("validation", 11), ("test", 12)):
-                plans = streams.draw(clips, getattr(split, part), number=NUM_STRINGS, seed=seed)
+                plans = streams.sample_plans(clips, getattr(split, part), number=NUM_STRINGS, seed=seed)
                 streams.write_plans(STRINGS / f"{source}-{part}.json", plans, clips)
         return
     run = opened(args.workdir) if args.workdir else Trained.packaged()

@@ -1,10 +1,10 @@
-"""What a listener may learn by: its loss, all else equal, and the words it then misses, mistakes and says late.
+"""Compares training losses of the streaming recogniser, all else equal, by digit errors and delay.
 
   python -m experiments.streaming_losses --audiomnist DIR [--steps 750]
 
-"steps": cross-entropy of every step, what configs/listen.py has. "max": of each word the best step of its window, and
-no word outside (the max-pooling loss of keyword spotting, Sun et al. 2016). "ctc": optax.ctc_loss over each segment.
-Scored on the validation speakers' strings, with the decoder's threshold chosen there for each.
+"steps": cross-entropy of every step, as in configs/listen.py. "max": max-pooling loss of keyword spotting (Sun et al.
+2016), the best step of each word's window. "ctc": optax.ctc_loss over each segment. They are scored on strings of the
+validation speakers; the settings of the decoder are chosen for each on the same strings.
 """
 
 from pathlib import Path
@@ -19,21 +19,21 @@ from audiojax.inference import Trained
 from audiojax.streaming import scenes as streams
 from audiojax.streaming import scoring, stream_task
 from audiojax.streaming.decoder import Decoder
-from audiojax.streaming.report import Ear
+from audiojax.streaming.report import StreamEvaluator
 from audiojax.training import steps
 from experiments.streaming_eval import STRINGS, load
 
-MAX_WORDS = 24  # of a segment
+MAX_WORDS = 24  # per segment
 
 
 def _begins(label: jax.Array, none: int) -> jax.Array:
-    """bool[B, N]: the first step of each word's window."""
+    """Returns bool[B, N], true at the first step of each word's window."""
     before = jnp.pad(label[:, :-1], ((0, 0), (1, 0)), constant_values=none)
     return (label != none) & (label != before)
 
 
 def ctc(logits: jax.Array, batch: Batch, label_smoothing: float) -> jax.Array:
-    """Alignment-free: each word of a segment once, in order, wherever."""
+    """Returns the connectionist temporal classification loss, which needs the order of the words only."""
     none = logits.shape[-1] - 1
     begins = _begins(batch["label"], none)
     place = jnp.where(begins, jnp.cumsum(begins, axis=1, dtype=jnp.int32) - 1, MAX_WORDS)
@@ -45,14 +45,14 @@ def ctc(logits: jax.Array, batch: Batch, label_smoothing: float) -> jax.Array:
 
 
 def max_pooling(logits: jax.Array, batch: Batch, label_smoothing: float) -> jax.Array:
-    """Of each word's window the step that says it best; of no word all steps outside."""
+    """Returns the max-pooling loss: the best step of each word's window, and all steps outside as no word."""
     none = logits.shape[-1] - 1
     log = jax.nn.log_softmax(logits)
     word = jnp.cumsum(_begins(batch["label"], none), axis=1, dtype=jnp.int32)
     inside = batch["label"] != none
-    said = jnp.take_along_axis(log, batch["label"][..., None], axis=-1)[..., 0]
+    target = jnp.take_along_axis(log, batch["label"][..., None], axis=-1)[..., 0]
     one = jax.nn.one_hot(jnp.where(inside, word, 0), MAX_WORDS + 1)[..., 1:]
-    best = jnp.max(jnp.where(one > 0, said[..., None], -1e9), axis=1)  # [B, words]
+    best = jnp.max(jnp.where(one > 0, target[..., None], -1e9), axis=1)  # [B, words]
     words = jnp.sum(jnp.where(best > -1e8, -best, 0.0))
     quiet = jnp.sum(jnp.where(inside, 0.0, -log[..., none]) * batch["mask"])
     return (words + quiet) / jnp.sum(batch["mask"])
@@ -62,6 +62,7 @@ LOSSES = {"steps": steps.cross_entropy, "max": max_pooling, "ctc": ctc}
 
 
 def main(argv: list[str]) -> None:
+    """Trains one network per loss and prints errors and delays."""
     parser = cli.parser("experiments.streaming_losses", __doc__ or "")
     parser.add_argument("--audiomnist", required=True)
     parser.add_argument("--steps", type=int, default=750)
@@ -79,15 +80,15 @@ def main(argv: list[str]) -> None:
     for name, loss in LOSSES.items():
         stream_task.step_loss = loss
         tasks.train(config, args.workdir / name)
-        ear = Ear(Trained.load(args.workdir / name, "last"))
+        evaluator = StreamEvaluator(Trained.load(args.workdir / name, "last"))
         for snr_db in (None, 10.0):
             scenes = [streams.render(plan, clips) for plan in streams.with_snr(plans, snr_db)]
-            said = ear.said([scene.audio for scene in scenes])
+            outputs = evaluator.outputs([scene.audio for scene in scenes])
             tried = []
             for decoder in (Decoder(t, k) for t in (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6) for k in (0.3, 0.6)):
-                flat = [match for scene in ear.matches(scenes, said, decoder) for match in scene]
-                errors = scoring.errors_of(scoring.confusion_of(flat, ear.names))
-                tried.append((errors.rate, decoder, errors, scoring.delays(flat, ear.rate_hz, ear.names)))
+                flat = [match for scene in evaluator.matches(scenes, outputs, decoder) for match in scene]
+                errors = scoring.errors_of(scoring.confusion_of(flat, evaluator.names))
+                tried.append((errors.rate, decoder, errors, scoring.delays(flat, evaluator.rate_hz, evaluator.names)))
             rate, decoder, errors, late = min(tried, key=lambda item: item[0])
             median, slow = (1000 * jnp.percentile(late, jnp.asarray([50, 95]))).tolist()
             counts = f"s {errors.substitutions} d {errors.deletions} i {errors.insertions} of {errors.words}"

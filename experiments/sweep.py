@@ -1,9 +1,9 @@
-"""A W&B sweep file's grid without W&B: its runs one after the other, and a table by validation accuracy.
+"""Runs the grid of a W&B sweep file without W&B and prints a table sorted by validation accuracy.
 
   python -m experiments.sweep experiments/sweeps/cnn_rate.yaml [--root DIR] [--max-minutes 9]
 
-The same file goes to `wandb sweep`. Test accuracies are not shown: a sweep chooses. Results lie in the workdir, not
-among those that are committed; resumption is `experiments.protocol`'s.
+The same file works with `wandb sweep`. Test accuracies are not shown, because a sweep is for model selection. Results
+are written to the workdir and are not committed; resumption is that of `experiments.protocol`.
 """
 
 import itertools
@@ -19,16 +19,16 @@ from experiments.protocols import Run
 
 
 class Sweep(NamedTuple):
-    """What a sweep file asks for."""
+    """The content of a sweep file."""
 
     config: str  # configs/NAME.py
-    arg: str  # behind its colon
-    overrides: tuple[str, ...]  # of every run
-    grid: tuple[dict[str, Any], ...]  # {key of the config: value}, in W&B's order: the last key changes first
+    arg: str  # argument of the config
+    overrides: tuple[str, ...]  # of all runs
+    grid: tuple[dict[str, Any], ...]  # {key of the config: value}, in W&B's order: the last key varies fastest
 
 
 def read(path: Path) -> Sweep:
-    """The sweep at `path`; raises InputError for what is no grid of our commands' flags."""
+    """Reads a sweep file; raises InputError if it is not a grid over config keys."""
     try:
         content = yaml.safe_load(path.read_text())
         words, parameters, method = content["command"], content["parameters"], content["method"]
@@ -37,10 +37,10 @@ def read(path: Path) -> Sweep:
         raise InputError(f"{path} is not a file; choose one of experiments/sweeps.") from None
     except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path} is no sweep file ({one_line(error, 80)}); give it method, command, parameters."
+            f"{path} is not a sweep file ({one_line(error, 80)}); give it method, command and parameters."
         ) from None
     if method != "grid":
-        raise InputError(f"{path} has method {method}, which is W&B's to run; only a grid can be run here.")
+        raise InputError(f"{path} has method {method}; use wandb for it, or set method to grid.")
     flags = [word for word in words if word.startswith("--config=")]
     if len(flags) != 1 or words[-1] != "${args}" or any(not name.startswith("config.") for name in axes):
         raise InputError(
@@ -55,10 +55,12 @@ def read(path: Path) -> Sweep:
 
 
 def runs(sweep: Sweep) -> list[Run]:
+    """Returns the runs of a sweep."""
     return [Run(" ".join(f"{key}={value}" for key, value in of.items()), sweep.arg, 0, of) for of in sweep.grid]
 
 
 def main(argv: list[str]) -> None:
+    """Trains the missing runs of a sweep and prints its table."""
     parser = cli.parser("experiments.sweep", __doc__ or "")
     parser.add_argument("file", type=Path)
     protocol.add_options(parser)

@@ -1,10 +1,10 @@
-"""Every table and plot of results, from the stored records alone: nothing is trained, nothing typed in.
+"""Writes all tables and plots of results from the committed records.
 
   python -m experiments.tables
 
-writes experiments/results/tables.md, a confusion matrix beside each results file that has one, the table of
-docs/results.md and the short one of README.md, each between two markers. What others published stands in
-experiments/published.json and appears "on the originals".
+It writes experiments/results/tables.md, a confusion matrix beside each results file that has one, and the tables in
+docs/results.md and README.md, between two markers. Published results are in experiments/published.json and are marked
+"on the originals".
 """
 
 import json
@@ -25,12 +25,12 @@ ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 HEADER = "| command or paper | test accuracy | worst speaker | minutes per run |\n" + "|---" * 4 + "|\n"
 SHORT_HEADER = "| config | test accuracy | worst speaker | minutes per fold |\n" + "|---" * 4 + "|\n"
-Result = Mapping[str, Any]  # of a file
-Found = Mapping[str, Mapping[str, Result]]  # {protocol: {name of a file: it}}
+Result = Mapping[str, Any]  # content of a results file
+Found = Mapping[str, Mapping[str, Result]]  # {protocol: {name of a results file: its content}}
 
 
 def read_all(folder: Path) -> Found:
-    """The results files below `folder`, by protocol and name."""
+    """Returns the results files below `folder`, by protocol and name."""
     found: dict[str, dict[str, Result]] = {}
     for path in sorted(folder.glob("*/*.json")):
         found.setdefault(path.parent.name, {})[path.stem] = records.read(path)
@@ -44,18 +44,18 @@ def _command(protocol: str, result: Result) -> str:
 
 
 def _parts(protocol: str, runs: Sequence[Result]) -> str:
-    """ "5 folds", or "1 of 5 folds": which part of the protocol there is."""
+    """Returns the number of runs, as in "5 folds" or "1 of 5 folds"."""
     word, whole = runs[0]["name"].split()[0] + "s", len(PROTOCOLS[protocol].runs)
     number = f"{len(runs)}" if len(runs) == whole else f"{len(runs)} of {whole}"
     return f"{number} {word if whole > 1 else word[:-1]}"
 
 
 def _worst(runs: Sequence[Result]) -> str:
-    heard = records.speakers(runs)
-    if not heard:
+    speakers = records.speakers(runs)
+    if not speakers:
         return ""
-    name = min(heard, key=lambda name: heard[name]["accuracy"])
-    return f"{name}: {heard[name]['accuracy']:.1%}"
+    name = min(speakers, key=lambda name: speakers[name]["accuracy"])
+    return f"{name}: {speakers[name]['accuracy']:.1%}"
 
 
 def _minutes(result: Result) -> str:
@@ -67,7 +67,7 @@ def _minutes(result: Result) -> str:
 
 
 def row(protocol: str, result: Result) -> str:
-    """A line of the main table: ours."""
+    """Returns a row of the main table for a results file."""
     runs = result["runs"]
     clips = sum(run["clips"] for run in runs)
     accuracy = f"{records.percent([run['accuracy'] for run in runs])} ({_parts(protocol, runs)}, {clips:,} clips)"
@@ -76,7 +76,7 @@ def row(protocol: str, result: Result) -> str:
 
 
 def published_row(of: Mapping[str, Any]) -> str:
-    """A line of the main table: somebody else's."""
+    """Returns a row of the main table for a published result."""
     mean, sd = of["percent"]
     what = f"*{of['what']}* ({of['source']}), on the originals: {of['protocol']}"
     return f"| {what} | {mean:.2f} ± {sd:.2f} % | | |\n"
@@ -116,7 +116,7 @@ def short_table(found: Found) -> str:
 
 
 def page_with(text: str, table: str, name: str) -> str:
-    """Returns the page's `text` with `table` between the markers; raises InputError where they are not there."""
+    """Returns `text` with `table` between the markers; raises InputError if a marker is missing."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -125,27 +125,27 @@ def page_with(text: str, table: str, name: str) -> str:
 
 
 def pages(found: Found) -> dict[Path, str]:
-    """Returns the pages that have a table, each with the table of the records."""
+    """Returns the pages with a results table, updated from the records."""
     tables = {ROOT / "README.md": short_table(found), ROOT / "docs" / "results.md": main_table(found)}
     return {path: page_with(path.read_text(), table, path.name) for path, table in tables.items()}
 
 
 def groups_table(protocol: str, name: str, result: Result) -> str:
-    """Accuracy by sex, accent and speaker over all runs of a file, the lowest first."""
-    heard = records.speakers(result["runs"])
+    """Returns a table of accuracy by sex, accent and speaker over all runs of a file, the lowest first."""
+    speakers = records.speakers(result["runs"])
     kinds: dict[str, Callable[[str], str]] = {
-        "sex": lambda speaker: heard[speaker].get("sex", "unknown"),
-        "accent": lambda speaker: heard[speaker].get("accent", "unknown"),
+        "sex": lambda speaker: speakers[speaker].get("sex", "unknown"),
+        "accent": lambda speaker: speakers[speaker].get("accent", "unknown"),
         "speaker": lambda speaker: speaker,
     }
-    known = " (of the speakers whom the log names)" if any("transcribed" in run for run in result["runs"]) else ""
+    known = " (of the speakers named in the log)" if any("transcribed" in run for run in result["runs"]) else ""
     lines = [f"\n### {protocol}: {name}{known}\n\n| | | accuracy | clips |\n|---|---|---|---|\n"]
     for kind, group_of in kinds.items():
         sums: dict[str, np.ndarray] = {}
-        for speaker, of in heard.items():
+        for speaker, of in speakers.items():
             sums.setdefault(group_of(speaker), np.zeros(2))
             sums[group_of(speaker)] += (of["accuracy"] * of["clips"], of["clips"])
-        if set(sums) == {"unknown"}:
+        if len(sums) < 2:
             continue
         ordered = sorted(sums.items(), key=lambda item: item[1][0] / item[1][1])
         lines += [f"| {kind} | {group} | {right / n:.2%} | {n:,.0f} |\n" for group, (right, n) in ordered]
@@ -153,21 +153,23 @@ def groups_table(protocol: str, name: str, result: Result) -> str:
 
 
 def confusion_of(result: Result) -> np.ndarray | None:
-    """i64[labels, labels]: [said, heard] over all runs of a file that have one."""
+    """Returns the confusion matrix i64[labels, labels], [true, predicted], over all runs of a file; None without."""
     counts = [run["confusion"] for run in result["runs"] if "confusion" in run]
     return np.sum(counts, axis=0) if counts else None
 
 
 def confusion_table(result: Result) -> str:
+    """Returns the confusion matrix of a file as a table; an empty string without one."""
     counts = confusion_of(result)
     if counts is None:
         return ""
     names = next(run["labels"] for run in result["runs"] if "labels" in run)
-    head = f"\n| said, heard | {' | '.join(names)} |\n" + "|---" * (len(names) + 1) + "|\n"
+    head = f"\n| true, predicted | {' | '.join(names)} |\n" + "|---" * (len(names) + 1) + "|\n"
     return head + "".join(f"| {n} | {' | '.join(map(str, of))} |\n" for n, of in zip(names, counts, strict=True))
 
 
 def runs_table(result: Result) -> str:
+    """Returns a table of the runs of a file."""
     lines = ["\n| run | accuracy | clips | source |\n|---|---|---|---|\n"]
     for run in result["runs"]:
         source = run.get("transcribed") or f"`{run['command']}`"
@@ -176,13 +178,14 @@ def runs_table(result: Result) -> str:
 
 
 def levels_table(levels: Mapping[float, Sequence[float]], label: str) -> str:
-    """One line of accuracies by level."""
+    """Returns a table of accuracy by level."""
     names = " | ".join(f"{level:g}" for level in levels)
     cells = " | ".join(records.percent(of) for of in levels.values())
     return f"\n| {label} | {names} |\n" + "|---" * (len(levels) + 1) + f"|\n| | {cells} |\n"
 
 
 def noise_table(name: str, result: Result) -> str:
+    """Returns the tables of a results file of `experiments.noise`."""
     clean = [run["accuracy"] for run in result["runs"] if run["kind"] == "clean"]
     text = f"\n### noise: {name} ({len(clean)} runs)\n\nclean {records.percent(clean)}\n"
     for axis, lines in noise.panels(result["runs"]).items():
@@ -191,8 +194,8 @@ def noise_table(name: str, result: Result) -> str:
 
 
 def everything(found: Found) -> str:
-    """tables.md."""
-    text = f"# Tables\n\nMade by `python -m experiments.tables`; do not edit.\n\n{main_table(found)}"
+    """Returns the content of tables.md."""
+    text = f"# Tables\n\nWritten by `python -m experiments.tables`; do not edit.\n\n{main_table(found)}"
     for protocol, files in found.items():
         for name, result in files.items():
             if protocol == "noise":
@@ -205,12 +208,12 @@ def everything(found: Found) -> str:
             )
             text += confusion_table(result) + runs_table(result)
             if protocol == "few_speakers":
-                text += levels_table(few_speakers.by_size(result["runs"]), "speakers to learn from")
+                text += levels_table(few_speakers.by_size(result["runs"]), "training speakers")
     return text
 
 
 def draw(found: Found, folder: Path) -> None:
-    """A confusion matrix beside each file that has one."""
+    """Plots the confusion matrix of each results file that has one."""
     for protocol, files in found.items():
         for name, result in files.items():
             counts = confusion_of(result)
@@ -221,6 +224,7 @@ def draw(found: Found, folder: Path) -> None:
 
 
 def main() -> None:
+    """Writes all tables and plots, and prints the main table."""
     found = read_all(records.RESULTS)
     for path, text in pages(found).items():
         write_text(path, text)

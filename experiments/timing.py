@@ -1,4 +1,4 @@
-"""Contenders that are timed against each other: alternating, medians, each in a process of its own."""
+"""Timing of several contenders against each other: in turn, by medians, each in a process of its own."""
 
 import os
 import resource
@@ -17,7 +17,7 @@ NUM_ROUNDS = 7
 
 
 def alternate(contenders: Mapping[str, Callable[[], Any]], num_rounds: int = NUM_ROUNDS) -> dict[str, float]:
-    """The median seconds of each, one after the other in every round, after a round that is not counted."""
+    """Returns the median seconds of each contender; all run once in every round, and the first round is discarded."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for counted in range(num_rounds + 1):
         for name, contender in contenders.items():
@@ -29,7 +29,7 @@ def alternate(contenders: Mapping[str, Callable[[], Any]], num_rounds: int = NUM
 
 
 class Contender:
-    """A training step in a process of its own, as who uses it has it: its own threads, its own allocator's settings."""
+    """A training step in a process of its own, with its own threads and allocator settings."""
 
     def __init__(self, argv: list[str], name: str):
         command = [sys.executable, "-m", "experiments.bench", *argv, f"--serve={name}"]
@@ -38,28 +38,28 @@ class Contender:
         self.first_step_seconds = float(self._answer())
 
     def __call__(self) -> None:
-        """One training step on each batch."""
+        """Runs one training step on each batch."""
         print(file=self._process.stdin, flush=True)
         self._answer()
 
     def end(self) -> int:
-        """The most bytes that it held."""
+        """Ends the process and returns its peak memory in bytes."""
         self._process.stdin.close()  # type: ignore[union-attr]
         return int(self._answer())
 
     def _answer(self) -> str:
         if not (line := self._process.stdout.readline()):  # type: ignore[union-attr]
-            raise InputError("a contender ended; it says why above.")
+            raise InputError("a contender failed; its own message is above.")
         return line
 
 
-def serve(make: Callable[[], Callable[[list[Batch]], None]], drawn: list[Batch]) -> None:
-    """The other side of a `Contender`."""
+def serve(make: Callable[[], Callable[[list[Batch]], None]], step_batches: list[Batch]) -> None:
+    """Runs in the process of a `Contender`: the steps that `make` returns, once for each line of stdin."""
     start = time.perf_counter()
     steps = make()
-    steps(drawn[:1])
+    steps(step_batches[:1])
     print(time.perf_counter() - start, flush=True)
     for _ in sys.stdin:
-        steps(drawn)
+        steps(step_batches)
         print("done", flush=True)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)

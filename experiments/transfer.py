@@ -1,9 +1,9 @@
-"""How a run fares on another data set, without a single clip of it in training: zero-shot.
+"""Zero-shot transfer: scores a run on another data set, of which it has no training clips.
 
   python -m experiments.transfer --workdir runs/gru-audiomnist --config configs/gru.py:fsdd --config.data.root=DIR
 
-Of FSDD's speakers jackson and theo may be looked at while a recipe is sought; the other four are what is reported.
-`experiments.protocol` has it as protocols, of every fold and both ways.
+FSDD's speakers jackson and theo are development speakers; results are reported on the other four. The protocols
+audiomnist-to-fsdd and fsdd-to-audiomnist of `experiments.protocol` do this for all folds or seeds.
 """
 
 from pathlib import Path
@@ -22,31 +22,32 @@ from experiments import records
 DEVELOPMENT = {"fsdd": ("jackson", "theo")}
 
 
-def heard(run: Trained, clips: Clips) -> dict[str, Any]:
-    """`records.scored` on all speakers whom nobody looked at; on the others under "development", where there are any.
+def score(run: Trained, clips: Clips) -> dict[str, Any]:
+    """Returns `records.scored` of all but the development speakers; the latter are scored under "development".
 
-    Raises InputError where the run knows other labels or another rate.
+    Raises InputError if the run has other labels or another sampling rate.
     """
     if (clips.label_names, clips.rate_hz) != (run.label_names, run.config.data.rate_hz):
         trained_on = run.data["source"]
         raise InputError(f"a run of {trained_on} was trained on other labels or another rate than {clips.source} has.")
     development = np.isin(clips.speaker, DEVELOPMENT.get(clips.source, ()))
-    told = records.scored(run, clips, np.flatnonzero(~development))
+    result = records.scored(run, clips, np.flatnonzero(~development))
     if development.any():
-        told["development"] = records.scored(run, clips, np.flatnonzero(development))
-    return told
+        result["development"] = records.scored(run, clips, np.flatnonzero(development))
+    return result
 
 
 def main(argv: list[str]) -> None:
+    """Prints accuracy by speaker with 95 % intervals."""
     parser = cli.parser("experiments.transfer", __doc__ or "")
     parser.add_argument("--workdir", type=Path, required=True, help="the run")
     args, config = cli.parse_with_config(parser, argv)
     cli.setup_jax()
     run = Trained.load(args.workdir)
-    told = heard(run, loading.load_clips(config))
-    print(f"{args.workdir}, trained on {run.data['source']} (step {run.step}), heard on {config.data.source}")
-    parts = {"development speakers": told["development"]} if "development" in told else {}
-    parts["the others"] = told
+    result = score(run, loading.load_clips(config))
+    print(f"{args.workdir}, trained on {run.data['source']} (step {run.step}), tested on {config.data.source}")
+    parts = {"development speakers": result["development"]} if "development" in result else {}
+    parts["the others"] = result
     rows = {name: of for part in parts.values() for name, of in sorted(part["speakers"].items())} | parts
     clips = sum(part["clips"] for part in parts.values())
     rows["all"] = {"accuracy": sum(part["accuracy"] * part["clips"] for part in parts.values()) / clips, "clips": clips}

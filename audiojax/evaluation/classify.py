@@ -26,7 +26,7 @@ _sums = jax.jit(Metrics.of)
 def score(
     eval_step: EvalStep, variables: dict[str, Any], parts: Iterable[Batch], num_labels: int, mesh: Mesh
 ) -> Metrics:
-    """The sums over all batches, on the devices until the last is added."""
+    """Returns the metrics of all batches; they stay on the device until the last one is added."""
     metrics = Metrics.zero(num_labels)
     for batch in batches.prefetch(shard_batch(part, mesh) for part in parts):
         metrics = metrics + eval_step(variables, batch)
@@ -34,13 +34,13 @@ def score(
 
 
 def calibrate(run: Trained, clips: Clips, validation: np.ndarray) -> Trained:
-    """The same run with the temperature that fits its validation clips."""
+    """Returns the run with the temperature that is fitted on its validation clips."""
     temperature = calibration.fit_temperature(run.logits_of(clips, validation), clips.label[validation])
     return dataclasses.replace(run, temperature=temperature)
 
 
 def report(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str, Any]:
-    """All that is known of a run on the clips at `indices`, ready for JSON; the confusion is [true][predicted]."""
+    """Returns the scores of a run on the clips at `indices`, as JSON; the confusion matrix is [true][predicted]."""
     logits, label = run.logits_of(clips, indices), clips.label[indices]
     probabilities = run.probabilities(logits)
     guess, whole = probabilities.argmax(axis=1), _sums(logits, label, np.ones(len(indices), np.float32))
@@ -84,21 +84,21 @@ def report(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str, Any]:
     }
 
 
-def tell(run: Trained, clips: Clips, split: splits.Split, part: str, workdir: Path) -> dict[str, Any]:
-    """Calibrates and scores `part` of the split; returns what `report` says, and what that is of."""
+def evaluate(run: Trained, clips: Clips, split: splits.Split, part: str, workdir: Path) -> dict[str, Any]:
+    """Calibrates a run and scores `part`; returns the result of `report` with workdir, source, split and step."""
     run = calibrate(run, clips, split.validation)
     about = {"workdir": str(workdir), "source": clips.source, "split": part, "step": run.step}
     return about | report(run, clips, getattr(split, part))
 
 
-def keep(workdir: Path, clips: Clips, result: dict[str, Any]) -> Path:
-    """Writes what `tell` returned into `workdir`: the temperature, the pictures and the page, whose path it returns."""
+def write(workdir: Path, clips: Clips, result: dict[str, Any]) -> Path:
+    """Writes the temperature, plots and report.html of a result of `evaluate`; returns the path of report.html."""
     inference.write_temperature(workdir, result["step"], result["calibration"]["temperature"])
     return html_report.write(workdir, clips, result)
 
 
 def _by_group(group: np.ndarray, right: np.ndarray) -> dict[str, dict[str, Any]]:
-    """{name: accuracy, its interval, clips}, the lowest accuracy first."""
+    """Returns {name: accuracy, its interval, clips}, the lowest accuracy first."""
     found: dict[str, dict[str, Any]] = {}
     for name in np.unique(group):
         mine = right[group == name]

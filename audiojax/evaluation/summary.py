@@ -33,8 +33,8 @@ def report(best: Trained, data: Data, workdir: Path, log: runlog.RunLog) -> dict
     Raises InputError where metrics.jsonl has no epochs.
     """
     last, clips, split = epochs_of(workdir)[-1], data.clips, data.split
-    result = classify.tell(best, clips, split, "test", workdir)
-    page = classify.keep(workdir, clips, result)
+    result = classify.evaluate(best, clips, split, "test", workdir)
+    page = classify.write(workdir, clips, result)
     summary = {
         "source": clips.source,
         "epochs": last["epoch"],

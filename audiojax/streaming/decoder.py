@@ -1,4 +1,4 @@
-"""From what a listening network says at every step to events: one for each word, as soon as it is sure."""
+"""Decodes the outputs of a streaming network into events, one for each recognised word."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -6,38 +6,38 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-FLUSH_SECONDS = 0.5  # of silence, after which the last word of a sound that ends was said
+FLUSH_SECONDS = 0.5  # of silence appended to a sound that ends, so that its last word is emitted
 
 
 class Event(NamedTuple):
-    """A word that was heard. Times are of the stream, whose first sample is at 0."""
+    """A recognised word. Times are relative to the first sample of the stream."""
 
     label: str
     start_seconds: float
     end_seconds: float
-    emitted_seconds: float  # how much sound it took
-    probability: float  # that it is this word, given that it is one
+    emitted_seconds: float  # length of the sound that had been processed when the event was emitted
+    probability: float  # of this word, given that it is one of the words
 
 
 class Evidence(NamedTuple):
-    """What a decoder remembers of its streams."""
+    """The state of a decoder, for a batch of streams."""
 
-    scores: jax.Array  # f32[B, labels + 1] in [0, 1], averages over the last steps; the last one is of no word
-    armed: jax.Array  # bool[B]: the last event's word is over
-    last: jax.Array  # i32[B], the last event's label
-    since: jax.Array  # i32[B], steps since then
+    scores: jax.Array  # f32[B, labels + 1] in [0, 1], moving averages of the probabilities; the last is of no word
+    armed: jax.Array  # bool[B], whether the word of the last event is over
+    last: jax.Array  # i32[B], label of the last event
+    since: jax.Array  # i32[B], steps since the last event
 
 
 class Decision(NamedTuple):
-    """What a decoder says after one step."""
+    """The output of a decoder for one step, for a batch of streams."""
 
     label: jax.Array  # i32[B], -1 for no event
-    probability: jax.Array  # f32[B], that it is this word, given that it is one
-    began_seconds: jax.Array  # f32[B], before the end of the step
-    ended_seconds: jax.Array  # f32[B], likewise
+    probability: jax.Array  # f32[B], of this word, given that it is one of the words
+    began_seconds: jax.Array  # f32[B], from the start of the word to the end of the step
+    ended_seconds: jax.Array  # f32[B], from the end of the word to the end of the step
 
     def event(self, at: Any, now_seconds: float, label_names: Sequence[str]) -> Event:
-        """The event at index `at` of the decisions, which have been fetched, at a step that ended at `now_seconds`."""
+        """Returns the event at index `at` of decisions on the host, for a step that ends at `now_seconds`."""
         end = max(0.0, now_seconds - float(self.ended_seconds[at]))
         start = min(end, max(0.0, now_seconds - float(self.began_seconds[at])))
         start, end, now = (round(seconds, 3) for seconds in (start, end, now_seconds))
@@ -45,11 +45,11 @@ class Decision(NamedTuple):
 
 
 class Decoder(NamedTuple):
-    """Its settings; they are numbers, so that other ones compile nothing anew.
+    """The settings of the decoder. They are arguments of the compiled program, so other values need no compilation.
 
-    A step's probabilities go into running averages. A word whose average passes `threshold` is an event. There is no
-    other until the words' averages have together fallen below a third of that, or another word's has passed it a while
-    later.
+    The decoder keeps an exponential moving average of the probabilities of each step. It emits an event when the
+    average of a word exceeds `threshold`. It emits the next event after the sum over all words has fallen below a third
+    of the threshold, or when another word exceeds the threshold a minimum number of steps later.
     """
 
     threshold: float | jax.Array = 0.4  # f32[B] gives each stream its own
@@ -57,14 +57,17 @@ class Decoder(NamedTuple):
     apart_steps: int = 7  # from one word's event to another's, where they follow at once
 
     def fresh(self, num_streams: int, num_labels: int) -> Evidence:
-        """Nothing heard yet: all is no word."""
+        """Returns the initial state: the score of no word is 1."""
         scores = jnp.zeros((num_streams, num_labels + 1)).at[:, -1].set(1.0)
         long_ago = jnp.full(num_streams, 1000, jnp.int32)
         return Evidence(scores, jnp.ones(num_streams, jnp.bool_), jnp.full(num_streams, -1, jnp.int32), long_ago)
 
-    def decide(self, evidence: Evidence, said: jax.Array) -> tuple[Evidence, Decision]:
-        """Takes in what was `said` at a step, f32[B, labels + 3] (see `models.gru.GRU.listens`)."""
-        scores = self.keep * evidence.scores + (1 - self.keep) * jax.nn.softmax(said[:, :-2])
+    def decide(self, evidence: Evidence, outputs: jax.Array) -> tuple[Evidence, Decision]:
+        """Returns the state and the decision after a step with network `outputs` f32[B, labels + 3].
+
+        The outputs are the logits of all words and of no word, then the times, see `models.gru.GRU`.
+        """
+        scores = self.keep * evidence.scores + (1 - self.keep) * jax.nn.softmax(outputs[:, :-2])
         words = scores[:, :-1]
         label = jnp.argmax(words, axis=1).astype(jnp.int32)
         best = jnp.max(words, axis=1)
@@ -73,10 +76,10 @@ class Decoder(NamedTuple):
         event = (evidence.armed | next_word) & (best > self.threshold)
         armed = jnp.where(event, False, evidence.armed | (words.sum(axis=1) < self.threshold / 3))
         share = best / jnp.maximum(words.sum(axis=1), 1e-6)
-        decision = Decision(jnp.where(event, label, -1), share, said[:, -2], said[:, -1])
+        decision = Decision(jnp.where(event, label, -1), share, outputs[:, -2], outputs[:, -1])
         last, since = jnp.where(event, label, evidence.last), jnp.where(event, 0, since)
         return Evidence(scores, armed, last, since), decision
 
-    def decide_all(self, evidence: Evidence, said: jax.Array) -> tuple[Evidence, Decision]:
-        """Takes in N steps, f32[B, N, labels + 3]; the decisions are [N, B]."""
-        return jax.lax.scan(self.decide, evidence, said.swapaxes(0, 1))
+    def decide_all(self, evidence: Evidence, outputs: jax.Array) -> tuple[Evidence, Decision]:
+        """Returns the state after N steps with `outputs` f32[B, N, labels + 3], and their decisions [N, B]."""
+        return jax.lax.scan(self.decide, evidence, outputs.swapaxes(0, 1))

@@ -1,4 +1,4 @@
-"""What endless streams are made of: clips by speaker, and real recordings by corpus."""
+"""The sources of training streams: clips grouped by speaker, and real recordings grouped by corpus."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,40 +10,43 @@ from audiojax.data.clips import Clips
 from audiojax.data.real import RealSound, by_corpus
 from audiojax.streaming import scenes
 
-FLOOR_DB = 6.0  # see `scenes.span`: the end of the word, not of its clip
+FLOOR_DB = 6.0  # argument of `scenes.span`, so that the span ends with the word also in a noisy clip
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Clips by speaker."""
+    """Clips grouped by speaker."""
 
     clips: Clips
     by_speaker: list[np.ndarray]
     spans: dict[int, tuple[int, int]] = field(default_factory=dict)
-    in_rooms: bool = False  # clips are recordings with a room around the word
+    in_rooms: bool = False  # whether the clips have background noise before and after the word
 
     @classmethod
     def of(cls, clips: Clips, indices: np.ndarray, *, in_rooms: bool = False) -> "Pool":
-        """The clips at `indices`."""
+        """Returns a pool of the clips at `indices`."""
         return cls(clips, scenes.by_speaker(clips, indices), in_rooms=in_rooms)
 
     def span(self, index: int) -> tuple[int, int]:
-        """Where the word in a clip begins and ends, in samples."""
+        """Returns where the word in a clip begins and ends, in samples."""
         if index not in self.spans:
             clip, rate_hz = self.clips[index], self.clips.rate_hz
             in_rooms = self.in_rooms
             self.spans[index] = scenes.spoken_span(clip, rate_hz) if in_rooms else scenes.span(clip, rate_hz, FLOOR_DB)
         return self.spans[index]
 
-    def draw(self, rng: np.random.Generator, number: int) -> np.ndarray:
-        """Clips of one speaker; of recordings in rooms, those of a speaker with more of them are sampled more often."""
+    def sample(self, rng: np.random.Generator, number: int) -> np.ndarray:
+        """Returns the indices of `number` clips of one speaker, sampled with replacement.
+
+        Speakers have equal probability; in a pool of recordings in rooms, the square root of their number of clips.
+        """
         if not self.in_rooms:
             return rng.choice(self.by_speaker[rng.integers(len(self.by_speaker))], number)
         shares = np.sqrt([len(indices) for indices in self.by_speaker])
         return rng.choice(self.by_speaker[int(rng.choice(len(shares), p=shares / shares.sum()))], number)
 
 
-# How often each corpus of other speech is sampled, and each of noise.
+# Relative sampling frequencies of the corpora of other speech and of noise.
 SPEECH_WEIGHTS = {"speech_commands_words": 4.0, "librispeech": 3.0, "wake_words": 2.0, "coffee": 2.0, "mycroft": 2.5}
 NOISE_WEIGHTS = {"rooms": 4.0, "esc10": 1.5, "speech_commands_background": 1.5, "speech_commands_silence": 1.5}
 
@@ -52,13 +55,14 @@ class Real:
     """Real recordings to sample from: words by speaker, other speech and noise by corpus."""
 
     def __init__(self, sound: RealSound):
+        """Groups the recordings by speaker and by corpus."""
         self.words = Pool.of(sound.digits, sound.digit_indices, in_rooms=True)
         self._sound = sound
         self._speech = _by_corpus(sound.speech, sound.speech_indices, SPEECH_WEIGHTS)
         self._noise = _by_corpus(sound.noise, sound.noise_indices, NOISE_WEIGHTS)
 
     def speech(self, rng: np.random.Generator) -> np.ndarray:
-        """Returns i16[t], at most 4 s of speech in which no digit is known to be spoken."""
+        """Returns i16[t], 0.6 to 4 s of speech without a known or suspected digit."""
         clips = self._sound.speech
         while True:
             index = _sample(rng, self._speech)
@@ -74,7 +78,7 @@ class Real:
         clips, (indices, _) = self._sound.noise, self._noise[_weighted(rng, self._noise)]
         fade = round(0.05 * clips.rate_hz)
         sound = np.zeros(num_samples + fade, np.float32)
-        same, at = rng.random() < 0.3, 0  # one recording over and over, or several
+        same, at = rng.random() < 0.3, 0  # whether one recording is repeated
         index = int(rng.choice(indices))
         while at < num_samples:
             clip = clips[index].astype(np.float32)
@@ -90,7 +94,7 @@ class Real:
 
 
 def _by_corpus(clips: Clips, indices: np.ndarray, weights: dict[str, float]) -> list[tuple[np.ndarray, float]]:
-    """Returns the indices of each corpus, and how often it is sampled."""
+    """Returns the indices of each corpus and its relative sampling frequency."""
     return [(mine, weights.get(name, 1.0)) for name, mine in by_corpus(clips, indices).items()]
 
 

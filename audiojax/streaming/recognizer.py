@@ -1,7 +1,7 @@
-"""Sound without end through a listening network: chunks of samples of any size and rate in, words out.
+"""Streaming recognition: receives chunks of samples of any size and sampling rate, and returns events.
 
-The same sound gives the same events however it is cut into chunks, whoever else is listening, and for ever: what is
-remembered does not grow.
+The events depend on the sound of their stream alone, not on the sizes of its chunks or on other streams. The state of a
+stream has a constant size.
 """
 
 import functools
@@ -20,19 +20,19 @@ from audiojax.errors import InputError
 from audiojax.inference import Trained
 from audiojax.streaming.decoder import FLUSH_SECONDS, Decision, Decoder, Event, Evidence
 
-WIDTHS = (1, 16, 64, 128, 256)  # how many streams one program hears; and all
-STEPS = 5  # how many steps at once, of many streams that have so many; one stream's are always heard one by one
+WIDTHS = (1, 16, 64, 128, 256)  # batch sizes of the compiled programs; one more has room for all streams
+STEPS = 5  # steps per call of a program, where several streams have that many; a single stream runs step by step
 
 
-class _Listening(NamedTuple):
-    """What is remembered of all streams, on the device."""
+class _State(NamedTuple):
+    """The state of all streams, on the device."""
 
     carry: Any
     evidence: Evidence
 
 
 class _Slot:
-    """One stream: its sound that waits, i16 at the network's rate, and how far it was heard."""
+    """One stream: its pending samples, i16 at the network's sampling rate, and the number of steps processed."""
 
     def __init__(self) -> None:
         self.waiting: list[np.ndarray] = []
@@ -49,15 +49,15 @@ class _Slot:
     def take(self, num_samples: int) -> np.ndarray:
         audio = np.concatenate(self.waiting) if len(self.waiting) > 1 else self.waiting[0]
         rest = audio[num_samples:]
-        self.waiting = [rest if len(rest) >= num_samples else rest.copy()]  # a view would keep all of a long sound
+        self.waiting = [rest if len(rest) >= num_samples else rest.copy()]  # a view would keep the whole array alive
         self.num_waiting -= num_samples
         return audio[:num_samples]
 
 
 class Recognizers:
-    """Many streams at once through one program: streams come and go, and nothing is compiled anew.
+    """Recognises several streams in one batch; streams can be added and removed without compilation.
 
-    Not thread safe.
+    Not thread-safe.
     """
 
     def __init__(
@@ -70,15 +70,15 @@ class Recognizers:
         rate_hz: int,
         decoder: Decoder | None = None,
     ):
-        """`model` is one that listens, see `models.gru.GRU`, for sound of `rate_hz`."""
+        """Compiles the programs for `model`, a streaming network (see `models.gru.GRU`) for sound of `rate_hz`."""
         self.rate_hz, self.step_samples = rate_hz, model.step_samples
         self.label_names, self.num_streams = label_names, num_streams
         self._model, self._variables, self._decoder = model, variables, decoder or Decoder()
-        self._fresh = _Listening(
+        self._fresh = _State(
             model.apply(variables, num_streams, method="initial_carry"),
             self._decoder.fresh(num_streams, len(label_names)),
         )
-        self._listening = self._fresh
+        self._state = self._fresh
         self._slots: list[_Slot | None] = [None] * num_streams
         self.probabilities = np.zeros((num_streams, len(label_names) + 1), np.float32)
         self.probabilities[:, -1] = 1
@@ -87,30 +87,30 @@ class Recognizers:
         self._widths = [*(width for width in WIDTHS if width < num_streams), num_streams]
         self._steps = (STEPS, 1) if num_streams > 1 else (1,)
         for width, steps in itertools.product(self._widths, self._steps):  # compile now
-            self._hear(np.full(width, num_streams), np.zeros((width, steps * self.step_samples), np.int16))
+            self._run(np.full(width, num_streams), np.zeros((width, steps * self.step_samples), np.int16))
 
     @classmethod
     def from_workdir(cls, workdir: Path | str | None = None, num_streams: int = 1) -> "Recognizers":
-        """The listener that was trained in `workdir`; the one that comes with the package for None.
+        """Returns recognisers with the network trained in `workdir`, or the packaged network if that is None.
 
-        Raises InputError where there is none, or where the run's network does not listen.
+        Raises InputError if there is no run, or if its network classifies clips.
         """
         run = Trained.load(workdir) if workdir is not None else Trained.packaged()
         return cls.from_run(run, num_streams)
 
     @classmethod
     def from_run(cls, run: Trained, num_streams: int = 1) -> "Recognizers":
-        """The listener of a run that was opened."""
+        """Returns recognisers with the network of a loaded run."""
         if not run.listens:
             raise InputError(
-                f"config.model.name is {run.config.model.name!r} of a run that classifies clips and does not listen; "
-                "train one that does with --config configs/listen.py."
+                f"config.model.name is {run.config.model.name!r} of a run that classifies clips, not streams; "
+                "train a streaming recogniser with --config configs/listen.py."
             )
         decoder, rate_hz = Decoder(**run.config.decoder), run.config.data.rate_hz
         return cls(run.model, run.variables, run.label_names, num_streams, rate_hz=rate_hz, decoder=decoder)
 
     def connect(self) -> int | None:
-        """A free slot, which has heard nothing; None when all are taken."""
+        """Returns a free slot in its initial state; None if all slots are in use."""
         if None not in self._slots:
             return None
         slot = self._slots.index(None)
@@ -119,15 +119,21 @@ class Recognizers:
         return slot
 
     def leave(self, slot: int) -> None:
-        """Gives a slot back, with whatever was still to be said of it."""
+        """Frees a slot and discards its pending events."""
         self._slots[slot] = None
         self._drop_events(slot)
 
     def push(self, slot: int, samples: Any, rate_hz: Any = None) -> None:
-        """Copies sound for a slot, see `data.signal.mono_samples`, at `rate_hz`; by default the network's own rate.
+        """Appends samples to the pending sound of a slot.
 
-        Raises InputError, and leaves the stream as it was, for samples that are no sound, for a rate that cannot be,
-        and for one that changes within a stream.
+        Args:
+            slot: A slot that `connect` returned.
+            samples: Samples of any type and shape that `audio.signal.mono_samples` accepts; they are copied.
+            rate_hz: Sampling rate, constant within a stream; the network's own rate by default.
+
+        Raises:
+            InputError: The samples or the rate are invalid, or the rate differs from that of earlier samples. The
+                stream is then unchanged.
         """
         stream, rate_hz = self._stream(slot), self.rate_hz if rate_hz is None else check_rate(rate_hz)
         audio = mono_samples(samples)
@@ -144,7 +150,7 @@ class Recognizers:
         stream.add(audio if audio.dtype == np.int16 else _to_int16(audio))
 
     def advance(self) -> list[tuple[int, Event]]:
-        """Hears all whole steps that wait; returns the events with their slots, those of a slot in order of time."""
+        """Processes all pending steps and returns the events with their slots; those of a slot are in order of time."""
         events, self._later = self._later, []
         for steps in self._steps:
             while slots := self._ready(steps):
@@ -152,24 +158,24 @@ class Recognizers:
         return events
 
     def advance_one(self, slot: int) -> list[Event]:
-        """As `advance`, but returns the events of one slot; the next call returns those of the others."""
+        """Processes all pending steps and returns the events of `slot`; the next call returns those of the others."""
         events = self.advance()
         self._later = [(other, event) for other, event in events if other != slot]
         return [event for other, event in events if other == slot]
 
     def _ready(self, steps: int) -> list[int]:
-        """The slots of which so many steps wait."""
+        """Returns the slots with at least `steps` pending steps."""
         least = steps * self.step_samples
         return [slot for slot, stream in enumerate(self._slots) if stream and stream.num_waiting >= least]
 
     def _take(self, slots: list[int], steps: int) -> list[tuple[int, Event]]:
-        """Hears so many steps of each of `slots`."""
+        """Processes `steps` steps of each of `slots` and returns their events."""
         width = next(width for width in self._widths if width >= len(slots))
         audio = np.zeros((width, steps * self.step_samples), np.int16)
         for place, slot in enumerate(slots):
             audio[place] = self._stream(slot).take(steps * self.step_samples)
             self._stream(slot).steps += steps
-        decision = self._hear(np.asarray(slots + [self.num_streams] * (width - len(slots))), audio)
+        decision = self._run(np.asarray(slots + [self.num_streams] * (width - len(slots))), audio)
         events = []
         for step, place in np.argwhere(decision.label[:, : len(slots)] >= 0).tolist():
             now = (self._stream(slots[place]).steps - (steps - 1 - step)) * self.step_samples / self.rate_hz
@@ -177,7 +183,7 @@ class Recognizers:
         return events
 
     def flush(self, slot: int) -> list[Event]:
-        """The end of a stream: what is still to be said of it, once silence has followed."""
+        """Ends a stream with silence and returns its remaining events."""
         stream = self._stream(slot)
         if stream.resampler:
             stream.add(_to_int16(stream.resampler.flush()))
@@ -186,13 +192,13 @@ class Recognizers:
         return self.advance_one(slot)
 
     def reset(self, slot: int) -> None:
-        """A slot forgets all that it heard, and what was still to be said of it."""
+        """Resets a slot to its initial state and discards its pending events."""
         self._slots[slot] = _Slot()
         self._drop_events(slot)
         self._renew(np.arange(self.num_streams) == slot)
 
     def seconds(self, slot: int) -> float:
-        """How much of its sound a slot has heard."""
+        """Returns the length of the sound of a slot that has been processed."""
         return self._stream(slot).steps * self.step_samples / self.rate_hz
 
     def _drop_events(self, slot: int) -> None:
@@ -205,21 +211,25 @@ class Recognizers:
         return stream
 
     def _renew(self, which: np.ndarray) -> None:
-        self._listening = _choose(which, self._fresh, self._listening)
+        self._state = _choose(which, self._fresh, self._state)
         self.probabilities[which] = np.eye(1, len(self.label_names) + 1, len(self.label_names))
 
-    def _hear(self, slots: np.ndarray, audio: np.ndarray) -> Decision:
-        """Whole steps of the streams in `slots`, of which those that do not exist fill a program's width: [N, W]."""
-        self._listening, report = _advance(self._model, self._variables, self._decoder, self._listening, slots, audio)
-        report, there = np.asarray(report), slots < self.num_streams
-        self.probabilities[slots[there]] = report[-1, there, 4:]
-        return Decision(*np.moveaxis(report[..., :4], -1, 0))
+    def _run(self, slots: np.ndarray, audio: np.ndarray) -> Decision:
+        """Processes whole steps of the streams in `slots` [W] and returns the decisions [N, W].
+
+        Slots that do not exist pad the batch to the size of a compiled program.
+        """
+        self._state, result = _advance(self._model, self._variables, self._decoder, self._state, slots, audio)
+        result, exists = np.asarray(result), slots < self.num_streams
+        self.probabilities[slots[exists]] = result[-1, exists, 4:]
+        return Decision(*np.moveaxis(result[..., :4], -1, 0))
 
 
 class Recognizer:
-    """One stream."""
+    """Recognises the words in one stream of sound."""
 
     def __init__(self, recognizers: Recognizers):
+        """Takes one free slot of `recognizers`."""
         self._all = recognizers
         slot = recognizers.connect()
         assert slot is not None, "all streams of these recognizers are taken"
@@ -228,34 +238,41 @@ class Recognizer:
 
     @classmethod
     def from_workdir(cls, workdir: Path | str | None = None) -> "Recognizer":
-        """As `Recognizers.from_workdir`."""
+        """Returns a recogniser with the network trained in `workdir`, or the packaged network if that is None.
+
+        Raises InputError if there is no run, or if its network classifies clips.
+        """
         return cls(Recognizers.from_workdir(workdir))
 
     def feed(self, samples: Any, rate_hz: Any = None) -> list[Event]:
-        """The words that `samples` complete: f32 in [-1, 1] or i16, [t] or [t, channels], at `rate_hz`.
+        """Processes samples and returns the words recognised in them.
 
-        The rate is the network's own by default. Samples are copied. `data.signal.mono_samples` tells what other types
-        mean. Raises InputError as `Recognizers.push` does, and then has taken nothing.
+        Args:
+            samples: f32 in [-1, 1] or i16, [t] or [t, channels]; for other types see `audio.signal.mono_samples`.
+            rate_hz: Sampling rate, constant within a stream; the network's own rate by default.
+
+        Raises:
+            InputError: The samples or the rate are invalid. The stream is then unchanged.
         """
         self._all.push(self._slot, samples, rate_hz)
         return self._all.advance_one(self._slot)
 
     def flush(self) -> list[Event]:
-        """The end of the sound: what is still to be said of it."""
+        """Ends the stream with silence and returns the remaining words."""
         return self._all.flush(self._slot)
 
     def reset(self) -> None:
-        """Forgets all that was heard."""
+        """Resets the stream to its initial state."""
         self._all.reset(self._slot)
 
     @property
     def seconds(self) -> float:
-        """How much sound was heard."""
+        """Returns the length of the sound that has been processed."""
         return self._all.seconds(self._slot)
 
     @property
     def probabilities(self) -> np.ndarray:
-        """f32[labels + 1] after the last step: of each word that it has just ended, and of none."""
+        """Returns f32[labels + 1]: the probability that each word has just ended, then that none has."""
         return self._all.probabilities[self._slot].copy()
 
 
@@ -265,7 +282,7 @@ def _to_int16(audio: np.ndarray) -> np.ndarray:
 
 @jax.jit
 def _choose(which: jax.Array, one: Any, other: Any) -> Any:
-    """Of each row what `one` has where it is `which`, else what `other` has."""
+    """Returns the rows of `one` where `which` is true, those of `other` elsewhere."""
 
     def pick(x: jax.Array, y: jax.Array) -> jax.Array:
         return jnp.where(which.reshape(-1, *(1,) * (x.ndim - 1)), x, y)
@@ -275,21 +292,17 @@ def _choose(which: jax.Array, one: Any, other: Any) -> Any:
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=3)
 def _advance(
-    model: nn.Module,
-    variables: dict[str, Any],
-    decoder: Decoder,
-    listening: _Listening,
-    slots: jax.Array,
-    audio: jax.Array,
-) -> tuple[_Listening, jax.Array]:
-    """N steps of the streams in `slots` i32[W], `audio` [W, N * step_samples]; all others stay as they are.
+    model: nn.Module, variables: dict[str, Any], decoder: Decoder, state: _State, slots: jax.Array, audio: jax.Array
+) -> tuple[_State, jax.Array]:
+    """Runs N steps of the streams in `slots` i32[W] on `audio` [W, N * step_samples]; other streams are unchanged.
 
-    Returns what is remembered, and f32[N, W, 4 + labels + 1], the decisions and the probabilities, fetched at once.
+    Returns:
+        The new state, and f32[N, W, 4 + labels + 1]: decisions and probabilities in one array, for one transfer.
     """
-    carry, evidence = jax.tree.map(lambda x: x.at[slots].get(mode="clip"), listening)
-    carry, said = cast(Any, model.apply(variables, carry, audio, method="listen"))
-    evidence, decisions = Decoder(*decoder).decide_all(evidence, said)
-    heard = jax.tree.map(lambda x, y: x.at[slots].set(y, mode="drop"), listening, _Listening(carry, evidence))
+    carry, evidence = jax.tree.map(lambda x: x.at[slots].get(mode="clip"), state)
+    carry, outputs = cast(Any, model.apply(variables, carry, audio, method="listen"))
+    evidence, decisions = Decoder(*decoder).decide_all(evidence, outputs)
+    updated = jax.tree.map(lambda x, y: x.at[slots].set(y, mode="drop"), state, _State(carry, evidence))
     columns = jnp.stack([x.astype(jnp.float32) for x in decisions], axis=-1)
-    probabilities = jax.nn.softmax(said[..., :-2]).swapaxes(0, 1)
-    return heard, jnp.concatenate([columns, probabilities], axis=-1)
+    probabilities = jax.nn.softmax(outputs[..., :-2]).swapaxes(0, 1)
+    return updated, jnp.concatenate([columns, probabilities], axis=-1)

@@ -1,4 +1,4 @@
-"""What is to be known of a listener: errors a word, delays, false alarms an hour, and the trade between them."""
+"""Evaluation of a streaming recogniser: digit error rate, delay, false alarms per hour, and their trade-off."""
 
 import functools
 import json
@@ -27,44 +27,54 @@ from audiojax.training.runlog import RunLog
 SNRS_DB = (None, 20.0, 10.0, 5.0, 0.0)
 NOISES = ("white", "pink", "brown", "hum", "rumble", "clicks", "beeps", "babble", "siren")
 Sound = Callable[[int, float], np.ndarray]  # (seed, seconds) -> i16[t]
-ROW_SECONDS = 300.0  # of the long sounds, which are heard side by side
+ROW_SECONDS = 300.0  # length of the sounds without words, which are processed in batches
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
-class Ear:
-    """A listener and its words, to be asked about many sounds."""
+class StreamEvaluator:
+    """Runs a streaming recogniser on many sounds and matches its events with the words in them."""
 
     def __init__(self, run: Trained):
+        """Takes network, labels and decoder from `run`."""
         self.run, self.names, self.rate_hz = run, run.label_names, run.config.data.rate_hz
         self.decoder = Decoder(**run.config.decoder)
         self._step_seconds = run.model.step_samples / self.rate_hz
 
-    def said(self, sounds: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return scoring.hear(self.run.model, self.run.variables, sounds)
+    def outputs(self, sounds: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Returns the outputs of the network for each sound, see `scoring.network_outputs`."""
+        return scoring.network_outputs(self.run.model, self.run.variables, sounds)
 
     def events(
-        self, said: Sequence[np.ndarray], decoder: Decoder | None = None, thresholds: Sequence[float] = ()
+        self, outputs: Sequence[np.ndarray], decoder: Decoder | None = None, thresholds: Sequence[float] = ()
     ) -> list[list[Event]]:
-        return scoring.events(decoder or self.decoder, said, self.names, self._step_seconds, thresholds)
+        """Returns the events in the outputs of each sound, see `scoring.events`."""
+        return scoring.events(decoder or self.decoder, outputs, self.names, self._step_seconds, thresholds)
 
     def matches(
-        self, scenes: Sequence[streams.Scene], said: Sequence[np.ndarray], decoder: Decoder | None = None
+        self, scenes: Sequence[streams.Scene], outputs: Sequence[np.ndarray], decoder: Decoder | None = None
     ) -> list[list[Match]]:
-        """The matches of each scene."""
-        heard = self.events(said, decoder)
-        return [scoring.match(scene.words, found, self.names) for scene, found in zip(scenes, heard, strict=True)]
+        """Returns the matches of each scene, see `scoring.match`."""
+        found = self.events(outputs, decoder)
+        return [scoring.match(scene.words, events, self.names) for scene, events in zip(scenes, found, strict=True)]
 
 
 def report(
     run: Trained, clips: Clips, indices: np.ndarray, *, num_strings: int, hours: float, progress: Progress
 ) -> dict[str, Any]:
-    """All that is known of a listener on strings of the clips at `indices`, on these alone, and on what is no word.
+    """Evaluates a run on strings of the clips at `indices`, on each clip alone, and on sounds without words.
 
     Args:
-        num_strings: at each noise level; the same strings at all of them.
-        hours: of silence, of noise, and of speech without a word, each.
+        run: A streaming recogniser.
+        clips: The clips of the data set.
+        indices: Those from which the strings are built.
+        num_strings: Number of strings at each noise level; they are the same at all levels.
+        hours: Hours each of silence, of noise, and of speech without words.
+        progress: Called after each part.
+
+    Returns:
+        The content of `listening_PART.json`.
     """
-    ear, plans = Ear(run), streams.draw(clips, indices, number=num_strings, seed=1)
+    evaluator, plans = StreamEvaluator(run), streams.sample_plans(clips, indices, number=num_strings, seed=1)
     groups = wordless_sounds(run, clips, indices)
     total, done = 2 * len(SNRS_DB) + 1 + len(groups), 0
 
@@ -76,22 +86,24 @@ def report(
     strings, clean = {}, None
     for snr_db in SNRS_DB:
         scenes = [streams.render(plan, clips) for plan in streams.with_snr(plans, snr_db)]
-        said = ear.said([scene.audio for scene in scenes])
-        clean = clean or (scenes, said)
+        outputs = evaluator.outputs([scene.audio for scene in scenes])
+        clean = clean or (scenes, outputs)
         step()
         long = join(scenes)
         name = "clean" if snr_db is None else f"{snr_db:g} dB"
         strings[name] = {
-            "reset": count_errors(ear, ear.matches(scenes, said)),
-            "never_reset": count_errors(ear, ear.matches(long, ear.said([scene.audio for scene in long]))),
+            "reset": count_errors(evaluator, evaluator.matches(scenes, outputs)),
+            "never_reset": count_errors(
+                evaluator, evaluator.matches(long, evaluator.outputs([scene.audio for scene in long]))
+            ),
         }
         step()
     alone = indices[:: max(1, len(indices) // 2000)]
-    isolated = hear_alone(ear, clips, alone)
+    isolated = score_isolated(evaluator, clips, alone)
     step()
     alarms, wordless = {}, {}
     for name, kinds in groups.items():
-        alarms[name], wordless[name] = false_alarms(ear, kinds, hours)
+        alarms[name], wordless[name] = false_alarms(evaluator, kinds, hours)
         step()
     assert clean
     return {
@@ -100,12 +112,12 @@ def report(
         "isolated": isolated,
         "false_alarms": alarms,
         "hours": hours,
-        "curve": _curve(ear, *clean, wordless, hours),
+        "curve": _curve(evaluator, *clean, wordless, hours),
     }
 
 
 def wordless_sounds(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str, dict[str, Sound]]:
-    """{group: {kind: sound}} of sounds in which no word is."""
+    """Returns functions that create sounds without words, as {group: {kind: function}}."""
 
     def background(name: str) -> Sound:
         return lambda seed, seconds: streams.background(name, seed, seconds, clips, indices)
@@ -113,29 +125,34 @@ def wordless_sounds(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str
     speech: dict[str, Sound] = {
         "reversed words": lambda seed, seconds: streams.chatter(seed, seconds, clips, indices, backwards=True)
     }
-    for maker in run.config.streams.phrases:
-        phrases = loading.load_phrases(run.config, maker, "test")
-        speech[maker] = functools.partial(streams.chatter, clips=phrases, indices=np.arange(len(phrases)))
+    for source in run.config.streams.phrases:
+        phrases = loading.load_phrases(run.config, source, "test")
+        speech[source] = functools.partial(streams.chatter, clips=phrases, indices=np.arange(len(phrases)))
     noise = {name: background(name) for name in NOISES}
     return {"silence": {"silence": background("silence")}, "noise": noise, "speech": speech}
 
 
-def false_alarms(ear: Ear, kinds: dict[str, Sound], hours: float) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """How many events there are in `hours` of sounds, the kinds in turn; the rate an hour, and the one that is not
-    exceeded with 95 % confidence (Poisson); and what the network said."""
+def false_alarms(
+    evaluator: StreamEvaluator, kinds: dict[str, Sound], hours: float
+) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Counts the events in `hours` of sounds without words, in equal parts of each kind.
+
+    Returns:
+        The counts, the rate per hour and its upper 95 % confidence bound (Poisson); and the outputs of the network.
+    """
     rows = -(-max(1, round(hours * 3600 / ROW_SECONDS)) // len(kinds)) * len(kinds)
-    names, said = list(kinds), []
-    for first in range(0, rows, scoring.ROWS):  # so many at once as memory has room for
+    names, outputs = list(kinds), []
+    for first in range(0, rows, scoring.ROWS):  # limits the memory used
         numbers = range(first, min(rows, first + scoring.ROWS))
-        said += ear.said([kinds[names[n % len(kinds)]](n, hours * 3600 / rows) for n in numbers])
-    counts = list(map(len, ear.events(said)))
+        outputs += evaluator.outputs([kinds[names[n % len(kinds)]](n, hours * 3600 / rows) for n in numbers])
+    counts = list(map(len, evaluator.events(outputs)))
     bound = float(scipy.special.gammaincinv(sum(counts) + 1, 0.95)) / hours
     by_kind = {name: sum(counts[number :: len(kinds)]) for number, name in enumerate(names)}
-    return {"events": sum(counts), "per_hour": sum(counts) / hours, "bound": bound, "by_kind": by_kind}, said
+    return {"events": sum(counts), "per_hour": sum(counts) / hours, "bound": bound, "by_kind": by_kind}, outputs
 
 
 def join(scenes: Sequence[streams.Scene], parts: int = scoring.ROWS) -> list[streams.Scene]:
-    """The scenes one after the other, as `parts` long ones: a listener hears them without a reset."""
+    """Concatenates scenes to `parts` long ones, so that the state is not reset between them."""
     long = []
     for group in (scenes[i::parts] for i in range(min(parts, len(scenes)))):
         words, at = [], 0
@@ -146,11 +163,11 @@ def join(scenes: Sequence[streams.Scene], parts: int = scoring.ROWS) -> list[str
     return long
 
 
-def count_errors(ear: Ear, matches: Sequence[Sequence[Match]]) -> dict[str, Any]:
-    """Digit error rate, its counts, delays in seconds and the confusion [said][heard] of the matches of scenes."""
+def count_errors(evaluator: StreamEvaluator, matches: Sequence[Sequence[Match]]) -> dict[str, Any]:
+    """Returns digit error rate, its counts, delays in seconds and the confusion matrix [true][predicted] of matches."""
     flat = [match for scene in matches for match in scene]
-    confusion = scoring.confusion_of(flat, ear.names)
-    errors, late = scoring.errors_of(confusion), scoring.delays(flat, ear.rate_hz, ear.names)
+    confusion = scoring.confusion_of(flat, evaluator.names)
+    errors, late = scoring.errors_of(confusion), scoring.delays(flat, evaluator.rate_hz, evaluator.names)
     return {
         "digit_error_rate": errors.rate,
         **errors._asdict(),
@@ -160,39 +177,43 @@ def count_errors(ear: Ear, matches: Sequence[Sequence[Match]]) -> dict[str, Any]
     }
 
 
-def hear_alone(ear: Ear, clips: Clips, indices: np.ndarray) -> dict[str, Any]:
-    """Each clip alone, with silence behind it: its first event is the answer."""
+def score_isolated(evaluator: StreamEvaluator, clips: Clips, indices: np.ndarray) -> dict[str, Any]:
+    """Scores each clip alone, followed by silence; its first event is the prediction."""
     quiet = np.zeros(round(FLUSH_SECONDS * clips.rate_hz), np.int16)
-    heard = ear.events(ear.said([np.concatenate([clips[i], quiet]) for i in indices]))
+    found = evaluator.events(evaluator.outputs([np.concatenate([clips[i], quiet]) for i in indices]))
     right = sum(
-        found[:1] != [] and found[0].label == ear.names[clips.label[i]] for i, found in zip(indices, heard, strict=True)
+        events[:1] != [] and events[0].label == evaluator.names[clips.label[i]]
+        for i, events in zip(indices, found, strict=True)
     )
-    return {"accuracy": right / len(indices), "clips": len(indices), "none": sum(not found for found in heard)}
+    return {"accuracy": right / len(indices), "clips": len(indices), "none": sum(not events for events in found)}
 
 
 def _curve(
-    ear: Ear, scenes: Sequence[streams.Scene], said: Sequence[np.ndarray], wordless: dict[str, Any], hours: float
+    evaluator: StreamEvaluator,
+    scenes: Sequence[streams.Scene],
+    outputs: Sequence[np.ndarray],
+    wordless: dict[str, Any],
+    hours: float,
 ) -> dict[str, Any]:
-    """Misses among clean words against false alarms an hour, over thresholds."""
+    """Returns the miss rate of clean words and the false alarms per hour for each threshold."""
     points: list[dict[str, Any]] = []
     for threshold in THRESHOLDS:
-        flat = [
-            match for scene in ear.matches(scenes, said, ear.decoder._replace(threshold=threshold)) for match in scene
-        ]
-        errors = scoring.errors_of(scoring.confusion_of(flat, ear.names))
+        matches = evaluator.matches(scenes, outputs, evaluator.decoder._replace(threshold=threshold))
+        flat = [match for scene in matches for match in scene]
+        errors = scoring.errors_of(scoring.confusion_of(flat, evaluator.names))
         misses = (errors.deletions + errors.substitutions) / max(errors.words, 1)
         points.append(
             {"threshold": threshold, "misses": misses, "digit_error_rate": errors.rate, "alarms_per_hour": {}}
         )
-    for name, heard in wordless.items():
-        every = [threshold for threshold in THRESHOLDS for _ in heard]
-        counts = list(map(len, ear.events(list(heard) * len(THRESHOLDS), thresholds=every)))
+    for name, rows in wordless.items():
+        every = [threshold for threshold in THRESHOLDS for _ in rows]
+        counts = list(map(len, evaluator.events(list(rows) * len(THRESHOLDS), thresholds=every)))
         for number, point in enumerate(points):
-            point["alarms_per_hour"][name] = sum(counts[number * len(heard) :][: len(heard)]) / hours
-    return {"points": points, "threshold": ear.decoder.threshold}
+            point["alarms_per_hour"][name] = sum(counts[number * len(rows) :][: len(rows)]) / hours
+    return {"points": points, "threshold": evaluator.decoder.threshold}
 
 
-def tell(
+def evaluate(
     run: Trained,
     clips: Clips,
     split: splits.Split,
@@ -203,21 +224,21 @@ def tell(
     hours: float,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Scores `part` of the split; returns what `report` says, and what that is of."""
+    """Evaluates `part` of the split and returns the result of `report` with workdir, source, split and step."""
     about = {"workdir": str(workdir), "source": clips.source, "split": part, "step": run.step}
     return about | report(run, clips, getattr(split, part), num_strings=num_strings, hours=hours, progress=progress)
 
 
-def keep(workdir: Path, result: dict[str, Any]) -> None:
-    """Writes what `tell` returned into `workdir`: the curve's picture and `listening_PART.json`."""
+def write(workdir: Path, result: dict[str, Any]) -> None:
+    """Writes a result of `evaluate` into `workdir`: `listening_PART.json` and the plot of its curve."""
     part = result["split"]
-    title, picture = f"{result['source']}, {part}", workdir / "plots" / f"listening_{part}.png"
-    plots.misses_and_alarms(result["curve"], title, picture)
+    title, plot = f"{result['source']}, {part}", workdir / "plots" / f"listening_{part}.png"
+    plots.misses_and_alarms(result["curve"], title, plot)
     write_text(workdir / f"listening_{part}.json", json.dumps(result, indent=2) + "\n")
 
 
 def show(result: dict[str, Any]) -> str:
-    """The tables that people read."""
+    """Returns a result of `evaluate` as tables in plain text."""
     lines = ["noise    digit errors   sub   del   ins  words   delay, median  95 %   never reset"]
     for name, both in result["strings"].items():
         of, carried = both["reset"], both["never_reset"]
@@ -231,23 +252,23 @@ def show(result: dict[str, Any]) -> str:
             f"{carried['digit_error_rate']:11.2%}"
         )
     alone = result["isolated"]
-    lines += ["", f"clips alone: {alone['accuracy']:.2%} of {alone['clips']:,} have the right first event"]
-    lines += ["", f"without a word, {result['hours']:g} hours each   events  an hour   at most (95 %)"]
+    lines += ["", f"isolated clips: {alone['accuracy']:.2%} of {alone['clips']:,} have the right first event"]
+    lines += ["", f"no words, {result['hours']:g} hours each       events per hour   at most (95 %)"]
     for name, of in result["false_alarms"].items():
         lines.append(f"  {name:<28} {of['events']:8d} {of['per_hour']:8.2f} {of['bound']:12.2f}")
     return "\n".join(lines)
 
 
 def finish(best: Trained, data: Data, workdir: Path, log: RunLog) -> dict[str, Any]:
-    """Scores the best checkpoint of a run, draws, sends it all to W&B, and writes the summary, which it returns.
+    """Evaluates the best checkpoint of a run, writes plots and summary, logs them to W&B, and returns the summary.
 
-    Raises InputError where metrics.jsonl has no epochs.
+    Raises InputError if metrics.jsonl has no epochs.
     """
     epochs, clips, split = epochs_of(workdir), data.clips, data.split
     amount = {"num_strings": best.config.streams.num_strings, "hours": best.config.streams.alarm_hours}
-    with console.progress("listening", unit="tests") as progress:
-        result = tell(best, clips, split, "test", workdir, **amount, progress=progress)
-    keep(workdir, result)
+    with console.progress("evaluating", unit="tests") as progress:
+        result = evaluate(best, clips, split, "test", workdir, **amount, progress=progress)
+    write(workdir, result)
     strings = {name: both["reset"] for name, both in result["strings"].items()}
     summary = {
         "source": clips.source,
@@ -260,12 +281,12 @@ def finish(best: Trained, data: Data, workdir: Path, log: RunLog) -> dict[str, A
     }
     plots.curves(epochs, "loss and accuracy by epoch", workdir / "plots" / "curves.png")
     confusion, names = np.asarray(strings["clean"]["confusion"]), (*clips.label_names, "nothing")
-    plots.confusion_matrix(confusion, names, "said and heard, clean", workdir / "plots" / "confusion_test.png")
+    plots.confusion_matrix(confusion, names, "true and predicted, clean", workdir / "plots" / "confusion_test.png")
     log.pictures(sorted((workdir / "plots").glob("*.png")), {}, confusion, names)
     write_text(workdir / "summary.json", json.dumps(summary, indent=2) + "\n")
     log.say(show(result))
     log.say(f"{sentence(summary)}\nEverything lies in {workdir}.")
-    log.say(f"Try it: python -m audiojax.listen --workdir {workdir} FILE.wav")
+    log.say(f"To use it: python -m audiojax.listen --workdir {workdir} FILE.wav")
     return summary
 
 
@@ -273,7 +294,7 @@ def sentence(summary: dict[str, Any]) -> str:
     """Returns the summary of a streaming run in words."""
     count = f"{summary['epochs']} epoch{'s' * (summary['epochs'] != 1)}"
     return (
-        f"After {count} on {summary['source']} the best listener errs on "
-        f"{summary['test/digit_error_rate/clean']:.2%} of the words in clean test strings, "
+        f"After {count} on {summary['source']} the best checkpoint has a digit error rate of "
+        f"{summary['test/digit_error_rate/clean']:.2%} on clean test strings and of "
         f"{summary['test/digit_error_rate/10 dB']:.2%} at 10 dB."
     )

@@ -1,6 +1,6 @@
-"""Endless streams of words, noise and other speech for training, sampled anew for every scene.
+"""Samples endless training streams of words, noise and other speech.
 
-Rooms, microphones, codings, levels and noises are sampled for each scene; speed and tempo for each word.
+Room, microphone, coding, level and noise are sampled for each scene; speed and tempo for each word.
 """
 
 import functools
@@ -16,14 +16,15 @@ from audiojax.streaming import scenes
 from audiojax.streaming.pools import FLOOR_DB, Pool, Real
 from audiojax.streaming.scenes import Scene, Word
 
-SCENE_SEGMENTS = 3  # segments of training that one scene lasts
-WORD_POWER = 0.01  # of each part of a scene with real sound, before its level is sampled
+SCENE_SEGMENTS = 3  # length of a scene, in training segments
+WORD_POWER = 0.01  # of each word or phrase where real recordings are used, before its level is sampled
 
 
 class Mixture(NamedTuple):
-    """What the streams consist of; all shares are in [0, 1]. See `config.streams`."""
+    """The composition of the streams; all shares are in [0, 1]. The fields are keys of `config.streams`."""
 
-    shares: tuple[float, ...] = (0.5525, 0.2975, 0.0525, 0.0975)  # digits, digits and other speech, that alone, noise
+    # of digits, of digits and other speech, of other speech, of neither
+    shares: tuple[float, ...] = (0.5525, 0.2975, 0.0525, 0.0975)
     synthetic_words: float = 0.4
     real_words: float = 0.35
     real_speech: float = 0.75
@@ -36,14 +37,13 @@ class Mixture(NamedTuple):
     word_weight: float = 1.0
 
 
-SYNTHETIC_ONLY = Mixture()  # without real recordings; as `config.base` has it
+SYNTHETIC_ONLY = Mixture()  # without real recordings; the default of `config.base`
 
 
-class Endless:
-    """Batches of segments of endless streams, one stream a row; batch k is a function of (seed, k).
+class StreamBatches:
+    """Batches of segments of endless streams, one stream per row; batch k is a function of (seed, k).
 
-    Segment k + 1 of a row goes on where its segment k ended. An epoch is `num_steps` batches, for no other reason than
-    that something has to be scored now and then.
+    Segment k + 1 of a row continues its segment k. An epoch is `num_steps` batches, after which the model is scored.
     """
 
     def __init__(
@@ -60,7 +60,20 @@ class Endless:
         mixture: Mixture = SYNTHETIC_ONLY,
         real: Real | None = None,
     ):
-        """`pools` have the words to be recognised, the first of them most; `others` what is none of those."""
+        """Describes the batches.
+
+        Args:
+            pools: Words to be recognised; the first is the training set, the others are synthetic voices.
+            others: Speech without those words.
+            batch_size: Number of streams.
+            segment_samples: Length of a segment; a multiple of `step_samples`.
+            step_samples: Samples between two outputs of the network.
+            num_steps: Batches per epoch.
+            rows: The rows that are computed.
+            seed: Seed of everything that is sampled.
+            mixture: Composition of the streams.
+            real: Real recordings; None for synthetic noise and speech only.
+        """
         if segment_samples % step_samples:
             raise InputError(
                 f"config.train.length_samples is {segment_samples}; choose a multiple of {step_samples}, a step."
@@ -70,7 +83,7 @@ class Endless:
         self._segment, self._step = segment_samples, step_samples
         self._num_labels = len(pools[0].clips.label_names)
         self._scene = functools.lru_cache(maxsize=len(self._rows) + 1)(
-            lambda row, number: rehearse(
+            lambda row, number: sample_scene(
                 np.random.default_rng([seed, row, number]),
                 pools,
                 others,
@@ -83,8 +96,11 @@ class Endless:
         self._seed, self._fresh_share, self._word_weight = seed, mixture.fresh_share, mixture.word_weight
 
     def __call__(self, start: int, stop: int) -> Iterator[Batch]:
-        """Batches `start` to `stop` (exclusive): a Batch whose label i32[B, N] and mask f32[B, N] are of each step, and
-        times f32[B, N, 2], see `targets`. Its reset f32[B] is 1 where a row starts from the initial state."""
+        """Yields batches `start` to `stop` (exclusive).
+
+        `label` i32[B, N], `mask` f32[B, N] and `times` f32[B, N, 2] are the targets of each step, see `scenes.targets`;
+        `reset` f32[B] is 1 where the row starts from the initial state.
+        """
         for k in range(start, stop):
             segments = [self._part(row, k + row) for row in self._rows]
             audio, label, mask, times, reset = (np.stack(parts) for parts in zip(*segments, strict=True))
@@ -97,13 +113,13 @@ class Endless:
         steps = self._segment // self._step
         label, mask, times = scenes.targets(scene.words, start, steps, self._step, self._num_labels, self._rate_hz)
         fresh = np.random.default_rng([self._seed, row, segment, 1]).random() < self._fresh_share
-        if fresh:  # whether a word that began before the start is recognised is left open
+        if fresh:  # no target for a word that began before the segment
             mask[(label < self._num_labels) & (times[:, 0] > self._step * np.arange(1, steps + 1) / self._rate_hz)] = 0
         mask[label < self._num_labels] *= self._word_weight
         return scene.audio[start : start + self._segment], label, mask, times, np.float32(fresh)
 
 
-def rehearse(
+def sample_scene(
     rng: np.random.Generator,
     pools: Sequence[Pool],
     others: Sequence[Pool],
@@ -111,7 +127,7 @@ def rehearse(
     mixture: Mixture = SYNTHETIC_ONLY,
     real: Real | None = None,
 ) -> Scene:
-    """Returns one scene: words, other speech or neither, in a sampled room, noise and recording channel."""
+    """Samples a scene: words, other speech or neither, with a room, noise and a recording channel."""
     rate_hz = pools[0].clips.rate_hz
     kind = rng.choice(4, p=np.asarray(mixture.shares) / sum(mixture.shares))
     if real and rng.random() < mixture.real_words:
@@ -120,7 +136,7 @@ def rehearse(
         pool = pools[0]
     else:
         pool = pools[int(rng.integers(1, len(pools)))]
-    parts, words = spoken(rng, pool, others, num_samples, kind in (0, 1), kind in (1, 2), mixture, real)
+    parts, words = sample_speech(rng, pool, others, num_samples, kind in (0, 1), kind in (1, 2), mixture, real)
     sound = scenes.laid_out(parts, num_samples)
     sound = scenes.levelled(sound, [Word(0, at, at + len(part)) for at, part in parts], 0.0)
 
@@ -137,18 +153,18 @@ def rehearse(
     if not (real_noise and rng.random() < 0.6):
         names += _noises(rng)
     low_db, high_db = mixture.snr_db
-    if pool.in_rooms:  # the room around a recorded word must not end with it
+    if pool.in_rooms:  # noise must not start and end with a recorded word
         names, high_db = names or ["pink"], max(low_db, min(high_db, 25.0))
     for name in names:
         if name == "real":
             assert real
             noise, easy_db = real.noise(rng, num_samples), 0.0
         else:
-            noise = scenes.noise_of(name, rng, num_samples, pool.clips, pool.draw(rng, int(rng.integers(1, 7))))
-            easy_db = 10.0 if name in ("hum", "rumble", "clicks", "beeps") else 0.0  # they leave most of a word alone
+            noise = scenes.noise_of(name, rng, num_samples, pool.clips, pool.sample(rng, int(rng.integers(1, 7))))
+            easy_db = 10.0 if name in ("hum", "rumble", "clicks", "beeps") else 0.0  # these mask little of a word
         snr_db = rng.uniform(low_db, high_db) - rng.uniform(0, easy_db)
         sound += noise * np.float32(np.sqrt(loudness * 10 ** (-snr_db / 10)))
-    if real and rng.random() < 0.5:  # no corpus is to be told by its bandwidth
+    if real and rng.random() < 0.5:  # so that the bandwidth does not identify the corpus
         sound = corrupt.filtered(sound, None, [corrupt.low_pass(rng.uniform(2800, 3900))], rate_hz)
     sound *= np.float32(10 ** (rng.uniform(-40, 0) / 20))
     return Scene(scenes.quantised(_coded(rng, sound, rate_hz), rng), tuple(words))
@@ -172,7 +188,7 @@ def _coded(rng: np.random.Generator, sound: np.ndarray, rate_hz: int) -> np.ndar
     return sound
 
 
-def spoken(
+def sample_speech(
     rng: np.random.Generator,
     pool: Pool,
     others: Sequence[Pool],
@@ -182,13 +198,13 @@ def spoken(
     mixture: Mixture = SYNTHETIC_ONLY,
     real: Real | None = None,
 ) -> tuple[list[tuple[int, np.ndarray]], list[Word]]:
-    """Returns [(start, f32[t])] of the speech in a scene, and the words in it."""
+    """Samples the speech of a scene; returns its parts as [(start, f32[t])], and the words in it."""
     parts: list[tuple[int, np.ndarray]] = []
     words: list[Word] = []
     if not (with_words or with_others):
         return parts, words
     rate_hz, clips = pool.clips.rate_hz, pool.clips
-    busy, mine, same_voice = rng.uniform(0.1, 1.2), pool.draw(rng, 40), rng.random() < 0.8
+    busy, mine, same_voice = rng.uniform(0.1, 1.2), pool.sample(rng, 40), rng.random() < 0.8
     speed, tempo = rng.uniform(-0.15, 0.15), rng.uniform(-0.25, 0.6)
     trims = rng.random() < (0.85 if pool.in_rooms else 0.65)
     paced = rng.random() < 0.6
@@ -200,8 +216,8 @@ def spoken(
         close = rng.uniform(0.02, 0.15)
     while True:
         is_word = with_words and not (with_others and rng.random() < 0.5)
-        if not (index >= 0 and words and rng.random() < mixture.repeat_share):  # else the same word once more
-            index = int(mine[rng.integers(len(mine))] if same_voice else pool.draw(rng, 1)[0])
+        if not (index >= 0 and words and rng.random() < mixture.repeat_share):  # else the word is repeated
+            index = int(mine[rng.integers(len(mine))] if same_voice else pool.sample(rng, 1)[0])
         clip = clips[index] if is_word else _no_word(rng, clips[index], rate_hz, others, mixture, real)
         faster = np.exp(speed + rng.normal(0, 0.03)), np.exp(tempo + rng.normal(0, 0.1)) if paced else 1.0
         start, end = pool.span(index) if is_word else scenes.span(clip, rate_hz, FLOOR_DB)
@@ -210,8 +226,8 @@ def spoken(
             margins = rng.integers(0, rate_hz // 20, 2) + spare
             first, last = max(0, start - margins[0]), min(len(clip), end + margins[1])
             clip, start, end = clip[first:last], start - first, end - first
-        sound, places = played(clip.astype(np.float32) / 32768, *faster, (start, end))
-        if real:  # no corpus is to be told by its level
+        sound, places = time_scaled(clip.astype(np.float32) / 32768, *faster, (start, end))
+        if real:  # so that the level does not identify the corpus
             sound *= np.float32(np.sqrt(WORD_POWER / corrupt.power(sound[places[0] : places[1]])))
         sound = scenes.faded(sound, 240 if pool.in_rooms else 40) * np.float32(
             10 ** (rng.normal(0, 3 if real else 2) / 20)
@@ -240,14 +256,14 @@ def _no_word(
     mixture: Mixture,
     real: Real | None,
 ) -> np.ndarray:
-    """Returns i16[t] of speech in which none of the words is: other words, or `clip` backwards, reordered or cut."""
+    """Samples i16[t] of speech without any of the words: other words, or `clip` reversed, reordered or cut."""
     if real and rng.random() < mixture.real_speech:
         return real.speech(rng)
     kind = rng.random()
     if others and kind < 0.6:
         other = others[int(rng.integers(len(others)))]
-        return other.clips[other.draw(rng, 1)[0]]
-    if real and kind < 0.7:  # the first or the last part of a word
+        return other.clips[other.sample(rng, 1)[0]]
+    if real and kind < 0.7:  # the beginning or the end of a word
         start, end = scenes.span(clip, rate_hz, FLOOR_DB)
         part, least = round((end - start) * rng.uniform(0.25, 0.45)), rate_hz // 20
         return clip[: max(start + part, least)] if rng.random() < 0.5 else clip[max(0, end - max(part, least)) :]
@@ -258,11 +274,20 @@ def _no_word(
     return np.concatenate([pieces[i][::-1] if rng.random() < 0.5 else pieces[i] for i in order])
 
 
-def played(
+def time_scaled(
     sound: np.ndarray, speed: float, tempo: float, places: tuple[int, int]
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """`sound` f32[t] `speed` times as fast and as high, then `tempo` times as fast at the same pitch, and where its
-    `places` are then. The tempo is changed by overlap-add of windows of 256 samples."""
+    """Changes the speed of a sound (with its pitch), then its tempo (at the same pitch).
+
+    Args:
+        sound: f32[t].
+        speed: Factor of the resampling, which is linear interpolation.
+        tempo: Factor of the time-scale modification, which is an overlap-add of windows of 256 samples.
+        places: Two positions in samples.
+
+    Returns:
+        The sound, and the two positions in it.
+    """
     if speed != 1:
         position = np.arange(max(1, int(len(sound) / speed))) * speed
         left = position.astype(np.int64)
@@ -271,7 +296,7 @@ def played(
         sound = sound[left] * (1 - fraction) + sound[left + 1] * fraction
     if tempo != 1:
         hop, num_samples = 128, max(1, int(len(sound) / tempo))
-        windows = np.rint(tempo * hop * np.arange(num_samples // hop + 2)).astype(np.int64)  # where each begins
+        windows = np.rint(tempo * hop * np.arange(num_samples // hop + 2)).astype(np.int64)  # the starts
         padded = np.pad(sound, (hop, int(windows[-1]) + 2 * hop))
         pieces = np.lib.stride_tricks.sliding_window_view(padded, 2 * hop)[windows]
         fade = np.square(np.sin(np.pi / 2 / hop * np.arange(2 * hop))).astype(np.float32)

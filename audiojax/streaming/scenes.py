@@ -1,7 +1,7 @@
-"""Streams of spoken words, made on the fly from clips, and what a listener should say of them.
+"""Scenes: streams of words composed from clips, and the targets of a streaming network for them.
 
-A `Plan` says what is heard in a test: which clips, with which gaps, how loud, under which noise; `render` makes its
-sound. What a listener learns from is in `rehearsal`.
+A `Plan` describes a test scene: its clips, gaps, level and noise; `render` computes its sound. Training scenes are
+sampled in `sampler`.
 """
 
 import json
@@ -19,12 +19,12 @@ from audiojax.errors import InputError
 from audiojax.io.files import write_text
 
 FRAME_SECONDS = 0.01
-# When a step should say that a word has ended, and when it may, in seconds after that end; see `targets`.
-SAYS, MAY_SAY = (0.08, 0.22), (-0.04, 0.28)
+# Seconds after the end of a word in which the target is that word, and in which the loss ignores the target; `targets`.
+TARGET_SECONDS, IGNORED_SECONDS = (0.08, 0.22), (-0.04, 0.28)
 
 
 class Word(NamedTuple):
-    """A word in a stream; it ends with the last frame within 30 dB of its clip's loudest."""
+    """A word in a stream; see `span` for its start and end."""
 
     label: int
     start: int  # samples
@@ -40,21 +40,22 @@ class Scene(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a scene is made of. The same plan and clips give the same sound."""
+    """The composition of a test scene. The same plan and clips give the same sound."""
 
     seed: int  # of the noise
-    clips: tuple[int, ...]  # in the order in which they are heard
+    clips: tuple[int, ...]  # in order of time
     gap_seconds: tuple[float, ...]  # before each clip, and after the last
-    peak_db: float = -10.0  # of the loudest sample that is a word's; full scale is 0
+    peak_db: float = -10.0  # level of the loudest sample of the words; full scale is 0
     noise: str = "white"  # a key of `corrupt.NOISES`, or "babble"
-    snr_db: float | None = None  # of the words' power against the noise's; None is without noise
-    babble: tuple[int, ...] = ()  # clips, which are played backwards
+    snr_db: float | None = None  # power of the words over that of the noise; None is without noise
+    babble: tuple[int, ...] = ()  # the clips of babble noise, which are reversed
 
 
 def span(clip: np.ndarray, rate_hz: int, floor_db: float | None = None) -> tuple[int, int]:
-    """Where the word in `clip` i16[t] begins and ends, in samples: its first and last frame within 30 dB of its peak.
+    """Returns where the word in `clip` i16[t] begins and ends, in samples.
 
-    With `floor_db` frames less than that above the quietest tenth do not count, so that a noisy clip has ends too.
+    These are the first and the last frame within 30 dB of the loudest frame. With `floor_db`, frames must also be that
+    far above the 10th percentile of frame power, so that the span ends in a noisy clip too.
     """
     power_db, size = _frame_power_db(clip, rate_hz)
     threshold = power_db.max() - 30
@@ -65,11 +66,11 @@ def span(clip: np.ndarray, rate_hz: int, floor_db: float | None = None) -> tuple
 
 
 def spoken_span(clip: np.ndarray, rate_hz: int) -> tuple[int, int]:
-    """Returns where the word in a recording i16[t] with a room around it begins and ends, in samples.
+    """Returns where the word in a recording i16[t] with background noise begins and ends, in samples.
 
-    That is the stretch of most energy among those of frames within 22 dB of the loudest that pauses of 120 ms separate:
-    breath, clicks and rumble before and after the word are left out. Frames less than 12 dB above the quietest tenth do
-    not count, unless they are within 12 dB of the loudest.
+    Frames within 22 dB of the loudest are grouped into stretches, separated by pauses of more than 120 ms; the span is
+    the stretch with the most energy. This leaves out breath, clicks and rumble before and after the word. Frames less
+    than 12 dB above the 10th percentile are ignored, unless they are within 12 dB of the loudest.
     """
     power_db, size = _frame_power_db(clip, rate_hz)
     threshold = power_db.max() - 22
@@ -81,14 +82,14 @@ def spoken_span(clip: np.ndarray, rate_hz: int) -> tuple[int, int]:
 
 
 def _frame_power_db(clip: np.ndarray, rate_hz: int) -> tuple[np.ndarray, int]:
-    """Returns the power of each frame in dB, and a frame's length in samples."""
+    """Returns the power of each frame in dB, and the length of a frame in samples."""
     size = max(1, int(FRAME_SECONDS * rate_hz))
     padded = np.pad(clip.astype(np.float32), (0, -len(clip) % size)).reshape(-1, size)
     return 10 * np.log10(np.mean(np.square(padded), axis=1) + 1e-3), size
 
 
 def render(plan: Plan, clips: Clips) -> Scene:
-    """The sound of `plan`: every clip whole and as it was recorded, one level for all, then the noise."""
+    """Computes the sound of `plan`: the unmodified clips, one common gain, then noise."""
     rng, rate_hz = np.random.default_rng(plan.seed), clips.rate_hz
     parts, words, at = [], [], 0
     for gap, index in zip(plan.gap_seconds, plan.clips, strict=False):
@@ -108,9 +109,9 @@ def render(plan: Plan, clips: Clips) -> Scene:
 
 
 def faded(sound: np.ndarray, num_samples: int, *, opens: bool = True) -> np.ndarray:
-    """Returns `sound` f32[t] faded out over its last `num_samples`, and in over its first ones if it `opens` so.
+    """Returns `sound` f32[t] faded out over its last `num_samples`, and faded in over its first ones if `opens`.
 
-    Of a sound that is shorter than two fades each takes half.
+    In a sound shorter than two fades, each fade takes half.
     """
     ramp = np.linspace(0, 1, min(num_samples, len(sound) // 2 + 1), dtype=np.float32)
     sound = sound.copy()
@@ -121,7 +122,7 @@ def faded(sound: np.ndarray, num_samples: int, *, opens: bool = True) -> np.ndar
 
 
 def laid_out(parts: Sequence[tuple[int, np.ndarray]], num_samples: int) -> np.ndarray:
-    """f32[num_samples]: each part f32[t] from its sample on."""
+    """Returns the sum of `parts`, (start, f32[t]) each, as f32[num_samples]."""
     sound = np.zeros(num_samples, np.float32)
     for at, part in parts:
         kept = part[: max(0, num_samples - at)]
@@ -130,21 +131,21 @@ def laid_out(parts: Sequence[tuple[int, np.ndarray]], num_samples: int) -> np.nd
 
 
 def levelled(sound: np.ndarray, words: Sequence[Word], peak_db: float) -> np.ndarray:
-    """`sound` with the loudest sample of its words at `peak_db`."""
+    """Returns `sound` scaled so that the loudest sample of its words is at `peak_db`."""
     peak = max((float(np.abs(sound[word.start : word.end]).max(initial=0.0)) for word in words), default=1.0)
     return sound * np.float32(10 ** (peak_db / 20) / max(peak, 1e-5))
 
 
 def speech_power(sound: np.ndarray, words: Sequence[Word]) -> float:
-    """The mean power of the words in `sound`."""
+    """Returns the mean power of the words in `sound`."""
     return corrupt.power(np.concatenate([sound[word.start : word.end] for word in words]))
 
 
 def noise_of(name: str, rng: np.random.Generator, num_samples: int, clips: Clips, babble: Iterable[int]) -> np.ndarray:
-    """f32[num_samples] of mean power 1; raises InputError for a noise that does not exist."""
+    """Returns a noise f32[num_samples] of mean power 1; raises InputError for an unknown name."""
     if name == "babble":
         sound = np.zeros(num_samples, np.float32)
-        for index in babble:  # several talkers at once, each saying one clip backwards, over and over
+        for index in babble:  # each is one reversed clip, repeated
             clip = clips[index][::-1].astype(np.float32)
             talk = np.resize(np.concatenate([clip, np.zeros(rng.integers(1, 4000))]), num_samples + len(clip))
             start = rng.integers(len(clip))
@@ -156,12 +157,12 @@ def noise_of(name: str, rng: np.random.Generator, num_samples: int, clips: Clips
 
 
 def quantised(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """i16 of `sound` in [-1, 1], with the dither that every converter has."""
+    """Returns `sound` f32 in [-1, 1] as i16, with dither of one quantisation step."""
     dithered = sound * 32768 + rng.random(len(sound), np.float32) - 0.5
     return np.clip(np.rint(dithered), -32768, 32767).astype(np.int16)
 
 
-def draw(
+def sample_plans(
     clips: Clips,
     indices: np.ndarray,
     *,
@@ -170,9 +171,9 @@ def draw(
     snr_db: float | None = None,
     noises: Sequence[str] = ("white", "pink", "brown", "babble", "hum", "siren"),
 ) -> list[Plan]:
-    """`number` plans of strings of 1 to 8 words for a test: one speaker each, 30 % of the gaps none.
+    """Samples `number` plans of strings of 1 to 8 words, each of one speaker; 30 % of the gaps are zero.
 
-    The strings do not hang on `snr_db`, so that noise is the one difference between two lists of one seed.
+    Two lists of one seed differ in `snr_db` alone.
     """
     speakers = by_speaker(clips, indices)
     plans = []
@@ -200,12 +201,12 @@ def draw(
 
 
 def with_snr(plans: Sequence[Plan], snr_db: float | None) -> list[Plan]:
-    """The same strings under another noise level."""
+    """Returns the same plans at another noise level."""
     return [replace(plan, snr_db=snr_db) for plan in plans]
 
 
 def by_speaker(clips: Clips, indices: np.ndarray) -> list[np.ndarray]:
-    """`indices` of each speaker."""
+    """Returns the `indices` grouped by speaker."""
     speakers = clips.speaker[indices]
     return [indices[speakers == name] for name in np.unique(speakers)]
 
@@ -213,28 +214,30 @@ def by_speaker(clips: Clips, indices: np.ndarray) -> list[np.ndarray]:
 def targets(
     words: Sequence[Word], start: int, num_steps: int, step_samples: int, num_labels: int, rate_hz: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What each of `num_steps` steps after sample `start` should say, having heard its own sound.
+    """Returns the targets of the `num_steps` steps that follow sample `start`.
 
     Returns:
-        label i32[num_steps]: the word that has just ended, or `num_labels` for none;
-        mask f32[num_steps]: 0 where either answer would be right, just before and after that;
-        times f32[num_steps, 2]: seconds since that word began and ended.
+        label: i32[num_steps], the word that ended `TARGET_SECONDS` before the end of the step, or `num_labels`;
+        mask: f32[num_steps], 0 where the loss ignores the target, see `IGNORED_SECONDS`;
+        times: f32[num_steps, 2], seconds from the start and the end of that word to the end of the step.
     """
-    heard = start + step_samples * np.arange(1, num_steps + 1)
+    step_end = start + step_samples * np.arange(1, num_steps + 1)
     label = np.full(num_steps, num_labels, np.int32)
     mask, times = np.ones(num_steps, np.float32), np.zeros((num_steps, 2), np.float32)
     for word in words:
-        since = (heard - word.end) / rate_hz
-        mask[(since > MAY_SAY[0]) & (since <= MAY_SAY[1]) & (label == num_labels)] = 0
-        says = (since > SAYS[0]) & (since <= SAYS[1])
-        label[says], mask[says] = word.label, 1
-        times[says] = (heard[says, None] - np.asarray([word.start, word.end])) / rate_hz
+        since = (step_end - word.end) / rate_hz
+        mask[(since > IGNORED_SECONDS[0]) & (since <= IGNORED_SECONDS[1]) & (label == num_labels)] = 0
+        just_ended = (since > TARGET_SECONDS[0]) & (since <= TARGET_SECONDS[1])
+        label[just_ended], mask[just_ended] = word.label, 1
+        times[just_ended] = (step_end[just_ended, None] - np.asarray([word.start, word.end])) / rate_hz
     return label, mask, times
 
 
 def background(name: str, seed: int, seconds: float, clips: Clips, indices: np.ndarray) -> np.ndarray:
-    """i16[t]: nothing ("silence", digital at first and then with a microphone's own noise) or one of the noises, at
-    another level every 20 seconds; `clips` at `indices` babble."""
+    """Returns i16[t] of a noise, or of "silence", whose level changes every 20 seconds.
+
+    Silence is digital zero or white noise as of a microphone. Babble uses the `clips` at `indices`.
+    """
     parts, rate_hz = [], clips.rate_hz
     for number in range(math.ceil(seconds / 20)):
         rng = np.random.default_rng([seed, number])
@@ -248,8 +251,7 @@ def background(name: str, seed: int, seconds: float, clips: Clips, indices: np.n
 
 
 def chatter(seed: int, seconds: float, clips: Clips, indices: np.ndarray, *, backwards: bool = False) -> np.ndarray:
-    """i16[t]: the clips at `indices`, `backwards` if so wished, one after the other with pauses, each as loud as
-    people are."""
+    """Returns i16[t] of the clips at `indices`, with pauses, each at a random level, reversed if `backwards`."""
     rng, num_samples, rate_hz = np.random.default_rng(seed), int(seconds * clips.rate_hz), clips.rate_hz
     sound, at = rng.standard_normal(num_samples, np.float32) * np.float32(1e-4), 0
     while True:
@@ -263,7 +265,7 @@ def chatter(seed: int, seconds: float, clips: Clips, indices: np.ndarray, *, bac
 
 
 def write_plans(path: Path, plans: Sequence[Plan], clips: Clips) -> None:
-    """Keeps a test's strings as JSON, one a line: seeds, levels and the names of clips, no sound."""
+    """Writes plans as JSON, one per line; clips are referred to by name."""
     names = [Path(name).stem for name in clips.path]
     rows = [
         asdict(plan) | {"clips": [names[i] for i in plan.clips], "babble": [names[i] for i in plan.babble]}
@@ -273,7 +275,7 @@ def write_plans(path: Path, plans: Sequence[Plan], clips: Clips) -> None:
 
 
 def read_plans(path: Path, clips: Clips) -> list[Plan]:
-    """The strings that `write_plans` kept. Raises InputError for a clip that is not there."""
+    """Reads plans that `write_plans` wrote. Raises InputError for a clip that does not exist."""
     index = {Path(name).stem: i for i, name in enumerate(clips.path)}
     try:
         return [

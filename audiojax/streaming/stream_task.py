@@ -1,4 +1,4 @@
-"""Recognition of words in endless streams as a task of the training loop."""
+"""The task of a streaming recogniser: emit each word of an endless stream when it ends."""
 
 import functools
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from audiojax.data.clips import Batch
 from audiojax.data.loading import Data
 from audiojax.inference import Trained
-from audiojax.streaming import material, report, sampler, scenes, scoring
+from audiojax.streaming import report, sampler, scenes, scoring, training_streams
 from audiojax.streaming.decoder import Decoder
 from audiojax.training.metrics import Metrics
 from audiojax.training.runlog import RunLog
@@ -28,7 +28,7 @@ step_loss = cross_entropy  # experiments/streaming_losses.py compares others
 
 @dataclass(frozen=True, eq=False)
 class StreamTask:
-    """The word that has just ended, if any, at each step of an endless stream."""
+    """Predicts, at each step of an endless stream, the word that has just ended, if any."""
 
     config: ConfigDict
     data: Data
@@ -36,21 +36,21 @@ class StreamTask:
 
     @property
     def num_outputs(self) -> int:
-        """Returns the number of words, and one for no word."""
+        """Returns the number of words plus one, for no word."""
         return len(self.data.clips.label_names) + 1
 
-    def batches(self, rows: slice) -> sampler.Endless:
-        """Returns segments of streams made of the training clips and of other sound."""
-        return material.endless(self.config, *self.data.training(), rows)
+    def batches(self, rows: slice) -> sampler.StreamBatches:
+        """Returns segments of streams composed from the training clips and other sound."""
+        return training_streams.stream_batches(self.config, *self.data.training(), rows)
 
     def initial_carry(self, model: nn.Module, variables: dict[str, Any]) -> Any:
-        """Returns the state of a stream before its first sample, for each row of a batch."""
+        """Returns the initial state of a stream, for each row of a batch."""
         return model.apply(variables, self.config.train.batch_size, method="initial_carry")
 
     def loss(
         self, model: nn.Module, variables: dict[str, Any], carry: Any, batch: Batch, dropout_key: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, Mapping[str, Any], Any]]:
-        """Returns the cross-entropy of all steps plus the error of the words' times, see `Task.loss`."""
+        """Returns the cross-entropy of all steps plus the error of the times, see `Task.loss`."""
         how: dict[str, Any] = dict(train=True, mutable=["batch_stats"], rngs={"dropout": dropout_key})
         fresh = model.apply(variables, batch["label"].shape[0], method="initial_carry")
         carry = jax.tree.map(functools.partial(_where_row, batch["reset"] > 0), fresh, carry)
@@ -69,7 +69,7 @@ class StreamTask:
         return {}  # the same in every epoch
 
     def score(self, model: nn.Module, variables: dict[str, Any], part: str, mesh: Mesh, guard: Guard) -> Metrics:
-        """Returns the sums over the events in strings of the part's words, clean and with noise at 10 dB in turn."""
+        """Returns the metrics of strings of the part's clips, in turn clean and with noise at 10 dB."""
         clips = self.data.clips
         if part not in self._rendered:
             self._rendered[part] = [scenes.render(plan, clips) for plan in guard(self._strings[part])]
@@ -84,15 +84,15 @@ class StreamTask:
         return report.finish(run, self.data, workdir, log)
 
     def sentence(self, content: dict[str, Any]) -> str:
-        """Returns a summary in words."""
+        """Returns a summary as one sentence."""
         return report.sentence(content)
 
     def warning(self) -> None:
-        """Returns nothing: streams have no clip that is cut."""
+        """Returns None: streams have no clips that could be truncated."""
 
 
 def times_loss(times: jax.Array, batch: Batch, num_outputs: int) -> jax.Array:
-    """Returns how far the `times` [B, N, 2] are off, in seconds, at the steps at which a word has just ended: f32[]."""
+    """Returns the weighted absolute error f32[] of the `times` [B, N, 2], at the steps after the end of a word."""
     ended = jnp.where(batch["label"] < num_outputs - 1, batch["mask"], 0.0)
     late = jnp.sum(jnp.abs(times - batch["times"]), axis=-1)
     return TIMES_WEIGHT * jnp.sum(late * ended) / jnp.sum(batch["mask"])

@@ -14,7 +14,7 @@ from audiojax.data.clips import Clips
 from audiojax.errors import InputError
 from audiojax.inference import Trained
 from audiojax.streaming.decoder import Decoder
-from audiojax.streaming.report import Ear
+from audiojax.streaming.report import StreamEvaluator
 from audiojax.synthesis.formant import synthesise
 from audiojax.synthesis.phonemes import DIGITS
 from audiojax.synthesis.voices import NEUTRAL
@@ -179,7 +179,7 @@ def test_each_kind_of_row_counts_what_it_says():
         [outputs_of(7), outputs_of(8, 9, 8)],
         [outputs_of()],
     ]
-    result = real_sound.score(Ear(Trained.packaged()), rows, outputs, Decoder())
+    result = real_sound.score(StreamEvaluator(Trained.packaged()), rows, outputs, Decoder())
     assert [result[name]["count"] for name in ("first", "exact", "errors", "some", "none")] == [2, 1, 1, 4, 0]
     assert result["first"]["none"] == 1 and result["first"]["rate"] == pytest.approx(2 / 3)
     assert result["exact"]["low"] == pytest.approx(0.0615, abs=1e-3)  # Wilson, 1 of 3
@@ -195,7 +195,7 @@ def test_each_kind_of_row_counts_what_it_says():
 
 def test_an_event_of_a_stream_is_listed_with_its_clip():
     rows = [Row("stream", "events", [np.zeros(8000, np.int16)], [()], [("a", 0.6), ("b", 0.6), ("c", 0.6)])]
-    result = real_sound.score(Ear(Trained.packaged()), rows, [[outputs_of(1, 2)]], Decoder())
+    result = real_sound.score(StreamEvaluator(Trained.packaged()), rows, [[outputs_of(1, 2)]], Decoder())
     places = [(path, label, round(seconds, 1)) for path, seconds, label, _ in result["stream"]["events"]]
     assert [place[:2] for place in places] == [("a", "one"), ("b", "two")]
     assert all(0 <= seconds <= 0.6 for _, _, seconds in places)
@@ -279,8 +279,8 @@ def test_where_a_digit_may_be_spoken_is_listed_from_a_warm_state(tmp_path):
     clips = dataclasses.replace(
         Clips.unlabelled(sounds, 8000), path=("librispeech/a", "librispeech/b"), label_names=("librispeech",)
     )
-    found = real_sound.unsure(Ear(Trained.packaged()), clips)
+    found = real_sound.unsure(StreamEvaluator(Trained.packaged()), clips)
     [(start, end)] = found["librispeech/a"]
     assert "librispeech/b" not in found and start < 2.2 < end
     with pytest.raises(InputError, match="librispeech"):
-        real_sound.unsure(Ear(Trained.packaged()), dataclasses.replace(clips, label_names=("coffee",)))
+        real_sound.unsure(StreamEvaluator(Trained.packaged()), dataclasses.replace(clips, label_names=("coffee",)))

@@ -92,7 +92,7 @@ def test_other_rates_give_the_same_events_however_they_are_cut(net, rate_hz):
 def test_events_are_those_of_the_whole_sound_at_once(net):
     audio = sound()
     audio = audio[: len(audio) // 160 * 160]
-    said = scoring.hear(*net, [audio, audio[: 160 * 40]])
+    said = scoring.network_outputs(*net, [audio, audio[: 160 * 40]])
     expected = scoring.events(EAGER, said, NAMES, 0.02)
     heard = Recognizer(recognizers(net)).feed(audio)
     assert len(heard) >= 3 and alike(heard, expected[0])

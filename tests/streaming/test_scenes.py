@@ -67,9 +67,9 @@ def test_a_noise_that_does_not_exist_is_named(clips):
 
 
 def test_test_strings_are_the_same_each_time_and_differ_in_noise_only(clips):
-    plans = scenes.draw(clips, np.arange(6), number=50, seed=3)
-    assert plans == scenes.draw(clips, np.arange(6), number=50, seed=3)
-    assert scenes.with_snr(plans, 10.0) == scenes.draw(clips, np.arange(6), number=50, seed=3, snr_db=10.0)
+    plans = scenes.sample_plans(clips, np.arange(6), number=50, seed=3)
+    assert plans == scenes.sample_plans(clips, np.arange(6), number=50, seed=3)
+    assert scenes.with_snr(plans, 10.0) == scenes.sample_plans(clips, np.arange(6), number=50, seed=3, snr_db=10.0)
     assert all(len(set(clips.speaker[list(plan.clips)])) == 1 for plan in plans)  # one speaker a string
     gaps = np.concatenate([plan.gap_seconds[1:-1] for plan in plans])
     assert 0.2 < np.mean(gaps == 0) < 0.4
@@ -96,31 +96,33 @@ def test_targets_of_a_part_are_part_of_the_targets():
         np.testing.assert_allclose(a[40:], b, atol=1e-6)
 
 
-def endless(clips, **changes) -> sampler.Endless:
+def stream_batches(clips, **changes) -> sampler.StreamBatches:
     pool = sampler.Pool.of(clips, np.arange(6))
     fields = dict(batch_size=4, segment_samples=8000, step_samples=160, num_steps=10, seed=0) | changes
-    return sampler.Endless([pool], [], **fields)
+    return sampler.StreamBatches([pool], [], **fields)
 
 
 def test_a_training_batch_is_a_function_of_seed_and_number(clips):
-    [first, again] = (list(endless(clips)(5, 8)) for _ in range(2))
+    [first, again] = (list(stream_batches(clips)(5, 8)) for _ in range(2))
     for a, b in zip(first, again, strict=True):
         for name in a:
             np.testing.assert_array_equal(a[name], b[name])
-    assert not np.array_equal(next(endless(clips, seed=1)(5, 6))["audio"], first[0]["audio"])
+    assert not np.array_equal(next(stream_batches(clips, seed=1)(5, 6))["audio"], first[0]["audio"])
     assert first[0]["label"].shape == first[0]["mask"].shape == (4, 50) and first[0]["times"].shape == (4, 50, 2)
 
 
 @pytest.mark.parametrize("row", [0, 1, 2])
 def test_each_row_goes_on_where_it_stopped_and_they_begin_apart(clips, row):
-    stream, num = endless(clips), sampler.SCENE_SEGMENTS
+    stream, num = stream_batches(clips), sampler.SCENE_SEGMENTS
     parts = [batch["audio"][row] for batch in stream(num - row, 2 * num - row)]
-    scene = sampler.rehearse(np.random.default_rng([0, row, 1]), [sampler.Pool.of(clips, np.arange(6))], [], num * 8000)
+    scene = sampler.sample_scene(
+        np.random.default_rng([0, row, 1]), [sampler.Pool.of(clips, np.arange(6))], [], num * 8000
+    )
     np.testing.assert_array_equal(np.concatenate(parts), scene.audio)
 
 
 def test_a_process_makes_its_own_rows_only(clips):
-    whole, mine = (next(endless(clips, **rows)(7, 8)) for rows in ({}, {"rows": slice(2, 4)}))
+    whole, mine = (next(stream_batches(clips, **rows)(7, 8)) for rows in ({}, {"rows": slice(2, 4)}))
     for name in whole:
         np.testing.assert_array_equal(whole[name][2:4], mine[name])
 
@@ -129,7 +131,7 @@ def test_words_of_training_lie_where_they_are_heard(clips):
     """Of a scene without noise: sound within the words, and next to none outside."""
     pool = sampler.Pool.of(clips, np.arange(6))
     for seed in range(20):
-        parts, words = sampler.spoken(np.random.default_rng(seed), pool, [], 48_000, True, False)
+        parts, words = sampler.sample_speech(np.random.default_rng(seed), pool, [], 48_000, True, False)
         sound = scenes.laid_out(parts, 48_000)
         inside = np.zeros(48_000, bool)
         for word in words:
@@ -143,7 +145,7 @@ def test_words_of_training_lie_where_they_are_heard(clips):
 @pytest.mark.parametrize("speed, tempo", [(1.0, 1.0), (1.25, 1.0), (1.0, 1.3), (0.9, 0.8)])
 def test_speed_moves_pitch_and_tempo_does_not(speed, tempo):
     tone = np.sin(2 * np.pi * 500 * np.arange(8000) / RATE_HZ).astype(np.float32)
-    heard, (start, end) = sampler.played(tone, speed, tempo, (1000, 7000))
+    heard, (start, end) = sampler.time_scaled(tone, speed, tempo, (1000, 7000))
     assert len(heard) == pytest.approx(8000 / speed / tempo, abs=2)
     assert (start, end) == pytest.approx((1000 / speed / tempo, 7000 / speed / tempo), abs=1)
     spectrum = np.abs(np.fft.rfft(heard * np.hanning(len(heard)), 1 << 16))
@@ -215,17 +217,19 @@ def recorded(clips, unsure=()) -> Real:
 
 def test_streams_with_real_recordings_are_a_function_of_seed_and_number(clips):
     mixture = sampler.Mixture(real_words=0.5, fresh_share=0.5, repeat_share=0.3, overlap_seconds=0.05)
-    [first, again] = (list(endless(clips, mixture=mixture, real=recorded(clips))(5, 9)) for _ in range(2))
+    [first, again] = (list(stream_batches(clips, mixture=mixture, real=recorded(clips))(5, 9)) for _ in range(2))
     for a, b in zip(first, again, strict=True):
         for name in a:
             np.testing.assert_array_equal(a[name], b[name])
-    without = list(endless(clips)(5, 9))
+    without = list(stream_batches(clips)(5, 9))
     assert any(not np.array_equal(a["audio"], b["audio"]) for a, b in zip(first, without, strict=True))
     assert 0 < sum(batch["reset"].sum() for batch in first) < 16
 
 
 def test_a_segment_from_the_initial_state_leaves_words_cut_by_it_open(clips):
-    usual, fresh = (list(endless(clips, mixture=sampler.Mixture(fresh_share=share))(0, 40)) for share in (0.0, 1.0))
+    usual, fresh = (
+        list(stream_batches(clips, mixture=sampler.Mixture(fresh_share=share))(0, 40)) for share in (0.0, 1.0)
+    )
     cut = 0
     for a, b in zip(usual, fresh, strict=True):
         np.testing.assert_array_equal(a["audio"], b["audio"])

@@ -1,4 +1,4 @@
-"""What endless streams are made of."""
+"""Builds the training streams of a config."""
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -8,34 +8,36 @@ from audiojax.data.clips import Clips
 from audiojax.data.loading import cached, load_phrases, synthesised
 from audiojax.errors import InputError
 from audiojax.streaming.pools import Pool, Real
-from audiojax.streaming.sampler import Endless, Mixture
+from audiojax.streaming.sampler import Mixture, StreamBatches
 
 
 def load_pools(config: ConfigDict, clips: Clips, indices: np.ndarray) -> tuple[list[Pool], list[Pool]]:
-    """Returns the pools of words of `config.streams`, the `clips` at `indices` and synthetic voices, and those of other
-    speech. Raises InputError where the synthetic voices have other words."""
-    voices = [cached(config, synthesised(config, maker)) for maker in config.streams.voices]
-    others = [load_phrases(config, maker, "train") for maker in config.streams.phrases]
-    for made in voices:
-        if made.label_names != clips.label_names:
+    """Returns the pools of words (the `clips` at `indices` and synthetic voices), and the pools of other speech.
+
+    Raises InputError if the synthetic voices have other words than `clips`.
+    """
+    voices = [cached(config, synthesised(config, source)) for source in config.streams.voices]
+    others = [load_phrases(config, source, "train") for source in config.streams.phrases]
+    for synthetic in voices:
+        if synthetic.label_names != clips.label_names:
             raise InputError(
-                f"config.streams.voices has {made.source!r}, which has digits; {clips.source} has other words."
+                f"config.streams.voices has {synthetic.source!r}, which has digits; {clips.source} has other words."
             )
-    pools = [Pool.of(clips, indices), *(Pool.of(made, np.arange(len(made))) for made in voices)]
+    pools = [Pool.of(clips, indices), *(Pool.of(synthetic, np.arange(len(synthetic))) for synthetic in voices)]
     return pools, [Pool.of(other, np.arange(len(other))) for other in others]
 
 
 def load_real(config: ConfigDict) -> Real | None:
-    """Returns the real recordings of `config.streams.real` for training; None where there are none."""
+    """Returns the real recordings of `config.streams.real` for training; None if that key is empty."""
     if not config.streams.real:
         return None
     return Real(real.load(config.streams.real, "train", lambda recordings: cached(config, recordings)))
 
 
-def endless(config: ConfigDict, clips: Clips, indices: np.ndarray, rows: slice) -> Endless:
-    """Returns the batches of endless streams that `config` is trained on, of each only `rows`."""
+def stream_batches(config: ConfigDict, clips: Clips, indices: np.ndarray, rows: slice) -> StreamBatches:
+    """Returns the training batches of `config`; of each batch only `rows` are computed."""
     pools, others = load_pools(config, clips, indices)
-    return Endless(
+    return StreamBatches(
         pools,
         others,
         batch_size=config.train.batch_size,
