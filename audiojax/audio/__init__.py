@@ -1,1 +1,1 @@
-"""Sound as numpy arrays: one preprocessing, resampling, noise and rooms."""
+"""Audio signal processing in numpy: reading, resampling, noise and reverberation."""

@@ -1,4 +1,4 @@
-"""What happens to sound between a mouth and a recogniser: noises, rooms, microphones, codings. Seeded, numpy alone."""
+"""Degradations of sound, in numpy: noise, reverberation, microphones and codecs."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ def _unit(sound: np.ndarray) -> np.ndarray:
 
 
 def _coloured(slope_db: float, low_hz: float = 20.0, high_hz: float = 1e9) -> Noise:
-    """Gaussian noise whose power changes by `slope_db` an octave between two frequencies, and is 0 outside."""
+    """Returns a generator of Gaussian noise with a power slope of `slope_db` per octave between two frequencies."""
 
     @functools.lru_cache(maxsize=8)
     def gains(size: int, rate_hz: int) -> np.ndarray:
@@ -30,7 +30,7 @@ def _coloured(slope_db: float, low_hz: float = 20.0, high_hz: float = 1e9) -> No
 
 
 def hum(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
-    """The mains and its harmonics."""
+    """Returns mains hum with harmonics."""
     time = np.arange(num_samples, dtype=np.float32) * np.float32(2 * np.pi * rng.choice([50.0, 60.0]) / rate_hz)
     loudness = (rng.uniform(0.05, 1.0, 8) / np.arange(1, 9)).astype(np.float32)
     return _unit(
@@ -42,7 +42,7 @@ def hum(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
 
 
 def rumble(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
-    """Traffic, wind and handling: noise below 150 Hz that swells and fades."""
+    """Returns noise below 150 Hz of varying level, as of traffic, wind and handling."""
     knots = np.arange(0, num_samples + rate_hz, rate_hz // 2)
     swell = np.interp(np.arange(num_samples), knots, rng.uniform(0.1, 1.0, len(knots))).astype(np.float32)
     return _unit(_LOW(rng, num_samples, rate_hz) * swell)
@@ -52,7 +52,7 @@ _LOW = _coloured(-6.0, 10.0, 150.0)
 
 
 def clicks(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
-    """Knocks and clicks, one or two a second: bursts of noise around some frequency that decay."""
+    """Returns knocks and clicks, one or two per second: decaying bursts of noise."""
     sound = np.zeros(num_samples, np.float32)
     for start in rng.integers(num_samples, size=1 + rng.poisson(1.5 * num_samples / rate_hz)):
         width = max(2, int(np.exp(rng.uniform(np.log(0.0005), np.log(0.03))) * rate_hz))
@@ -66,7 +66,7 @@ def clicks(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarr
 
 
 def beeps(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
-    """Tones of steady pitch that come and go, alone or as chords: signals, keys, a tune next door."""
+    """Returns intermittent tones and chords of constant pitch, as of signals and keys."""
     sound, at = np.zeros(num_samples, np.float32), 0
     fade = np.sin(np.linspace(0, np.pi / 2, rate_hz // 100)).astype(np.float32)
     while at < num_samples:
@@ -82,7 +82,7 @@ def beeps(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarra
 
 
 def siren(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
-    """A tone that wails up and down, and its overtones. Never trained on: what a listener does with the unknown."""
+    """Returns a tone of varying pitch with harmonics. It is not used in training, to test an unseen kind of noise."""
     time = np.arange(num_samples) / rate_hz
     wail = np.sin(2 * np.pi * rng.uniform(0.3, 1.5) * time + rng.uniform(0, 6.28))
     phase = 2 * np.pi * np.cumsum(rng.uniform(500, 900) * 2 ** (0.5 * wail)) / rate_hz
@@ -99,39 +99,39 @@ NOISES: dict[str, Noise] = {
     "beeps": beeps,
     "siren": siren,
 }
-# How often each is heard in training; babble is made of clips, see `streams`.
+# Sampling probabilities in training; babble is composed of clips, see `streaming.scenes.noise_of`.
 TRAINED = {
     "white": 0.12, "pink": 0.12, "brown": 0.1, "hum": 0.1, "rumble": 0.1, "clicks": 0.12, "beeps": 0.1, "babble": 0.24,
 }  # fmt: skip
 
 
 def power(sound: np.ndarray) -> float:
-    """The mean power of `sound`, at least that of a step of 16 bit in [-1, 1]."""
+    """Returns the mean power of `sound` plus 1e-10, which is about the power of one quantisation step of 16 bit."""
     return float(np.mean(np.square(sound, dtype=np.float32))) + 1e-10 if len(sound) else 1e-10
 
 
 def response(rng: np.random.Generator, hz: np.ndarray, filter_db: float) -> np.ndarray:
-    """f32 gains at `hz`: a microphone's or a mouth's, drawn at nine frequencies from [-filter_db, filter_db]."""
+    """Samples a frequency response: f32 gains at `hz`, interpolated between nine values in [-filter_db, filter_db]."""
     nepers = (rng.uniform(-filter_db, filter_db, 9) * np.log(10) / 20).astype(np.float32)
     return np.exp(nepers @ _straight_lines(len(hz)))
 
 
 @functools.lru_cache(maxsize=8)
 def _straight_lines(num: int) -> np.ndarray:
-    """f32[9, num]: how much each of nine has to say at each frequency; the nine lie denser where they are low."""
+    """Returns the weights of nine knots, f32[9, num], for linear interpolation; knots are denser at low frequencies."""
     place = 8 * np.sqrt(np.linspace(0, 1, num))
     return np.maximum(0, 1 - np.abs(np.arange(9)[:, None] - place)).astype(np.float32)
 
 
 def mixed(sound: np.ndarray, noise: np.ndarray, reference: float, snr_db: float) -> np.ndarray:
-    """f32[t]: `sound` and, `snr_db` below the power `reference`, `noise` of mean power 1."""
+    """Returns `sound` plus `noise` of mean power 1, scaled to `snr_db` below the power `reference`; f32[t]."""
     return sound + noise * np.sqrt(reference * 10 ** (-snr_db / 10))
 
 
 def room(rng: np.random.Generator, rate_hz: int, *, ratio_db: float | None = None) -> np.ndarray:
-    """f32[t]: an impulse response: the sound itself, a few early reflections, a tail of decaying noise.
+    """Samples a room impulse response f32[t]: direct sound, four early reflections, and a tail of decaying noise.
 
-    It decays by 60 dB in 0.1 to 0.7 s, and its energy is `ratio_db` below that of the sound itself, or 3 to 25 dB.
+    The reverberation time (60 dB) is 0.1 to 0.7 s. The direct-to-reverberant ratio is `ratio_db`, or 3 to 25 dB.
     """
     decay_seconds = rng.uniform(0.1, 0.7)
     num_samples = int(decay_seconds * rate_hz)
@@ -143,31 +143,31 @@ def room(rng: np.random.Generator, rate_hz: int, *, ratio_db: float | None = Non
 
 
 def mu_law(sound: np.ndarray) -> np.ndarray:
-    """`sound` in [-1, 1] through 8 bits of mu-law (G.711)."""
-    squeezed = np.sign(sound) * np.log1p(255 * np.abs(np.clip(sound, -1, 1))) / np.log(256)
-    squeezed = np.rint(squeezed * 127) / 127
-    return (np.sign(squeezed) * np.expm1(np.abs(squeezed) * np.log(256)) / 255).astype(np.float32)
+    """Returns `sound` in [-1, 1] after 8-bit mu-law companding (G.711)."""
+    compressed = np.sign(sound) * np.log1p(255 * np.abs(np.clip(sound, -1, 1))) / np.log(256)
+    compressed = np.rint(compressed * 127) / 127
+    return (np.sign(compressed) * np.expm1(np.abs(compressed) * np.log(256)) / 255).astype(np.float32)
 
 
 def eight_bit(sound: np.ndarray) -> np.ndarray:
-    """`sound` in [-1, 1] in 256 equal steps."""
+    """Returns `sound` in [-1, 1] with linear 8-bit quantisation."""
     return (np.rint(np.clip(sound, -1, 1) * 127) / 127).astype(np.float32)
 
 
 def telephone(hz: np.ndarray) -> np.ndarray:
-    """f32 gains at `hz`: 300 to 3,400 Hz."""
+    """Returns the f32 gains of a telephone band, 300 to 3,400 Hz, at `hz`."""
     return (1 / np.sqrt(1 + (300 / np.maximum(hz, 1)) ** 8) / np.sqrt(1 + (hz / 3400) ** 16)).astype(np.float32)
 
 
 def low_pass(edge_hz: float) -> Callable[[np.ndarray], np.ndarray]:
-    """f32 gains at frequencies in Hz: those up to `edge_hz`, where 3 dB are lost and 48 an octave above."""
+    """Returns a low-pass filter as a function from Hz to f32 gains: -3 dB at `edge_hz`, -48 dB an octave above."""
     return lambda hz: (1 / np.sqrt(1 + (hz / edge_hz) ** 16)).astype(np.float32)
 
 
 def filtered(
     sound: np.ndarray, impulse: np.ndarray | None, gains: Sequence[Callable[[np.ndarray], np.ndarray]], rate_hz: int
 ) -> np.ndarray:
-    """f32[t]: `sound` f32[t] through a room and filters, each a function of the frequencies in Hz."""
+    """Returns `sound` f32[t] convolved with `impulse` and filtered by `gains`, functions of the frequency in Hz."""
     size = scipy.fft.next_fast_len(len(sound) + (len(impulse) if impulse is not None else 0), real=True)
     spectrum = scipy.fft.rfft(sound.astype(np.float32), size)
     if impulse is not None:

@@ -1,4 +1,4 @@
-"""Reads sound from a pipe: raw samples and WAV, AIFF, AU and CAF while they come, any other format at its end."""
+"""Reads sound from a pipe: raw samples, WAV, AIFF, AU and CAF as they arrive, other formats at their end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from audiojax.audio.sound_headers import (  # fmt: skip
 )
 from audiojax.errors import InputError
 
-MAX_BYTES = 1 << 30  # of a format that is decoded at its end
+MAX_BYTES = 1 << 30  # for formats that are decoded at their end
 _MAX_HEADER_BYTES = 1 << 20
 _SAMPLE_BYTES = {
     "PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1,
@@ -36,11 +36,16 @@ Blocks = Iterator[tuple[np.ndarray, int, float | None]]
 
 
 def piped_blocks(descriptor: int, rate_hz: int | None, seconds: float, *, warn: Warn = lambda sentence: None) -> Blocks:
-    """What comes through a pipe as (i16[t], its rate in Hz, the seconds that are promised), up to `seconds` at a time.
+    """Yields the sound of a pipe as (i16[t], sampling rate, total seconds according to the header or None).
 
     Args:
-        rate_hz: the rate of raw samples, which are 16 bit, little-endian, mono; 16,000 if it is None. A format with a
-            header has its own; InputError where both are given and differ.
+        descriptor: The file descriptor of the pipe.
+        rate_hz: Sampling rate of raw samples, which are 16 bit, little-endian, mono; None is 16,000.
+        seconds: Maximum length of a block.
+        warn: Called with a sentence if the sound is shorter than its header states.
+
+    Raises:
+        InputError: The sound cannot be decoded, or has a header with another rate than `rate_hz`.
     """
     pipe = _Pipe(descriptor)
     if not is_sound(_head(pipe)):
@@ -50,26 +55,25 @@ def piped_blocks(descriptor: int, rate_hz: int | None, seconds: float, *, warn: 
         for samples, own_rate_hz, total_seconds in _contained(pipe, file, seconds, warn):
             if rate_hz not in (None, own_rate_hz):
                 raise InputError(
-                    f"stdin has a header, which gives {own_rate_hz} Hz; leave out --rate {rate_hz}, which is of raw "
-                    "samples."
+                    f"stdin has a header with {own_rate_hz} Hz; leave out --rate {rate_hz}, which is for raw samples."
                 )
             yield samples, own_rate_hz, total_seconds
 
 
 class _Pipe:
-    """Bytes in their order, some of them looked at before they are taken."""
+    """A pipe whose next bytes can be read without consuming them."""
 
     def __init__(self, descriptor: int):
         self._descriptor, self._kept = descriptor, b""
 
     def peek(self, num_bytes: int) -> bytes:
-        """The next `num_bytes`, fewer only at the end; they stay."""
+        """Returns at least the next `num_bytes`, fewer only at the end, without consuming them."""
         while len(self._kept) < num_bytes and (content := os.read(self._descriptor, num_bytes - len(self._kept))):
             self._kept += content
         return self._kept
 
     def take(self, num_bytes: int) -> bytes:
-        """From one byte to `num_bytes` as soon as they are there; none at the end."""
+        """Consumes and returns 1 to `num_bytes` bytes as soon as they are available; none at the end."""
         if not self._kept:
             return os.read(self._descriptor, num_bytes)
         content, self._kept = self._kept[:num_bytes], self._kept[num_bytes:]
@@ -77,7 +81,7 @@ class _Pipe:
 
 
 def _head(pipe: _Pipe) -> bytes:
-    """Enough of the beginning to tell a format from raw samples; raises InputError for what is no sound."""
+    """Returns enough of the beginning to distinguish a format from raw samples; raises InputError if it is no sound."""
     head = pipe.peek(12)
     if may_be_frames(head):
         head = pipe.peek(HEAD_BYTES)
@@ -95,7 +99,7 @@ def _raw_blocks(pipe: _Pipe, rate_hz: int, seconds: float) -> Blocks:
 
 
 def _pieces(pipe: _Pipe, frame_bytes: int, num_frames: int, num_bytes: int | None) -> Iterator[bytes]:
-    """Whole frames as they come, of `num_bytes` in all or to the end."""
+    """Yields whole frames as they arrive, up to `num_bytes` in total or to the end."""
     rest, done = b"", 0
     while content := pipe.take(min(frame_bytes * num_frames, num_bytes - done if num_bytes is not None else MAX_BYTES)):
         done += len(content)
@@ -106,7 +110,7 @@ def _pieces(pipe: _Pipe, frame_bytes: int, num_frames: int, num_bytes: int | Non
 
 
 def _contained(pipe: _Pipe, file: IO[bytes], seconds: float, warn: Warn) -> Blocks:
-    """One sound in a format with a header, or several one after another, as `cat a.wav b.wav` sends them."""
+    """Yields the blocks of one or several concatenated sounds with headers, as from `cat a.wav b.wav`."""
     while is_sound(pipe.peek(12)) or is_sound(pipe.peek(HEAD_BYTES)):
         live = _Live.of(pipe, file)
         if live is None:
@@ -117,27 +121,27 @@ def _contained(pipe: _Pipe, file: IO[bytes], seconds: float, warn: Warn) -> Bloc
             yield from live.blocks(pipe, seconds, warn)
         except InputError as error:
             raise InputError(f"stdin {error}.") from None
-        while (tag := pipe.peek(8)) and not is_sound(tag):  # a chunk behind the samples
+        while (tag := pipe.peek(8)) and not is_sound(tag):  # a chunk after the samples
             left = 8 + int.from_bytes(tag[4:8], live.chunk.byteorder)
             while left and (skipped := pipe.take(min(left, HEAD_BYTES))):
                 left -= len(skipped)
 
 
 def _fill(file: IO[bytes], pipe: _Pipe) -> None:
-    """Writes all that comes into the file."""
+    """Writes the rest of the pipe to a file. Raises InputError if it is longer than MAX_BYTES."""
     file.seek(0)
     file.truncate()
     while content := pipe.take(1 << 16):
         if file.tell() > MAX_BYTES:
             raise InputError(
-                f"stdin sends more than {MAX_BYTES:,} bytes of a format that is decoded at its end; send wav instead, "
+                f"stdin has more than {MAX_BYTES:,} bytes in a format that is decoded at its end; send wav instead, "
                 "as with ffmpeg -i INPUT -f wav -"
             )
         file.write(content)
 
 
 class _Live(NamedTuple):
-    """A format whose samples are decoded as they come."""
+    """The format of a sound whose samples are decoded as they arrive."""
 
     chunk: DataChunk
     rate_hz: int
@@ -147,7 +151,7 @@ class _Live(NamedTuple):
 
     @classmethod
     def of(cls, pipe: _Pipe, file: IO[bytes]) -> _Live | None:
-        """None for a format that has to be there as a whole, or is damaged."""
+        """Returns the format of the sound; None if it is damaged or cannot be decoded as it arrives."""
         chunk = _find_chunk(pipe)
         if chunk is None or len(pipe.peek(chunk.start + 8)) <= chunk.start:
             return None
@@ -168,7 +172,7 @@ class _Live(NamedTuple):
             return None
 
     def blocks(self, pipe: _Pipe, seconds: float, warn: Warn) -> Blocks:
-        """Takes the header and the samples; InputErrors do not name the pipe."""
+        """Yields the samples in blocks; its InputErrors do not name the pipe."""
         check_rate(self.rate_hz)
         left = self.chunk.start
         while left:
@@ -186,14 +190,14 @@ class _Live(NamedTuple):
                 done += len(content)
                 yield prepare_clip(block, self.rate_hz, self.rate_hz), self.rate_hz, total_seconds
         if num_bytes and done < num_bytes - num_bytes % size:
-            warn(f"stdin promises {num_bytes:,} bytes of samples and has {done:,}")
+            warn(f"stdin has {done:,} of the {num_bytes:,} bytes of samples in its header")
         elif num_bytes and num_bytes % 2:
-            pipe.take(1)  # chunks begin at even places
+            pipe.take(1)  # chunks start at even offsets
         levels.check()
 
 
 def _find_chunk(pipe: _Pipe) -> DataChunk | None:
-    """Where the samples begin, as soon as this can be told."""
+    """Returns the position of the samples; None if it is not found."""
     num_bytes = 64
     while num_bytes <= _MAX_HEADER_BYTES:
         head = pipe.peek(num_bytes)

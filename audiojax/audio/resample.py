@@ -10,57 +10,57 @@ from audiojax.audio.signal import check_rate
 
 
 class _Kernel(NamedTuple):
-    """A filter at a number of phases, between which it is linear where there are steps."""
+    """A polyphase filter; with `steps`, it is interpolated linearly between phases."""
 
     reach: int  # source samples on each side
     phases: int
     taps: np.ndarray  # f32[phases, 2 * reach + 1]
-    steps: np.ndarray | None  # f32[phases, 2 * reach + 1], from each phase to the next; None where every phase is there
+    steps: np.ndarray | None  # f32[phases, 2 * reach + 1], differences of adjacent phases; None without interpolation
 
 
 class Resampler:
-    """Sound of one rate to another as it comes, in chunks of any size, with the same samples for any chunking.
+    """Resamples a stream in chunks of any size; the result does not depend on the sizes.
 
-    A windowed-sinc filter (Kaiser, -70 dB) that needs 4 ms of what comes after a sample at 8 kHz; a library's streaming
-    resampler waits for 40 to 155 ms (soxr 1.1, LQ and HQ), which a person would notice. Rates whose ratio has many
-    phases share some of them and interpolate, so that no rate takes more than half a megabyte.
+    It is a windowed-sinc filter (Kaiser, -70 dB) with a latency of 4 ms at 8 kHz; the streaming resampler of soxr 1.1
+    has 40 to 155 ms (LQ and HQ). Rates whose ratio has many phases use an interpolated filter, which limits the memory
+    to half a megabyte.
     """
 
-    HALF_WIDTH = 32  # samples of the slower rate on each side
-    PHASES = 256  # a sample of the slower rate: between them the filter is linear, which is wrong by less than -90 dB
-    MAX_TAPS = 1 << 16  # of all phases, where none is left out
-    BLOCK_TAPS = 1 << 16  # that are multiplied at once
+    HALF_WIDTH = 32  # samples of the lower rate on each side
+    PHASES = 256  # per sample of the lower rate, with interpolation: the error is below -90 dB
+    MAX_TAPS = 1 << 16  # of all phases, without interpolation
+    BLOCK_TAPS = 1 << 16  # per matrix product
 
     def __init__(self, source_rate_hz: int, rate_hz: int):
-        """Raises InputError for a rate that no sound card has."""
+        """Computes the filter. Raises InputError for an invalid rate."""
         source_rate_hz = check_rate(source_rate_hz)
         divisor = math.gcd(source_rate_hz, rate_hz)
         self._up, self._down = rate_hz // divisor, source_rate_hz // divisor
         self._kernel = _kernel(self._up, self._down)
         self._reach = self._kernel.reach
-        self._kept = np.zeros(self._reach, np.float32)  # what comes before the next sample's reach
-        self._done = 0  # samples given
-        self._first = -self._reach  # the place of `_kept`'s first sample in the source
+        self._kept = np.zeros(self._reach, np.float32)  # the source samples that are still needed
+        self._done = 0  # samples returned
+        self._first = -self._reach  # the position of the first kept sample in the source
 
     def feed(self, audio: np.ndarray) -> np.ndarray:
-        """f32[n] at the new rate, as far as `audio` f32[t] makes it certain."""
-        heard = np.concatenate([self._kept, audio.astype(np.float32)])
-        last = self._first + len(heard) - 1 - self._reach  # the last place whose surroundings are known
+        """Returns the f32[n] samples at the new rate that are determined by the source up to `audio` f32[t]."""
+        source = np.concatenate([self._kept, audio.astype(np.float32)])
+        last = self._first + len(source) - 1 - self._reach  # the last position within reach
         stop = max(self._done, last * self._up // self._down + 1)
-        place, phase = divmod(self._done * self._down, self._up)  # integers of any size, as a stream has no end
+        place, phase = divmod(self._done * self._down, self._up)  # Python integers, which do not overflow
         number = phase + np.arange(stop - self._done) * self._down
-        out = self._filter(heard, place - self._reach - self._first + number // self._up, number % self._up)
+        out = self._filter(source, place - self._reach - self._first + number // self._up, number % self._up)
         self._done = stop
-        drop = max(0, min(stop * self._down // self._up - self._reach - self._first, len(heard)))
-        self._kept, self._first = heard[drop:].copy(), self._first + drop
+        drop = max(0, min(stop * self._down // self._up - self._reach - self._first, len(source)))
+        self._kept, self._first = source[drop:].copy(), self._first + drop
         return out
 
     def flush(self) -> np.ndarray:
-        """The rest, as if silence followed."""
+        """Returns the remaining samples, as if silence followed."""
         return self.feed(np.zeros(self._reach, np.float32))
 
-    def _filter(self, heard: np.ndarray, place: np.ndarray, phase: np.ndarray) -> np.ndarray:
-        """f32[n]: the filter at n phases on what begins at n places of `heard`, a block at a time."""
+    def _filter(self, source: np.ndarray, place: np.ndarray, phase: np.ndarray) -> np.ndarray:
+        """Returns f32[n], the filter at n phases applied at n positions of `source`, in blocks."""
         out = np.empty(len(place), np.float32)
         reach, phases, taps, steps = self._kernel
         number, left = np.divmod(phase * phases, self._up)
@@ -68,7 +68,7 @@ class Resampler:
         size = max(1, self.BLOCK_TAPS // (2 * reach + 1))
         for start in range(0, len(place), size):
             block = slice(start, start + size)
-            windows = np.lib.stride_tricks.sliding_window_view(heard, 2 * reach + 1)[place[block]]
+            windows = np.lib.stride_tricks.sliding_window_view(source, 2 * reach + 1)[place[block]]
             out[block] = np.einsum("nt,nt->n", windows, taps[number[block]])
             if steps is not None:
                 out[block] += fraction[block] * np.einsum("nt,nt->n", windows, steps[number[block]])
@@ -77,7 +77,7 @@ class Resampler:
 
 @functools.lru_cache(maxsize=64)
 def _kernel(up: int, down: int) -> _Kernel:
-    """The filter that takes `down` samples to `up`; up and down have no common divisor."""
+    """Returns the filter that maps `down` samples to `up`; they have no common divisor."""
     slower = min(1.0, up / down)
     reach = math.ceil(Resampler.HALF_WIDTH / slower)
     whole = up * (2 * reach + 1) <= Resampler.MAX_TAPS

@@ -1,4 +1,4 @@
-"""The one preprocessing of sound: mono, resampled, 16 bit; and the one way to make it a fixed length."""
+"""Preprocessing of sound: mono, resampled, 16 bit; truncation and padding to a fixed length."""
 
 import io
 from typing import Any
@@ -9,29 +9,30 @@ import soxr
 
 from audiojax.errors import InputError, one_line
 
-MIN_RATE_HZ, MAX_RATE_HZ = 1000, 768_000  # what sound cards have
-MAX_CHANNELS = 32  # a second axis that is longer is time
-_LOUDEST = 8.0  # a larger sample is a fault of the scale: 1 is full scale
+MIN_RATE_HZ, MAX_RATE_HZ = 1000, 768_000  # the range of sound cards
+MAX_CHANNELS = 32  # a longer second axis is time
+_LOUDEST = 8.0  # a larger sample indicates a wrong scale: 1 is full scale
 
 
 def mono(audio: np.ndarray) -> np.ndarray:
-    """f32[t] of `audio` f32[t] or f32[t, channels]: their average."""
-    with np.errstate(all="ignore"):  # what is not finite is prepare_clip's to refuse
+    """Returns the average f32[t] of the channels of `audio` f32[t] or f32[t, channels]."""
+    with np.errstate(all="ignore"):  # prepare_clip refuses values that are not finite
         return audio.mean(axis=1) if audio.ndim == 2 else audio
 
 
 def prepare_clip(audio: np.ndarray, source_rate_hz: int, rate_hz: int) -> np.ndarray:
-    """Mono, resampled with soxr HQ (alias -143 dB), rounded to 16 bit.
+    """Averages the channels, resamples with soxr HQ (alias -143 dB), and rounds to 16 bit.
 
     Args:
-        audio: f32[t] or f32[t, channels] in [-1, 1] at `source_rate_hz`; what is somewhat louder is clipped.
-        rate_hz: the rate of the result.
+        audio: f32[t] or f32[t, channels] in [-1, 1]; values somewhat beyond are clipped.
+        source_rate_hz: The sampling rate of `audio`.
+        rate_hz: The sampling rate of the result.
 
     Returns:
         i16[t * rate_hz / source_rate_hz], at least one sample.
 
     Raises:
-        InputError: no samples, or samples that are not finite or far beyond full scale.
+        InputError: There are no samples, or samples that are not finite or far beyond full scale.
     """
     audio = mono(audio)
     if not audio.size:
@@ -48,7 +49,7 @@ def prepare_clip(audio: np.ndarray, source_rate_hz: int, rate_hz: int) -> np.nda
 
 
 def wav_file(clip: np.ndarray, rate_hz: int) -> bytes:
-    """A WAV file, 16 bit, of `clip` i16[t] or f32[t] in [-1, 1]."""
+    """Returns the bytes of a WAV file, 16 bit, of `clip` i16[t] or f32[t] in [-1, 1]."""
     out = io.BytesIO()
     soundfile.write(out, clip, rate_hz, format="WAV", subtype="PCM_16")
     return out.getvalue()
@@ -63,7 +64,7 @@ def fit_length(clip: np.ndarray, out: np.ndarray) -> int:
 
 
 def loudest_part(clip: np.ndarray, num_samples: int) -> np.ndarray:
-    """i16[min(t, num_samples)]: the stretch of `clip` i16[t] that holds the most energy; the first of equals."""
+    """Returns the part i16[min(t, num_samples)] of `clip` i16[t] with the most energy; the first of equals."""
     if len(clip) <= num_samples:
         return clip
     energy = np.concatenate([[0.0], np.cumsum(np.square(clip, dtype=np.float64))])
@@ -72,7 +73,7 @@ def loudest_part(clip: np.ndarray, num_samples: int) -> np.ndarray:
 
 
 def check_rate(rate_hz: Any) -> int:
-    """Returns a stream's sample rate as an int; raises InputError for what is no whole number of Hz in the range."""
+    """Returns a sampling rate as an int. Raises InputError if it is not a whole number of Hz in the valid range."""
     number = np.asarray(rate_hz) if np.isscalar(rate_hz) or hasattr(rate_hz, "dtype") else np.empty(0)
     range_hz = f"from {MIN_RATE_HZ} to {MAX_RATE_HZ}."
     if number.shape or number.dtype.kind not in "iuf" or number != np.rint(number):
@@ -87,14 +88,14 @@ def mono_samples(samples: Any) -> np.ndarray:
     """Returns any array of samples as a new mono array that shares no memory with it.
 
     Args:
-        samples: [t] or [t, channels], of any byte order; lists too. Floats are in [-1, 1]; signed integers have the
-            range of their type, and so have unsigned ones, whose middle is silence. Channels are averaged.
+        samples: [t] or [t, channels], of any byte order; lists too. Floats are in [-1, 1]; integers have the range of
+            their type; the middle of an unsigned range is silence. Channels are averaged.
 
     Returns:
-        i16[t] as it was given, or f32[t] scaled to [-1, 1]; samples that are not numbers are 0, infinite ones +-1.
+        i16[t] unchanged, or f32[t] scaled to [-1, 1]; NaN becomes 0, infinities become +-1.
 
     Raises:
-        InputError: another shape or type, or values that cannot have the scale of their type.
+        InputError: The shape or type is another one, or the values do not fit the scale of their type.
     """
     audio = _sample_array(samples)
     if audio.ndim == 2 and audio.shape[1] == 1:
@@ -112,26 +113,26 @@ def mono_samples(samples: Any) -> np.ndarray:
         full_scale = 2.0 ** (8 * audio.dtype.itemsize - 1)
         scaled = (audio.astype(np.float64) - (full_scale if audio.dtype.kind == "u" else 0)) / full_scale
         peak = float(np.abs(scaled).max(initial=0.0))
-        if audio.dtype.itemsize == 8 and 0 < peak < 2.0**-32:  # less than the last bit of 32
+        if audio.dtype.itemsize == 8 and 0 < peak < 2.0**-32:  # below the least significant bit of 32 bit
             raise InputError(
                 f"{audio.dtype} samples reach {peak * full_scale:.6g} of {full_scale:.0f}, which is silence; "
-                "give them as the type whose range they have, as in samples.astype(np.int16)."
+                "convert them to the type of their range, as in samples.astype(np.int16)."
             )
     return mono(scaled).astype(np.float32)
 
 
 def _sample_array(samples: Any) -> np.ndarray:
-    """An array of numbers, [t] or [t, channels]; raises InputError."""
+    """Returns `samples` as an array of numbers, [t] or [t, channels]. Raises InputError if they are not."""
     advice = "give an array of float32 in [-1, 1] or of int16, [samples] or [samples, channels]."
     if isinstance(samples, bytes | bytearray | memoryview | str):
         kind = type(samples).__name__
         raise InputError(f'samples are {kind}, whose format is not known; {advice[:-1]}, as np.frombuffer(x, "<i2").')
     try:
         audio = np.asarray(samples)
-    except Exception as error:  # of whatever library the object comes from
-        raise InputError(f"samples are no array ({one_line(error)}); {advice}") from None
+    except Exception as error:  # conversion can raise anything
+        raise InputError(f"samples are not an array ({one_line(error)}); {advice}") from None
     if audio.dtype.kind not in "iuf":
-        raise InputError(f"samples are {audio.dtype} and no numbers; {advice}")
+        raise InputError(f"samples have the type {audio.dtype}, which is not a number; {advice}")
     if audio.ndim not in (1, 2) or (audio.ndim == 2 and not 1 <= audio.shape[1] <= MAX_CHANNELS):
         raise InputError(f"samples have the shape {audio.shape}; {advice}")
     return audio

@@ -1,4 +1,4 @@
-"""Reads sound files, whatever their format: the only reader of them."""
+"""Reads sound files of all formats that libsndfile supports."""
 
 import contextlib
 import io
@@ -15,20 +15,20 @@ from audiojax.errors import InputError, one_line
 
 MAX_SECONDS = 600
 _BLOCK_FRAMES = 16_384
-_SILENT = 2 / 32768  # the range of samples that hold no more than dither
-_CANCELLED = 1e-3  # the share of the channels' power that their average keeps at least: -30 dB
+_SILENT = 2 / 32768  # peak-to-peak range of digital silence with dither
+_CANCELLED = 1e-3  # minimum power of the average of channels, relative to that of the channels: -30 dB
 
-Warn = Callable[[str], None]  # receives a sentence for a file of which less can be used than its header promises
+Warn = Callable[[str], None]  # receives a sentence for a file that is shorter than its header states
 
 
 def read_sound(
     path: Path | str, rate_hz: int, *, warn: Warn = lambda sentence: None, refuse_silence: bool = False
 ) -> np.ndarray:
-    """i16[t] at `rate_hz`: any file that libsndfile reads, whatever its rate, channels and sample format.
+    """Reads a sound file of any rate, number of channels and sample format; returns i16[t] at `rate_hz`.
 
-    Reads in blocks, so that memory follows what a file holds and not what its header claims. Raises InputError with a
-    sentence that names the file, among others where nothing is left of a truncated file, where it lasts longer than
-    MAX_SECONDS, or, with `refuse_silence`, where it is digitally silent.
+    It reads in blocks, so that the memory depends on the content of the file and not on its header. Raises InputError
+    with a sentence that names the file, for example if it has no samples, is longer than MAX_SECONDS, or, with
+    `refuse_silence`, is digitally silent.
     """
     with _opened(path, str(path), warn) as file:
         blocks, levels, room = [], Levels(), MAX_SECONDS * min(file.samplerate, 96_000)
@@ -45,15 +45,15 @@ def read_sound(
 def sound_blocks(
     path: Path | str, seconds: float, *, name: str = "", warn: Warn = lambda sentence: None
 ) -> Iterator[tuple[np.ndarray, int, float | None]]:
-    """A file of any length as (i16[t], its own rate in Hz, how many seconds its header promises), `seconds` at a time.
+    """Yields a file of any length as (i16[t], its sampling rate, its total seconds), in blocks of `seconds`.
 
-    Raises InputError as `read_sound` does, where the file is damaged after what came before. Sentences call it `name`,
-    where that is not its path.
+    Raises InputError as `read_sound` does, possibly after the first blocks. Messages call the file `name`, by default
+    its path.
     """
     name = name or str(path)
     with _opened(path, name, warn) as file:
         rate_hz, num_samples, levels = file.samplerate, 0, Levels()
-        num_frames = file.frames if file.frames < 1 << 62 else 0  # libsndfile's word for not known
+        num_frames = file.frames if file.frames < 1 << 62 else 0  # libsndfile's value for an unknown length
         for block in _decoded(file, max(1, round(seconds * rate_hz)), name, warn):
             num_samples += len(block)
             levels.add(block)
@@ -64,24 +64,24 @@ def sound_blocks(
 
 
 def shortened(sentences: Sequence[str], num_files: int, source: str = "") -> str:
-    """One line for all files of which less was used than their headers promise."""
+    """Returns a sentence on the files that are shorter than their headers state."""
     which = f"files of {source}" if source else "files"
     return (
-        f"{len(sentences):,} of {num_files:,} {which} hold less than their headers promise, and what is there is used; "
+        f"{len(sentences):,} of {num_files:,} {which} are shorter than their headers state and are used as they are; "
         f"the first: {sentences[0]}."
     )
 
 
 class Levels:
-    """How loud the channels and their average are, block by block."""
+    """Accumulates the power of the channels and of their average over blocks."""
 
     def __init__(self) -> None:
         self._low, self._high, self._count = np.inf, -np.inf, 0
-        self._sums = np.zeros((2, 0))  # of each channel and, last, of the average: the samples and their squares
+        self._sums = np.zeros((2, 0))  # sums of samples and of squares, of each channel and of the average
 
     def add(self, block: np.ndarray) -> None:
-        """Takes f32[t, channels]."""
-        with np.errstate(all="ignore"):  # what is not finite is prepare_clip's to refuse
+        """Adds a block f32[t, channels]."""
+        with np.errstate(all="ignore"):  # prepare_clip refuses values that are not finite
             average = mono(block)
             self._low, self._high = min(self._low, average.min()), max(self._high, average.max())
             if block.shape[1] > 1:
@@ -91,10 +91,10 @@ class Levels:
             self._count += len(block)
 
     def check(self, refuse_silence: bool = False) -> None:
-        """Raises InputError where the channels cancel or, if that is refused, where the sound is silent."""
+        """Raises InputError if the channels cancel each other or, with `refuse_silence`, if the sound is silent."""
         if self._count and self._sums.size:
             with np.errstate(all="ignore"):
-                power = self._sums[1] / self._count - np.square(self._sums[0] / self._count)  # without the constant
+                power = self._sums[1] / self._count - np.square(self._sums[0] / self._count)  # without the mean
             channels = power[:-1].mean()
             if power[-1] < _CANCELLED * channels and channels > np.square(_SILENT):
                 raise InputError("has channels that cancel each other: their average is silent; keep one of them")
@@ -103,10 +103,10 @@ class Levels:
 
 
 class _Sequential(soundfile.SoundFile):
-    """A file that is read from its beginning to its end.
+    """A sound file that is read sequentially.
 
-    soundfile seeks after each read of a file that is seekable. By that MP3 loses what its frames borrow from earlier
-    ones, and what is read differs from the same file decoded at once.
+    soundfile seeks after each read of a seekable file. With MP3, this loses the bit reservoir of earlier frames, so
+    that the result differs from decoding the file at once.
     """
 
     def seekable(self) -> bool:
@@ -114,7 +114,7 @@ class _Sequential(soundfile.SoundFile):
 
 
 class _Patched(io.FileIO):
-    """A file whose bytes at one place are others."""
+    """A file with some bytes replaced."""
 
     def __init__(self, path: str, at: int, content: bytes):
         super().__init__(path)
@@ -131,19 +131,19 @@ class _Patched(io.FileIO):
     def seek(self, offset: int, whence: int = 0) -> int:
         try:
             return super().seek(offset, whence)
-        except OSError:  # libsndfile follows damaged sizes to before the file; it calls this from C
+        except OSError:  # libsndfile may seek before the start of a damaged file; it calls this from C
             return self.tell()
 
 
 def check_rate(rate_hz: int) -> None:
-    """Raises InputError for a sample rate in a header that no sound card has."""
+    """Raises InputError for an invalid sampling rate in a header."""
     if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
         raise InputError(f"has a header whose sample rate is {rate_hz} Hz, not one from {MIN_RATE_HZ} to {MAX_RATE_HZ}")
 
 
 @contextlib.contextmanager
 def _opened(path: Path | str, name: str, warn: Warn) -> Iterator[soundfile.SoundFile]:
-    """The file, to be read in the block; what is wrong with it, there too, becomes a sentence that names it."""
+    """Opens a sound file; errors in the block, too, become an InputError with a sentence that names the file."""
     if not Path(path).is_file():
         raise InputError(f"{name} is not a file; give the path of a sound file (wav, flac, ogg, mp3, aiff, ...).")
     try:
@@ -162,10 +162,10 @@ def _opened(path: Path | str, name: str, warn: Warn) -> Iterator[soundfile.Sound
 
 
 def _target(path: str, name: str, warn: Warn, stack: contextlib.ExitStack) -> str | _Patched:
-    """What soundfile opens: the file, or one with a size of samples that is right."""
+    """Returns what soundfile opens: the path, or the file with the size in its header corrected."""
     with open(path, "rb") as file:
         head, num_bytes = file.read(HEAD_BYTES), file.seek(0, io.SEEK_END)
-        chunk = find_data(file) if head[:4] != b"RF64" else None  # whose sizes libsndfile understands
+        chunk = find_data(file) if head[:4] != b"RF64" else None  # libsndfile handles the sizes of RF64
         there = num_bytes - chunk.start if chunk else 0
         missing = chunk and there > 0 and not 0 < chunk.num_bytes <= there and not is_empty(file, chunk)
     if reason := no_sound(head, name):
@@ -174,18 +174,18 @@ def _target(path: str, name: str, warn: Warn, stack: contextlib.ExitStack) -> st
         fix = conversion(name).replace("-i", "-f s16le -ar 16000 -i", 1)
         raise InputError(f"cannot be read as sound (its samples have no header); {fix}")
     if (promised := nist_bytes(head)) and num_bytes < promised:
-        warn(f"{name} promises {promised:,} bytes and has {num_bytes:,}")
+        warn(f"{name} has {num_bytes:,} of the {promised:,} bytes in its header")
     if not chunk or not missing:
         return path
     if not chunk.streamed:
-        warn(f"{name} promises {chunk.num_bytes:,} bytes of samples and has {there:,}")
+        warn(f"{name} has {there:,} of the {chunk.num_bytes:,} bytes of samples in its header")
     return stack.enter_context(_Patched(path, chunk.size_at, chunk.size_field(there)))
 
 
 def _decoded(file: soundfile.SoundFile, num_frames: int, name: str, warn: Warn) -> Iterator[np.ndarray]:
-    """f32[n, channels] from the file's beginning to its end, at most `num_frames` at once.
+    """Yields f32[n, channels] from the beginning of the file to its end, in blocks of at most `num_frames`.
 
-    A file that cannot be decoded to its end gives what comes before.
+    A decoding error ends the file, unless it is the first block.
     """
     done, failed = 0, False
     while not failed:
@@ -200,18 +200,20 @@ def _decoded(file: soundfile.SoundFile, num_frames: int, name: str, warn: Warn) 
             break
         done += count
         yield block[:count]
-    if 0 < done < file.frames and (failed or file.frames < 1 << 62):  # a tag behind the last frame fails too: no loss
-        promised = f"{file.frames / file.samplerate:.2f} s" if file.frames < 1 << 62 else "more"
-        warn(f"{name} promises {promised} and {done / file.samplerate:.2f} s can be decoded")
+    if 0 < done < file.frames and (
+        failed or file.frames < 1 << 62
+    ):  # a tag after the last frame also fails, without loss
+        total = f" of {file.frames / file.samplerate:.2f} s" if file.frames < 1 << 62 else ""
+        warn(f"{name} can be decoded for {done / file.samplerate:.2f} s{total} only")
 
 
 def _warn_of_header(report: str, name: str, warn: Warn) -> None:
-    """Warns where libsndfile's report on a header finds less than what is promised."""
+    """Warns if libsndfile's report on the header shows that the file is shorter than stated."""
     sizes = re.search(r"^ *riff *: (\d+) \(should be (\d+)\)", report, re.MULTILINE)
     frames = re.search(r"frame count (\d+) does not match value from 'ds64' chunk of (\d+)", report)
     if sizes and int(sizes[2]) < int(sizes[1]) < 1 << 62:
-        warn(f"{name} promises {int(sizes[1]):,} bytes and has {int(sizes[2]):,}")
+        warn(f"{name} has {int(sizes[2]):,} of the {int(sizes[1]):,} bytes in its header")
     elif frames and int(frames[1]) < int(frames[2]) < 1 << 62:
-        warn(f"{name} promises {int(frames[2]):,} samples and has {int(frames[1]):,}")
+        warn(f"{name} has {int(frames[1]):,} of the {int(frames[2]):,} samples in its header")
     elif re.search("truncated file|without an End-Of-Stream|lacks an end-of-stream", report):
-        warn(f"{name} ends in the middle")
+        warn(f"{name} is truncated")

@@ -1,4 +1,4 @@
-"""Recognises files by their first bytes, and finds the samples of those that have chunks; nothing is decoded here."""
+"""Identifies file formats by their first bytes and locates the samples in chunk-based formats."""
 
 import io
 import re
@@ -9,15 +9,15 @@ from typing import BinaryIO, Literal, NamedTuple
 
 ByteOrder = Literal["little", "big"]
 HEAD_BYTES = 8192  # enough for three frames of MP3 or AAC
-STREAM_BYTES = 0x7FFF_0000  # a program that cannot go back in a pipe writes a size from here on, or 0
+STREAM_BYTES = 0x7FFF_0000  # programs that write to a pipe use a size of at least this, or 0
 
-CHUNKED = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b".snd", b"dns.")  # of which `find_data` finds the samples
+CHUNKED = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b".snd", b"dns.")  # the formats of `find_data`
 _CONTAINERS = (
     *CHUNKED, b"riff", b"fLaC", b"OggS", b"ID3", b"NIST_1A", b"Creative", b"2BIT", b"PVF1", b" paf", b"fap ",
     b"MATLAB 5", b"ALawSoun", b"Extended", *(b"d\xa3" + bytes([n, 0]) for n in range(1, 5)),
     *(bytes([0, n]) + b"\xa3d" for n in range(1, 5)),
 )  # fmt: skip
-_UNSUPPORTED = (  # (where, first bytes, what it is): ffmpeg converts it
+_UNSUPPORTED = (  # (offset, bytes there, format): ffmpeg converts it
     (4, b"ftyp", "MPEG-4 audio"),
     (4, b"moov", "MPEG-4 audio"),
     (4, b"mdat", "MPEG-4 audio"),
@@ -42,12 +42,12 @@ _UNSUPPORTED = (  # (where, first bytes, what it is): ffmpeg converts it
 REPLACE = "replace or remove the file"
 _NO_SOUND = (  # (first bytes, what it is, what to do)
     (b"version https://git-lfs", "it is a Git LFS pointer and not the file itself", "run git lfs pull"),
-    (b"\0\x05\x16\x07", "it is what macOS keeps beside a file, AppleDouble", "remove it"),
+    (b"\0\x05\x16\x07", "it is an AppleDouble file of macOS, without sound", "remove it"),
     (b"PK\x03\x04", "it is a zip archive", "unpack it"),
     (b"\x1f\x8b\x08", "it is a gzip archive", "unpack it"),
     (b"7z\xbc\xaf\x27\x1c", "it is a 7z archive", "unpack it"),
     (b"Rar!", "it is a RAR archive", "unpack it"),
-    (b"MThd", "it is a MIDI file, which holds notes and no sound", "render it to a wav file"),
+    (b"MThd", "it is a MIDI file, which has notes and no sound", "render it to a wav file"),
     (b"\x93NUMPY", "it is a numpy array", "write it as a wav file with soundfile.write"),
     (b"%PDF", "it is a PDF document", REPLACE),
     (b"\x89PNG", "it is a picture", REPLACE),
@@ -66,7 +66,7 @@ _KBITS = {  # by (MPEG 1, layer)
 
 
 class DataChunk(NamedTuple):
-    """Where a header says how many bytes of samples there are, and where these begin."""
+    """The position of the size of the samples in the header, the position of the samples, and their size."""
 
     size_at: int
     size_width: int
@@ -75,19 +75,21 @@ class DataChunk(NamedTuple):
     num_bytes: int
 
     def size_field(self, num_bytes: int) -> bytes:
-        """The bytes at `size_at` that promise samples of `num_bytes`."""
-        inside = self.start - self.size_at - self.size_width if self.size_at > 8 else 0  # CAF and AIFF count a preface
+        """Returns the bytes at `size_at` for samples of `num_bytes`."""
+        inside = (
+            self.start - self.size_at - self.size_width if self.size_at > 8 else 0
+        )  # CAF and AIFF include a preface
         largest = (1 << 8 * self.size_width) - 1
         return min(num_bytes + inside, largest).to_bytes(self.size_width, self.byteorder)
 
     @property
     def streamed(self) -> bool:
-        """Whether the size is one that pipes write: it promises nothing."""
+        """Returns whether the size is a placeholder, as written to pipes."""
         return not 0 < self.num_bytes < STREAM_BYTES
 
 
 def find_data(file: BinaryIO) -> DataChunk | None:
-    """The samples of WAV, RF64, AIFF, AU and CAF; None for another format, or where they are not found."""
+    """Returns the position of the samples of WAV, RF64, AIFF, AU and CAF; None if it is not found."""
     file.seek(0)
     kind = file.read(4)
     order: ByteOrder
@@ -109,12 +111,12 @@ def find_data(file: BinaryIO) -> DataChunk | None:
         if tag in (b"data", b"SSND"):
             return DataChunk(at + 4, width, order, start + preface, max(size - preface, 0))
         at = start + size + (size % 2 if width == 4 else 0)
-        if at >= 1 << 62:  # damaged: no file goes there
+        if at >= 1 << 62:  # damaged: beyond any file
             return None
 
 
 def is_empty(file: BinaryIO, chunk: DataChunk) -> bool:
-    """Whether samples of size 0 are none indeed: nothing follows, or another chunk that has its place."""
+    """Returns whether a size of 0 means no samples: nothing or another valid chunk follows."""
     there = file.seek(0, io.SEEK_END) - chunk.start
     file.seek(chunk.start)
     tag, size = file.read(4), int.from_bytes(file.read(4), chunk.byteorder)
@@ -123,7 +125,7 @@ def is_empty(file: BinaryIO, chunk: DataChunk) -> bool:
 
 
 def nist_bytes(head: bytes) -> int | None:
-    """The size that the header of a NIST SPHERE file promises for all of it; None for another file or coding."""
+    """Returns the file size according to a NIST SPHERE header; None for another format or coding."""
     keys = (rb"sample_count", rb"channel_count", rb"sample_n_bytes")
     found = [re.search(rb"^" + key + rb" -i (\d{1,12})\s*$", head, re.MULTILINE) for key in keys]
     if not head.startswith(b"NIST_1A\n") or b"shorten" in head[:1024] or not all(found):
@@ -133,20 +135,20 @@ def nist_bytes(head: bytes) -> int | None:
 
 
 def is_sound(head: bytes) -> bool:
-    """Whether a file begins so in a format that has a header; raw samples do not.
+    """Returns whether these first bytes are of a sound format with a header, not of raw samples.
 
-    MP3 has no magic number: raw samples near zero may begin as one of its frames does, but not three in a row.
+    MP3 has no magic number: raw samples near zero may look like one of its frames, but not like three in sequence.
     """
     return head.startswith(_CONTAINERS) or _frames_follow(head, _mpeg_frame_bytes)
 
 
 def may_be_frames(head: bytes) -> bool:
-    """Whether more than these first bytes is needed to tell MP3 or AAC from raw samples."""
+    """Returns whether more bytes are needed to distinguish MP3 or AAC from raw samples."""
     return bool(_mpeg_frame_bytes(head) or _adts_frame_bytes(head)) and len(head) < HEAD_BYTES
 
 
 def no_sound(head: bytes, name: str) -> tuple[str, str] | None:
-    """(what a file is that begins so, what to do with it); None where it may be one that can be read."""
+    """Returns (what the file is, what to do) for a file that cannot be read as sound; None if it may be readable."""
     if not head:
         return "it is empty, 0 bytes", REPLACE
     kinds = [kind for where, magic, kind in _UNSUPPORTED if head[where:].startswith(magic)]
@@ -158,14 +160,14 @@ def no_sound(head: bytes, name: str) -> tuple[str, str] | None:
 
 
 def conversion(name: str) -> str:
-    """The command that makes a file readable."""
+    """Returns the command that converts a file to WAV."""
     wav = Path(name).with_suffix(".wav")
     out = wav if str(wav) != name else wav.with_stem(f"{wav.stem}-converted")
     return f"convert it: ffmpeg -i {shlex.quote(name)} {shlex.quote(str(out))}"
 
 
 def _frames_follow(head: bytes, frame_bytes: Callable[[bytes], int]) -> bool:
-    """Whether three frames follow each other, or fewer to the very end of a short file."""
+    """Returns whether `head` starts with three frames in sequence, or consists of fewer frames."""
     at = 0
     for _ in range(3):
         size = frame_bytes(head[at : at + 8])
@@ -176,7 +178,7 @@ def _frames_follow(head: bytes, frame_bytes: Callable[[bytes], int]) -> bool:
 
 
 def _mpeg_frame_bytes(header: bytes) -> int:
-    """The size of the MPEG audio frame (MP3 and the older layers) that begins so; 0 for none."""
+    """Returns the size of the MPEG audio frame (layers 1 to 3) with this header; 0 for none."""
     word = int.from_bytes(header[:4], "big")
     version, layer, kbits, rate = word >> 19 & 3, 4 - (word >> 17 & 3), word >> 12 & 15, word >> 10 & 3
     if word >> 21 != 0x7FF or version == 1 or layer == 4 or kbits in (0, 15) or rate == 3:
@@ -189,7 +191,7 @@ def _mpeg_frame_bytes(header: bytes) -> int:
 
 
 def _adts_frame_bytes(header: bytes) -> int:
-    """The size of the AAC frame that begins so; 0 for none."""
+    """Returns the size of the AAC frame with this header; 0 for none."""
     word = int.from_bytes(header[:7].ljust(7, b"\0"), "big")
     size = word >> 13 & 0x1FFF
     return size if word >> 44 == 0xFFF and not word >> 41 & 3 and (word >> 34 & 15) < 13 and size >= 7 else 0

@@ -229,7 +229,7 @@ def _phrases(config: ConfigDict, maker: str, part: str) -> sources.Recordings:
     root = _folder(config) / f"phrases-{maker}-{part}-v{version}-seed{seed}-voices{voices}"
     if not root.exists():
         with console.progress(f"speaking {maker} phrases") as report:
-            phrases.write_phrases(root, maker=maker, part=part, num_voices=voices, seed=seed, progress=report)
+            phrases.write_phrases(root, source=maker, part=part, num_voices=voices, seed=seed, progress=report)
     return dataclasses.replace(sources.folder(root), source=f"phrases-{maker}-{part}")
 
 

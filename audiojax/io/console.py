@@ -1,4 +1,4 @@
-"""The terminal: progress bars and lines that are redrawn."""
+"""Terminal output: progress bars and lines that are updated in place."""
 
 import contextlib
 import sys
@@ -31,15 +31,15 @@ def _bar(console: Console) -> Bar:
         console=console,
         transient=True,
         disable=not console.is_terminal,
-        redirect_stdout=not console.stderr,  # what is printed meanwhile belongs on stdout, a file perhaps
+        redirect_stdout=not console.stderr,  # stdout may be a file
     )
 
 
 @contextlib.contextmanager
 def progress(description: str, unit: str = "files") -> Iterator[Progress]:
-    """A callback (done, total) that draws a bar on a terminal, and elsewhere says one line once there is work.
+    """Provides a callback (done, total) that shows a progress bar on a terminal, and one line elsewhere.
 
-    On stderr: a command's answer on stdout may be JSON.
+    The output is on stderr, because the stdout of a command may be JSON.
     """
     console = _console(stderr=True)
     with _bar(console) as bar:
@@ -58,33 +58,35 @@ def progress(description: str, unit: str = "files") -> Iterator[Progress]:
 
 
 def has_screen() -> bool:
-    """Whether stdout is a terminal on which lines can be drawn anew, in more than ASCII."""
+    """Returns whether stdout is a terminal that can update lines and show Unicode."""
     console = _console()
     return sys.stdout.isatty() and not (console.is_dumb_terminal or console.options.ascii_only)
 
 
 class Screen:
-    """Lines at the foot of a terminal that are drawn anew, below those that stay; use it with `with`."""
+    """A context manager for lines at the bottom of a terminal that are updated in place."""
 
     def __init__(self) -> None:
         self._live = Live(console=_console(), refresh_per_second=_DRAWINGS_PER_SECOND)
 
     def __enter__(self) -> "Screen":
+        """Starts to update the lines."""
         self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Leaves the last lines on the terminal."""
         self._live.stop()
 
     @property
     def width(self) -> int:
-        """In columns."""
+        """Returns the width of the terminal in columns."""
         return self._live.console.width
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Prints a permanent line above the updated ones."""
         self._live.console.print(text)
 
     def draw(self, lines: Sequence[tuple[str, str]]) -> None:
-        """Replaces the lines at the foot by these, each with its style, as in ("87 %", "bold green")."""
+        """Replaces the updated lines, each a pair of text and style, as in ("87 %", "bold green")."""
         self._live.update(Text("\n", no_wrap=True, overflow="crop").join(Text(*line) for line in lines))

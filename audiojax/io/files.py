@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and a folder that one process at a time may use."""
+"""Atomic writing of files and folders, and locking of folders."""
 
 import contextlib
 import errno
@@ -20,11 +20,11 @@ except ImportError:  # not on Windows
 
 from audiojax.errors import InputError
 
-MARKER = ".audiojax.json"  # in each folder that `whole_folder` made: what it wrote there
+MARKER = ".audiojax.json"  # in each folder that `whole_folder` wrote: the list of its files
 
 
 def read_json(path: Path) -> Any:
-    """Returns the content of a JSON file. Raises ValueError for whatever is not JSON, and OSError as reading does."""
+    """Returns the content of a JSON file. Raises ValueError if it is not JSON, and OSError if it cannot be read."""
     try:
         return json.loads(path.read_bytes())
     except RecursionError:
@@ -32,7 +32,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces `path`: whoever reads it finds the old text or the new."""
+    """Replaces a file atomically: a reader finds either the old or the new text."""
     partial = _partial(path)
     try:
         write_bytes(partial, text.encode())
@@ -42,7 +42,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file; the OSError of a full disk names it."""
+    """Writes a file; an OSError, such as of a full disk, has its name."""
     try:
         path.write_bytes(content)
     except OSError as error:
@@ -50,60 +50,60 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def check_room(folder: Path, num_bytes: int) -> None:
-    """Raises OSError where `num_bytes` do not fit beside what `folder` holds, or into one file of this process."""
+    """Raises OSError if the disk of `folder` has no room for `num_bytes`, or the file size limit is smaller."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0] if resource else -1
     room = min([shutil.disk_usage(folder).free, *([limit] if limit >= 0 else [])])
     if room < num_bytes:
-        raise OSError(
-            errno.ENOSPC, f"{num_bytes / 1e6:,.1f} MB are to be written, {room / 1e6:,.1f} MB fit", str(folder)
-        )
+        raise OSError(errno.ENOSPC, f"{num_bytes / 1e6:,.1f} MB are needed, {room / 1e6:,.1f} MB are free", str(folder))
 
 
 @contextlib.contextmanager
 def only_process(folder: Path) -> Iterator[None]:
-    """Holds `folder`, made if need be, for this process; raises InputError where another one holds it.
+    """Locks `folder`, which is created if needed, for this process. Raises InputError if another one has locked it.
 
-    The lock is the operating system's: it ends with the process, however that ends.
+    The lock is one of the operating system, which releases it when the process ends for any reason.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with filelock.FileLock(folder / "lock", timeout=0.2):  # longer than `in_use` holds it
+        with filelock.FileLock(folder / "lock", timeout=0.2):  # longer than the lock of `in_use` lasts
             yield
     except filelock.Timeout:
         raise InputError(f"{folder} is in use by another process; wait for it to end, or choose another.") from None
 
 
 def in_use(folder: Path) -> bool:
-    """Whether a process holds `folder` by `only_process`; where that cannot be found out, whether one may."""
+    """Returns whether a process has locked `folder` by `only_process`, or that cannot be determined."""
     lock = folder / "lock"
     try:
         if lock.exists():
             with filelock.FileLock(lock, timeout=0):
                 return False
-    except OSError:  # of which Timeout is one
+    except OSError:  # Timeout is a subclass
         return True
     return False
 
 
 @contextlib.contextmanager
 def whole_folder(where: Path, known: Collection[str] = ()) -> Iterator[Path]:
-    """An empty folder to fill, which becomes `where` when the block ends well, and is deleted otherwise.
+    """Provides an empty folder, which is renamed to `where` when the block succeeds and is deleted otherwise.
 
-    A folder that was there is replaced; who has its files open or memory-mapped keeps reading them. One that another
-    process puts there while the block runs is kept instead of this one: of two first makers the first is believed. What
-    killed processes left half filled is deleted before: its lock, beside it, ended with them.
+    An existing folder is replaced; processes that have its files open or memory-mapped can still read them. If another
+    process creates `where` while the block runs, that folder is kept. Incomplete folders of killed processes, which
+    have an unlocked lock file, are deleted first.
 
-    Nothing is replaced but an empty folder, or one that holds only what an earlier call wrote there, as its MARKER
-    lists it, or what is in `known`: names that folders from before there were markers may hold. Raises InputError for
-    any other.
+    An existing folder is replaced only if all its files are listed in its MARKER, which an earlier call wrote, or in
+    `known`, for folders that are older than the marker. Otherwise InputError is raised.
     """
-    where = where.resolve()  # a symbolic link stays, and what it points to is replaced
+    where = where.resolve()  # a symbolic link stays, and its target is replaced
     _check_replaceable(where, known)
     where.parent.mkdir(parents=True, exist_ok=True)
     for leftover in where.parent.glob(f"{glob.escape(where.name)}.partial-*.lock"):
         if not re.search(r"\.partial-[0-9a-f]{12}\.lock$", leftover.name):
-            continue  # not a name made here
-        with contextlib.suppress(OSError), filelock.FileLock(leftover, timeout=0):  # Timeout is an OSError: it lives
+            continue  # not a name of this function
+        with (
+            contextlib.suppress(OSError),
+            filelock.FileLock(leftover, timeout=0),
+        ):  # raises Timeout, an OSError, if its process is alive
             _clear(leftover)
     partial, before = _partial(where), identity(where)
     lock = partial.with_name(f"{partial.name}.lock")
@@ -114,10 +114,10 @@ def whole_folder(where: Path, known: Collection[str] = ()) -> Iterator[Path]:
             marker = {"made_by": "audiojax", "files": sorted(_content(partial))}
             (partial / MARKER).write_text(json.dumps(marker) + "\n")
             now = identity(where)
-            if before and now and now[0] == before[0]:  # the same folder, to which somebody may have added something
+            if before and now and now[0] == before[0]:  # the same folder, which may have new files
                 _check_replaceable(where, known)
             if before and now == before:
-                with contextlib.suppress(FileNotFoundError):  # another process did it at this moment
+                with contextlib.suppress(FileNotFoundError):  # another process has just done so
                     where.rename(f"{partial}.stale")
             try:
                 partial.rename(where)
@@ -129,25 +129,25 @@ def whole_folder(where: Path, known: Collection[str] = ()) -> Iterator[Path]:
 
 
 def _check_replaceable(where: Path, known: Collection[str]) -> None:
-    """Raises InputError where `where` holds anything that `whole_folder` did not write."""
+    """Raises InputError if `where` has anything that `whole_folder` did not write."""
     if where.exists() and not where.is_dir():
-        raise InputError(f"{where} is a file, where a folder is to be written; give another path, or move it away.")
+        raise InputError(f"{where} is a file, but a folder has to be written; give another path, or move it away.")
     content = _content(where)
     if foreign := content - set(known) - _listed(where):
         what = f"{min(foreign)}{f' and {len(foreign) - 1:,} more' if len(foreign) > 1 else ''}"
         raise InputError(
-            f"{where} holds {what}, not written there by audiojax, and is not replaced; give another folder, or move "
-            "what is in it away."
+            f"{where} has {what}, which audiojax did not write, and is not replaced; give another folder, or move its "
+            "content away."
         )
 
 
 def _content(folder: Path) -> set[str]:
-    """The paths of all that `folder` holds, relative to it; symbolic links are not followed."""
+    """Returns the relative paths of everything in `folder`; symbolic links are not followed."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
 
 def _listed(folder: Path) -> set[str]:
-    """What `whole_folder` wrote into `folder`, its marker included; nothing where there is no whole marker."""
+    """Returns the files that `whole_folder` wrote into `folder`, with its marker; none without a valid marker."""
     try:
         marker = read_json(folder / MARKER)
         return {MARKER, *marker["files"]} if marker["made_by"] == "audiojax" else set()
@@ -156,12 +156,12 @@ def _listed(folder: Path) -> set[str]:
 
 
 def _partial(path: Path) -> Path:
-    """A name beside `path` that nobody else takes, in no other container or thread either."""
+    """Returns a unique name beside `path`, unique also among containers and threads."""
     return path.with_name(f"{path.name}.partial-{uuid.uuid4().hex[:12]}")
 
 
 def identity(folder: Path) -> tuple[int, int] | None:
-    """What tells a folder from another one of its name; None where there is none."""
+    """Returns what distinguishes a folder from another one of the same name; None if it does not exist."""
     with contextlib.suppress(FileNotFoundError):
         stat = folder.stat()
         return stat.st_ino, stat.st_ctime_ns
@@ -169,8 +169,8 @@ def identity(folder: Path) -> tuple[int, int] | None:
 
 
 def _clear(lock: Path) -> None:
-    """Deletes what lies beside `lock` under its name, and then the lock itself."""
+    """Deletes the folders that `lock` protects, then the lock file."""
     for ending in ("", ".stale"):
         shutil.rmtree(f"{lock.with_suffix('')}{ending}", ignore_errors=True)
-    with contextlib.suppress(OSError):  # Windows deletes it with its release
+    with contextlib.suppress(OSError):  # on Windows, releasing it has deleted it
         lock.unlink()

@@ -1,4 +1,4 @@
-"""The callback through which long work reports how far it is."""
+"""The type of progress callbacks."""
 
 from __future__ import annotations
 

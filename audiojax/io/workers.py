@@ -1,4 +1,4 @@
-"""Processes that share work, and that leave when whoever started them is gone."""
+"""Pools of worker processes that end with their parent process."""
 
 import contextlib
 import os
@@ -14,16 +14,16 @@ from audiojax.errors import InputError
 
 
 def num_cores() -> int:
-    """How many cores this process may use, which pinning or a container may have made fewer than the machine has."""
+    """Returns the number of cores this process may use, with CPU affinity and container limits applied."""
     return loky.cpu_count()
 
 
 @contextlib.contextmanager
 def pool(num_workers: int) -> Iterator[loky.ProcessPoolExecutor]:
-    """An executor of `num_workers` processes, which are gone when the block ends, however it ends.
+    """Provides an executor of `num_workers` processes, which end with the block.
 
-    They are not forks, which may hang where jax runs threads, and do not import the program that starts them. Ctrl-C
-    ends them through their parent, and so does SIGKILL of it. Raises InputError where one of them is killed.
+    The processes are not forked, because forking may hang with the threads of jax, and do not import the main program.
+    They end with their parent, also on Ctrl-C and SIGKILL. Raises InputError if one of them is killed.
     """
     executor = loky.ProcessPoolExecutor(num_workers, initializer=_begin, initargs=(os.getpid(),))
     try:
@@ -31,7 +31,7 @@ def pool(num_workers: int) -> Iterator[loky.ProcessPoolExecutor]:
         executor.shutdown()
     except BrokenProcessPool:
         raise InputError(
-            "a process that helped was killed, most often for want of memory; make room, and run the command again."
+            "a worker process was killed, most often for lack of memory; free some, and run the command again."
         ) from None
     finally:
         executor.shutdown(kill_workers=True)

@@ -1,7 +1,7 @@
-"""Decides which requests the live page's server answers: those for its own host name, from its own page.
+"""Access control of the live page's server: it accepts requests for its own host name from its own page only.
 
-A page of another site can send requests to a server on this machine or in this network. Its Origin shows that, unless
-its host name was made to resolve to this server (DNS rebinding): then the Host header names a host that is not ours.
+A page of another site can send requests to a server on this machine or network. The Origin header reveals this, unless
+the host name of that site resolves to this server (DNS rebinding); then the Host header names a foreign host.
 """
 
 import ipaddress
@@ -18,7 +18,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Refused(Exception):
-    """A request that gets no answer: the status and a sentence."""
+    """A request that is refused, with an HTTP status and a sentence."""
 
     def __init__(self, status: HTTPStatus, sentence: str):
         super().__init__(sentence)
@@ -47,7 +47,7 @@ def own_names(bound_host: str) -> frozenset[str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server at `host`, a numeric address."""
+    """Returns whether a server at `host`, a numeric address, is reachable from this machine only."""
     return ipaddress.ip_address(host.partition("%")[0]).is_loopback
 
 
@@ -91,5 +91,5 @@ def _is_own(host: str, bound_host: str, names: Iterable[str]) -> bool:
         address = ipaddress.ip_address(host)
     except ValueError:
         return False
-    # A numeric address resolves to nothing else, so that no other site can have it as its name.
+    # A numeric address is not resolved by DNS, so another site cannot use it as its name.
     return address.is_loopback or not is_loopback(bound_host)

@@ -1,4 +1,4 @@
-"""What the live page's server answers to plain HTTP: the page's own files, the words it knows, and sample words."""
+"""HTTP responses of the live page's server: the static files, the list of words, and synthetic sample words."""
 
 import dataclasses
 import functools
@@ -53,13 +53,14 @@ def answer(path: str, query: str, label_names: Sequence[str]) -> Response:
 
 
 def response(status: HTTPStatus, body: bytes, kind: str = "text/plain; charset=utf-8") -> Response:
+    """Returns a response with the security headers."""
     headers = {"Content-Type": kind, "Content-Length": str(len(body)), "Connection": "close", **SECURITY}
     return Response(status.value, status.phrase, Headers(headers), body)
 
 
 @functools.lru_cache(maxsize=10 * NUM_VOICES)
 def sample(word: str, number: int) -> bytes:
-    """A WAV file of `word`, spoken by the embedded voice `number` in a quiet room, close to a good microphone."""
+    """Returns a WAV file of `word`, synthesised with voice `number` and little noise."""
     voice: Voice = dataclasses.replace(
         make_voice(0, number), peak_db=-6.0, snr_db=40.0, hum_db=-60.0, knocks=0.0, room=0.01
     )

@@ -1,12 +1,12 @@
-"""Everybody who speaks to the live page's server, and the one batch of streams that listens to them all.
+"""The clients of the live page's server, whose streams are recognised in one batch.
 
-A client says {"rate_hz": N}, then sends its sound as binary messages of 16-bit little-endian samples, as fast as it
-likes, and may say {"end": true}, after which another {"rate_hz": N} begins a new sound. It is told every word as
-{"label", "start_seconds", "end_seconds", "emitted_seconds", "probability"}, and now and then a {"status"}.
+Protocol: A client sends {"rate_hz": N}, then its sound as binary messages of 16-bit little-endian samples, at any
+speed, and optionally {"end": true}, after which another {"rate_hz": N} starts a new sound. The server sends each word
+as {"label", "start_seconds", "end_seconds", "emitted_seconds", "probability"}, and {"status"} messages.
 
-Clients only ever fill queues of their own, whose length is bounded: who is ahead is not read from. One loop takes a
-little of each queue, has one thread advance all streams together, and hands round what was said. Everything in a queue
-has a cost in seconds of sound, by the work that it makes, and each client may spend the same in a turn.
+Scheduling: Each client fills a queue of bounded length; while the queue is full, its socket is not read. One loop takes
+items from all queues in turn, advances all streams in one batch on a worker thread, and sends the events. Each item has
+a cost in seconds of sound that reflects its processing time, and all clients have the same budget per turn.
 """
 
 import asyncio
@@ -26,24 +26,24 @@ from audiojax.errors import InputError
 if TYPE_CHECKING:
     from audiojax.streaming.recognizer import Recognizers
 
-TURN_SECONDS = 0.02  # between two advances of the batch, at least
-SOUND_PER_TURN_SECONDS = 0.2  # of one client: ten times as fast as it is spoken
-MAX_AHEAD_SECONDS = 3.0  # sound of one client that waits
-MIN_ITEM_SECONDS = 0.005  # what a message costs, however short it is
-FULL_COST_RATE_HZ = 96_000  # samples of a higher rate cost as if they were of this one: resampling takes longer
-BEGIN_SECONDS = 0.1  # what the beginning of a sound costs: a reset, and perhaps another rate's filter
-END_SECONDS = 0.5  # what an end costs: as much silence is recognised
-MAX_RATE_CHANGES = 10  # of one client, one of which is forgotten each RATE_CHANGE_SECONDS
+TURN_SECONDS = 0.02  # minimum time between two turns
+SOUND_PER_TURN_SECONDS = 0.2  # budget of one client per turn: ten times real time
+MAX_AHEAD_SECONDS = 3.0  # queued sound of one client
+MIN_ITEM_SECONDS = 0.005  # minimum cost of a message
+FULL_COST_RATE_HZ = 96_000  # samples of a higher rate cost as much as at this one, because resampling takes longer
+BEGIN_SECONDS = 0.1  # cost of the start of a sound: a reset and possibly the filter for a new rate
+END_SECONDS = 0.5  # cost of the end of a sound: as much silence is processed
+MAX_RATE_CHANGES = 10  # of one client; the count decreases by one each RATE_CHANGE_SECONDS
 RATE_CHANGE_SECONDS = 1.0
 MAX_UNREAD_BYTES = 2**18
 UNSUPPORTED_DATA, INVALID_DATA, POLICY, TRY_AGAIN_LATER = 1003, 1007, 1008, 1013  # RFC 6455, 7.4, and its registry
 
-Item = bytes | int | None  # sound; a sound begins, at this rate; it ends
-Said = list[tuple["Client", dict[str, Any]]]
+Item = bytes | int | None  # samples; the sampling rate, which starts a sound; the end of a sound
+Messages = list[tuple["Client", dict[str, Any]]]
 
 
 class WrongMessage(Exception):
-    """A message that breaks the protocol: the code to close with, a sentence, and how long its sender waits for it."""
+    """A message that violates the protocol: close code, sentence, and the time until the connection is closed."""
 
     def __init__(self, code: int, sentence: str, wait_seconds: float = 0.0):
         super().__init__(sentence)
@@ -51,31 +51,31 @@ class WrongMessage(Exception):
 
 
 class Client:
-    """One socket, and its sound that waits."""
+    """A connection and its queue."""
 
     def __init__(self, connection: ServerConnection, now: float):
         self.connection = connection
-        self.last_heard = now
+        self.last_message_at = now
         self.room = asyncio.Event()
-        self._rate_hz = 0  # of the sound that is being sent; 0 between two sounds
+        self._rate_hz = 0  # of the current sound; 0 between two sounds
         self._last_rate_hz, self._rate_changes, self._changed_at = 0, 0.0, now
         self._queue: deque[tuple[float, Item]] = deque()
         self._ahead_seconds = 0.0
-        self._debt_seconds = 0.0  # what the last turn spent beyond its share
-        # The listening thread's own:
+        self._debt_seconds = 0.0  # by which the last turn exceeded the budget
+        # Used by the worker thread only:
         self.slot: int | None = None
         self.slot_rate_hz = 0
-        self.heard_seconds = 0.0
+        self.processed_seconds = 0.0
 
     def put(self, message: str | bytes, now: float) -> None:
-        """Queues what a message asks for; raises WrongMessage."""
-        for item in self._sound(message) if isinstance(message, bytes) else [self._told(message, now)]:
+        """Adds a message to the queue. Raises WrongMessage if it violates the protocol."""
+        for item in self._sound(message) if isinstance(message, bytes) else [self._parse(message, now)]:
             self._queue.append((self._cost_seconds(item), item))
             self._ahead_seconds += self._queue[-1][0]
         (self.room.clear if self._ahead_seconds > MAX_AHEAD_SECONDS else self.room.set)()
 
     def take(self) -> list[Item]:
-        """What the next turn hears of this client; short messages in a row are one piece of sound."""
+        """Removes and returns the items for the next turn; consecutive samples are joined."""
         items: list[Item] = []
         left = SOUND_PER_TURN_SECONDS - self._debt_seconds
         while self._queue and left > 0 and (self._queue[0][0] < left + 1e-6 or self._queue[0][1] is None):
@@ -95,14 +95,15 @@ class Client:
 
     @property
     def waits(self) -> bool:
+        """Returns whether the queue has items."""
         return bool(self._queue)
 
-    def tell(self, message: dict[str, Any]) -> None:
-        """Sends without waiting; who does not read is `Hall.watch`'s to part with."""
+    def send(self, message: dict[str, Any]) -> None:
+        """Sends a message without waiting; `Sessions.watch` disconnects clients that do not read."""
         broadcast([self.connection], json.dumps(message))
 
     def _sound(self, message: bytes) -> list[Item]:
-        """A message in pieces that a turn has room for."""
+        """Returns a message in pieces that fit into the budget of a turn."""
         if not self._rate_hz:
             raise WrongMessage(POLICY, 'sound came before its rate; send {"rate_hz": N} first.')
         if len(message) % 2:
@@ -116,19 +117,19 @@ class Client:
             return max(len(item) / 2 / min(self._rate_hz, FULL_COST_RATE_HZ), MIN_ITEM_SECONDS)
         return END_SECONDS if item is None else BEGIN_SECONDS
 
-    def _told(self, message: str, now: float) -> Item:
+    def _parse(self, message: str, now: float) -> Item:
         try:
-            told = json.loads(message)
+            content = json.loads(message)
         except (ValueError, RecursionError):
             raise WrongMessage(INVALID_DATA, 'a text message is not JSON; send {"rate_hz": N}.') from None
-        if told == {"end": True} and self._rate_hz:
+        if content == {"end": True} and self._rate_hz:
             self._rate_hz = 0
             return None
-        rate_hz = told.get("rate_hz") if isinstance(told, dict) and len(told) == 1 else None
-        if isinstance(rate_hz, float) and rate_hz.is_integer():  # as some languages write 48000
+        rate_hz = content.get("rate_hz") if isinstance(content, dict) and len(content) == 1 else None
+        if isinstance(rate_hz, float) and rate_hz.is_integer():  # some languages write 48000.0
             rate_hz = int(rate_hz)
         if type(rate_hz) is not int or not 0 < rate_hz < 10**7:
-            sentence = 'a text message is not understood; send {"rate_hz": N}, a whole number, before a sound.'
+            sentence = 'a text message is invalid; send {"rate_hz": N}, a whole number, before a sound.'
             raise WrongMessage(POLICY, sentence)
         try:
             self._rate_hz = check_rate(rate_hz)
@@ -138,17 +139,17 @@ class Client:
         return rate_hz
 
     def _count_rate_change(self, now: float) -> None:
-        """Raises WrongMessage where one rate follows another again and again."""
+        """Raises WrongMessage if the rate changes too often."""
         self._rate_changes = max(0.0, self._rate_changes - (now - self._changed_at) / RATE_CHANGE_SECONDS)
         self._rate_changes, self._changed_at = self._rate_changes + (self._rate_hz != self._last_rate_hz), now
         self._last_rate_hz = self._rate_hz
         if self._rate_changes > MAX_RATE_CHANGES:
             sentence = f"the sample rate changed {MAX_RATE_CHANGES} times at once; keep one rate."
-            raise WrongMessage(POLICY, sentence, RATE_CHANGE_SECONDS)  # else it connects again and begins anew
+            raise WrongMessage(POLICY, sentence, RATE_CHANGE_SECONDS)  # delays a reconnection
 
 
-class Hall:
-    """The clients, and the recognizers, which belong to one thread."""
+class Sessions:
+    """All clients, and the recognisers, which are used on one worker thread."""
 
     def __init__(self, recognizers: "Recognizers", idle_seconds: float):
         self.clients: set[Client] = set()
@@ -156,11 +157,11 @@ class Hall:
         self._by_slot: dict[int, Client] = {}
         self._left: list[Client] = []
         self._news = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, "listening")
+        self._thread = ThreadPoolExecutor(1, "recogniser")
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def receive(self, connection: ServerConnection) -> None:
-        """One client, from the first message to the last."""
+        """Handles a connection until it is closed."""
         places = self._recognizers.num_streams
         if len(self.clients) >= places:
             sentence = f"all {places} places are taken; try again in a moment."
@@ -180,11 +181,11 @@ class Hall:
 
     async def _read(self, client: Client) -> WrongMessage | None:
         loop = asyncio.get_running_loop()
-        client.tell({"status": "ready", "labels": list(self._recognizers.label_names)})
+        client.send({"status": "ready", "labels": list(self._recognizers.label_names)})
         try:
             async for message in client.connection:
-                client.last_heard = loop.time()
-                client.put(message, client.last_heard)
+                client.last_message_at = loop.time()
+                client.put(message, client.last_message_at)
                 self._news.set()
                 if not client.room.is_set():
                     await _first(client.room.wait(), client.connection.wait_closed())
@@ -194,8 +195,8 @@ class Hall:
             pass
         return None
 
-    async def listen(self) -> None:
-        """Advances all streams as sound comes, for ever."""
+    async def recognise(self) -> None:
+        """Processes the queues of all clients in turns; never returns."""
         loop = asyncio.get_running_loop()
         while True:
             await self._news.wait()
@@ -203,52 +204,52 @@ class Hall:
             began = loop.time()
             left, self._left = self._left, []
             work = [(client, client.take()) for client in self.clients if client.waits]
-            for client, message in await loop.run_in_executor(self._thread, self._hear, left, work):
-                client.tell(message)
+            for client, message in await loop.run_in_executor(self._thread, self._process, left, work):
+                client.send(message)
                 if "error" in message:
-                    self._part(client, message["error"])
+                    self._disconnect(client, message["error"])
             if any(client.waits for client in self.clients):
                 self._news.set()
             await asyncio.sleep(began + TURN_SECONDS - loop.time())
 
     async def watch(self) -> None:
-        """Parts with clients who send nothing, or who do not read what they are told; for ever."""
+        """Disconnects clients that send nothing or do not read; never returns."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(1.0, self._idle_seconds / 4))
             for client in list(self.clients):
                 if client.connection.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
                     client.connection.transport.abort()
-                elif loop.time() - client.last_heard > self._idle_seconds:
-                    client.last_heard = float("inf")  # once is enough
-                    self._part(client, f"nothing was sent for {self._idle_seconds:g} seconds.")
+                elif loop.time() - client.last_message_at > self._idle_seconds:
+                    client.last_message_at = float("inf")  # disconnect once
+                    self._disconnect(client, f"nothing was sent for {self._idle_seconds:g} seconds.")
 
-    def _part(self, client: Client, sentence: str) -> None:
+    def _disconnect(self, client: Client, sentence: str) -> None:
         task = asyncio.create_task(dismiss(client.connection, POLICY, sentence))
-        self._tasks.add(task)  # the loop itself holds it weakly
+        self._tasks.add(task)  # the event loop has weak references only
         task.add_done_callback(self._tasks.discard)
 
-    def _hear(self, left: list[Client], work: list[tuple[Client, list[Item]]]) -> Said:
-        """What the listening thread does in one turn: what it has to say, and to whom."""
+    def _process(self, left: list[Client], work: list[tuple[Client, list[Item]]]) -> Messages:
+        """Runs one turn on the worker thread and returns the messages to send."""
         for client in left:
             if client.slot is not None:
                 self._recognizers.leave(client.slot)
                 del self._by_slot[client.slot]
-        said: Said = []
+        messages: Messages = []
         for client, items in work:
             try:
                 for item in items:
-                    said += self._hear_item(client, item)
+                    messages += self._process_item(client, item)
             except InputError as error:
-                said.append((client, {"error": str(error)}))
-        said += self._advance()
+                messages.append((client, {"error": str(error)}))
+        messages += self._advance()
         for client, _ in work:
-            before, client.heard_seconds = client.heard_seconds, self._seconds(client)
-            if int(client.heard_seconds) > int(before):
-                said.append((client, {"status": "heard", "seconds": round(client.heard_seconds, 3)}))
-        return said
+            before, client.processed_seconds = client.processed_seconds, self._seconds(client)
+            if int(client.processed_seconds) > int(before):
+                messages.append((client, {"status": "heard", "seconds": round(client.processed_seconds, 3)}))
+        return messages
 
-    def _hear_item(self, client: Client, item: Item) -> Said:
+    def _process_item(self, client: Client, item: Item) -> Messages:
         if isinstance(item, int):
             if client.slot is None:
                 client.slot = self._recognizers.connect()
@@ -259,13 +260,13 @@ class Hall:
             client.slot_rate_hz = item
         assert client.slot is not None, "sound without a beginning"
         if item is None:
-            said = [(client, _words(event)) for event in self._recognizers.flush(client.slot)]
-            return [*said, (client, {"status": "ended", "seconds": round(self._seconds(client), 3)})]
+            messages = [(client, _words(event)) for event in self._recognizers.flush(client.slot)]
+            return [*messages, (client, {"status": "ended", "seconds": round(self._seconds(client), 3)})]
         sound = np.frombuffer(item if isinstance(item, bytes) else b"", "<i2")
-        self._recognizers.push(client.slot, sound, client.slot_rate_hz)  # refuses a rate that cannot be
+        self._recognizers.push(client.slot, sound, client.slot_rate_hz)  # raises InputError for an invalid rate
         return []
 
-    def _advance(self) -> Said:
+    def _advance(self) -> Messages:
         return [(self._by_slot[slot], _words(event)) for slot, event in self._recognizers.advance()]
 
     def _seconds(self, client: Client) -> float:
@@ -273,13 +274,13 @@ class Hall:
 
 
 def _words(event: Any) -> dict[str, Any]:
-    """A `stream.Event` as JSON has it."""
-    told = {name: round(float(getattr(event, name)), 4) for name in event._fields if name != "label"}
-    return {"label": event.label, **told}
+    """Returns a `decoder.Event` as a JSON object."""
+    content = {name: round(float(getattr(event, name)), 4) for name in event._fields if name != "label"}
+    return {"label": event.label, **content}
 
 
 async def _first(*coroutines: Coroutine[Any, Any, Any]) -> None:
-    """Waits for whichever ends first, and gives up the others."""
+    """Waits until one coroutine ends and cancels the others."""
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -289,6 +290,6 @@ async def _first(*coroutines: Coroutine[Any, Any, Any]) -> None:
 
 
 async def dismiss(connection: ServerConnection, code: int, sentence: str) -> None:
-    """Says why, and closes."""
+    """Sends the reason as an error message and closes the connection."""
     broadcast([connection], json.dumps({"error": sentence}))
     await connection.close(code, sentence.encode()[:120].decode(errors="ignore"))

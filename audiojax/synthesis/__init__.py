@@ -1,1 +1,1 @@
-"""Synthetic voices: the embedded default data."""
+"""Synthetic voices, which are the default data."""

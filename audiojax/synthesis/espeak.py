@@ -1,7 +1,7 @@
-"""Digits spoken by espeak-ng's voices, laid out as AudioMNIST: harder than the formant synthesiser's, extra `[tts]`.
+"""Synthesises digits with espeak-ng, in the layout of AudioMNIST; needs the extra `[tts]`.
 
-espeak-ng is GPL-3.0 and is run as a program of its own. Its noise depends on all it has said before, so that one
-fresh process says everything in one order: then the same seed gives the same bytes.
+espeak-ng is licensed under GPL-3.0 and runs in a process of its own. Its output depends on all text synthesised before,
+so one new process synthesises everything in a fixed order: the same seed then gives the same bytes.
 """
 
 import argparse
@@ -33,9 +33,9 @@ _DISK_FAILED = 74  # EX_IOERR
 
 
 def write(folder: Path, *, num_voices: int, num_takes: int, seed: int, progress: Progress) -> None:
-    """Writes num_voices x 10 x num_takes clips, 48 kHz PCM_16. The folder appears whole or not at all.
+    """Writes num_voices x 10 x num_takes clips, 48 kHz PCM_16; the folder is complete or absent.
 
-    Raises InputError where the extra is not installed, or espeak-ng fails.
+    Raises InputError if the extra is not installed or espeak-ng fails.
     """
     numbers = [f"--{name}={value}" for name, value in (("voices", num_voices), ("takes", num_takes), ("seed", seed))]
     with whole_folder(folder) as partial:
@@ -45,9 +45,9 @@ def write(folder: Path, *, num_voices: int, num_takes: int, seed: int, progress:
 
 
 def in_own_process(module: str, arguments: list[str], total: int, progress: Progress) -> None:
-    """Runs a module that speaks with espeak-ng, and that prints how much of `total` is done.
+    """Runs a module that uses espeak-ng in a process of its own, and reports its progress.
 
-    Raises InputError where the extra is not installed, or espeak-ng fails.
+    Raises InputError if the extra is not installed or espeak-ng fails.
     """
     if importlib.util.find_spec("espeakng_loader") is None:
         raise InputError("config.data.source is 'espeak', which needs an extra: pip install -e '.[tts]'.")
@@ -65,7 +65,7 @@ def in_own_process(module: str, arguments: list[str], total: int, progress: Prog
 
 
 def run_own_process(main: Callable[[], None]) -> None:
-    """What such a module does: an OSError, a full disk for one, is told to the process that started it."""
+    """Runs `main` in the process of `in_own_process`, to which it reports an OSError, such as a full disk."""
     try:
         main()
     except OSError as error:
@@ -74,7 +74,7 @@ def run_own_process(main: Callable[[], None]) -> None:
 
 
 class Espeak:
-    """The library, by ctypes: text in, f32[t] out."""
+    """The library, loaded by ctypes."""
 
     def __init__(self, seed: int):
         import espeakng_loader
@@ -83,7 +83,7 @@ class Espeak:
         self.data_path = Path(espeakng_loader.get_data_path())
         self._blocks: list[np.ndarray] = []
         callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-        self._callback = callback(self._collect)  # kept: the library holds a bare pointer
+        self._callback = callback(self._collect)  # a reference, because the library has a bare pointer
         self.rate_hz = self._library.espeak_Initialize(2, 0, str(self.data_path.parent).encode(), 0)  # 2: synchronous
         if self.rate_hz <= 0:
             raise RuntimeError("espeak_Initialize failed")
@@ -96,10 +96,11 @@ class Espeak:
         return 0
 
     def variants(self) -> list[str]:
-        """The names that change how a language's voice sounds, as in "en-us+f3"."""
+        """Returns the names of the voice variants, such as "f3" in "en-us+f3"."""
         return sorted(path.name for path in (self.data_path / "voices" / "!v").iterdir())
 
-    def say(self, text: str, voice: str, **parameters: int) -> np.ndarray:
+    def synthesise(self, text: str, voice: str, **parameters: int) -> np.ndarray:
+        """Returns f32[t] in [-1, 1] of `text`."""
         if self._library.espeak_SetVoiceByName(voice.encode()):
             raise RuntimeError(f"espeak-ng has no voice {voice}")
         for number, value in parameters.items():
@@ -112,17 +113,18 @@ class Espeak:
 
 
 class Speaker:
-    """One voice of espeak-ng's: a language and a variant with habits of its own, drawn from `rng`."""
+    """A voice of espeak-ng: a language, a variant, and a mean rate, pitch and pitch range."""
 
     def __init__(self, espeak: Espeak, variants: list[str], rng: np.random.Generator):
+        """Samples the voice."""
         self._espeak, self._rng = espeak, rng
         self.language, self.variant = str(rng.choice(LANGUAGES)), str(rng.choice(variants))
         self._rate, self._pitch, self._range = rng.integers(130, 200), rng.integers(25, 75), rng.integers(30, 70)
 
-    def say(self, text: str, rate_hz: int, max_seconds: float) -> np.ndarray:
-        """f32[t] in [-1, 1] at `rate_hz`: some silence and the text, cut to `max_seconds`, at some level."""
+    def synthesise(self, text: str, rate_hz: int, max_seconds: float) -> np.ndarray:
+        """Returns f32[t] in [-1, 1] at `rate_hz`: silence and the text, cut to `max_seconds`, at a random level."""
         rng = self._rng
-        clip = self._espeak.say(
+        clip = self._espeak.synthesise(
             text,
             f"{self.language}+{self.variant}",
             rate=int(self._rate + rng.integers(-15, 16)),
@@ -147,10 +149,10 @@ def _main() -> None:
     for number in range(1, args.voices + 1):
         speaker = Speaker(espeak, variants, np.random.default_rng([args.seed, number]))
 
-        def say(digit: int, _: int, speaker: Speaker = speaker) -> np.ndarray:
-            return speaker.say(DIGITS[digit], FILE_RATE_HZ, _MAX_SECONDS)
+        def make_take(digit: int, _: int, speaker: Speaker = speaker) -> np.ndarray:
+            return speaker.synthesise(DIGITS[digit], FILE_RATE_HZ, _MAX_SECONDS)
 
-        write_takes(data, number, args.takes, say)
+        write_takes(data, number, args.takes, make_take)
         origin = f"espeak-ng +{speaker.variant}"
         meta[f"{number:02d}"] = {"accent": speaker.language, "age": 30, "gender": "unknown", "origin": origin}
         print(number * len(DIGITS) * args.takes, flush=True)

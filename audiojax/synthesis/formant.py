@@ -1,9 +1,9 @@
-"""Spoken digits made from nothing: a formant synthesiser, and a folder of its clips laid out as AudioMNIST's.
+"""A formant synthesiser of spoken digits, which writes its clips in the layout of AudioMNIST.
 
-Source and filter, after Klatt (1980), "Software for a cascade/parallel formant synthesizer", JASA 67(3). A word is a
-sequence of segments (a vowel target, a closure, a burst, ...), cross-faded into one control frame every 4 ms. Each
-glottal pulse, and each windowed piece of noise, is one row of a spectrum: source x vocal tract at that frame; the
-inverse FFTs of all rows, overlapped and added, are the wave. Every loop over samples is thereby a matrix operation.
+It is a source-filter model after Klatt (1980), "Software for a cascade/parallel formant synthesizer", JASA 67(3). A
+word is a sequence of segments (a vowel target, a closure, a burst, ...), cross-faded into control frames of 4 ms. Each
+glottal pulse and each windowed piece of noise has one spectrum: source times vocal tract at that frame. The waveform is
+the overlap-add of their inverse FFTs, so that all computations on samples are matrix operations.
 """
 
 import json
@@ -22,9 +22,9 @@ from audiojax.schema import DIGITS
 from audiojax.synthesis.phonemes import PHONEMES, PRONUNCIATIONS, VOWELS
 from audiojax.synthesis.voices import Voice, make_voice
 
-VERSION = 2  # raise it when the same seed would give another sound
+VERSION = 2  # raise it when the same seed gives another sound
 RATE_HZ = 16_000
-FILE_RATE_HZ = 48_000  # AudioMNIST's own
+FILE_RATE_HZ = 48_000  # as in AudioMNIST
 HOP_SAMPLES = 64
 FFT_SAMPLES = 512  # 32 ms: a 60 Hz wide resonance has decayed by 52 dB, so the wrap-around is inaudible
 MAX_SAMPLES = int(0.99 * RATE_HZ)
@@ -35,8 +35,8 @@ _DELAY = np.exp(-2j * np.pi * _HZ / RATE_HZ).astype(np.complex64)  # z^-1 on the
 
 
 def synthesise(word: str | Sequence[str], voice: Voice, rng: np.random.Generator) -> np.ndarray:
-    """f32[t] in [-1, 1] at 16 kHz, t at most 15,840: one take of a word of PRONUNCIATIONS, or of a phoneme list."""
-    return _record(_speak(_phonemes_of(word, voice, rng), voice, rng), voice, rng)
+    """Returns f32[t] in [-1, 1] at 16 kHz, t at most 15,840: one take of a word of PRONUNCIATIONS or of phonemes."""
+    return _record(_articulate(_phonemes_of(word, voice, rng), voice, rng), voice, rng)
 
 
 def _phonemes_of(word: str | Sequence[str], voice: Voice, rng: np.random.Generator) -> Sequence[str]:
@@ -48,8 +48,8 @@ def _phonemes_of(word: str | Sequence[str], voice: Voice, rng: np.random.Generat
     return variants[chosen].split()
 
 
-def _speak(phonemes: Sequence[str], voice: Voice, rng: np.random.Generator) -> np.ndarray:
-    """f32[t] at 16 kHz, unit RMS where voiced: the word alone, as it leaves the lips."""
+def _articulate(phonemes: Sequence[str], voice: Voice, rng: np.random.Generator) -> np.ndarray:
+    """Returns f32[t] at 16 kHz of the word alone, with unit RMS of its voiced part."""
     segments, formants_hz = [], []
     for name in phonemes:
         factors = (voice.vowel_shift or {}).get(name, (1.0, 1.0))
@@ -60,7 +60,7 @@ def _speak(phonemes: Sequence[str], voice: Voice, rng: np.random.Generator) -> n
             formants_hz.append(target + schwa * (np.array([500, 1450, 2500]) - target))
     spread = voice.take_spread
     seconds = np.array([segment.seconds for segment in segments]) / voice.rate
-    seconds[-1] *= 1.15  # a word said alone ends slowly
+    seconds[-1] *= 1.15  # final lengthening
     seconds *= np.exp(rng.normal(0, spread) + rng.normal(0, 1.5 * spread, len(segments)))
     seconds *= min(1.0, MAX_WORD_SECONDS / seconds.sum())
     num_samples = int(seconds.sum() * RATE_HZ)
@@ -69,7 +69,7 @@ def _speak(phonemes: Sequence[str], voice: Voice, rng: np.random.Generator) -> n
     articulation = _crossfade(seconds, np.full(len(segments), 0.045), frame_seconds)
     abrupt = np.array([segment.abrupt for segment in segments])
     source = _crossfade(seconds, np.where(abrupt, 0.001, 0.012), frame_seconds)
-    edge = np.clip((seconds.sum() - frame_seconds) / 0.05, 0, 1)  # vibration dies away, it does not stop
+    edge = np.clip((seconds.sum() - frame_seconds) / 0.05, 0, 1)  # voicing fades out
     voicing = source @ [segment.voicing for segment in segments] * edge
     breath = source @ [segment.aspiration for segment in segments] + voice.breathiness * voicing
     tract = _tract(
@@ -83,7 +83,7 @@ def _speak(phonemes: Sequence[str], voice: Voice, rng: np.random.Generator) -> n
     nearest = (pulses_at / HOP_SAMPLES).astype(int)
     start = pulses_at.astype(int)
     lateness = np.exp(-2j * np.pi / RATE_HZ * (pulses_at - start)[:, None] * _HZ).astype(np.complex64)
-    glottis = (1 - _DELAY) / (1 - np.exp(-np.pi * 100 / RATE_HZ) * _DELAY) ** 2  # Klatt's RGP, and the lips' +6 dB
+    glottis = (1 - _DELAY) / (1 - np.exp(-np.pi * 100 / RATE_HZ) * _DELAY) ** 2  # Klatt's RGP and lip radiation
     glottis /= 1 - np.exp(-2 * np.pi * voice.tilt_hz / RATE_HZ) * _DELAY
     voiced = _overlap_add(tract[nearest] * lateness * (glottis * pulse_gain[:, None]), start, num_samples)
     voiced /= np.sqrt(np.mean(voiced**2)) + 1e-9
@@ -100,7 +100,10 @@ def _speak(phonemes: Sequence[str], voice: Voice, rng: np.random.Generator) -> n
 
 
 def _crossfade(seconds: np.ndarray, reach_seconds: np.ndarray, at_seconds: np.ndarray) -> np.ndarray:
-    """f64[frame, segment], rows summing to 1: each segment's share, blending within its reach of a boundary."""
+    """Returns the weight of each segment, f64[frame, segment] with rows that sum to 1.
+
+    Adjacent segments are cross-faded within `reach_seconds` of their boundary.
+    """
     ends = np.cumsum(seconds)
     reach = np.minimum(reach_seconds, seconds / 2)
     knots = np.stack([ends - seconds + reach, ends - reach], axis=1).ravel()
@@ -110,7 +113,7 @@ def _crossfade(seconds: np.ndarray, reach_seconds: np.ndarray, at_seconds: np.nd
 
 
 def _resonance(centre_hz: np.ndarray | float, width_hz: np.ndarray | float) -> np.ndarray:
-    """c64[frame, bin], 1 at 0 Hz: Klatt's two-pole digital resonator; its inverse is his antiresonator."""
+    """Returns the response of Klatt's two-pole resonator, c64[frame, bin], 1 at 0 Hz; inverted, an antiresonator's."""
     radius = np.exp(-np.pi * np.reshape(width_hz, (-1, 1)) / RATE_HZ).astype(np.float32)
     b = 2 * radius * np.cos(2 * np.pi * np.reshape(centre_hz, (-1, 1)) / RATE_HZ).astype(np.float32)
     c = -(radius**2)
@@ -118,7 +121,7 @@ def _resonance(centre_hz: np.ndarray | float, width_hz: np.ndarray | float) -> n
 
 
 def _tract(formants_hz: np.ndarray, nasal: np.ndarray, first_width_hz: np.ndarray, scale: float) -> np.ndarray:
-    """c64[frame, bin]: the vocal tract's response; above F3 it is the same throughout, a uniform tube's."""
+    """Returns the response of the vocal tract, c64[frame, bin]; formants above F3 are constant."""
     response = _resonance(formants_hz[:, 0], first_width_hz + 60 * nasal)
     response = response * _resonance(formants_hz[:, 1], 80 + 120 * nasal)
     response *= _resonance(formants_hz[:, 2], 120 + 150 * nasal)
@@ -132,7 +135,7 @@ def _tract(formants_hz: np.ndarray, nasal: np.ndarray, first_width_hz: np.ndarra
 def _glottal_pulses(
     voicing: np.ndarray, voice: Voice, num_samples: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Times of the glottal pulses in (fractional) samples, ascending, and their gains."""
+    """Returns the times of the glottal pulses in fractional samples, ascending, and their gains."""
     along = np.linspace(0, 1, num_samples)
     bump = np.exp(-0.5 * ((along - voice.accent_at) / 0.18) ** 2)
     octaves = voice.pitch_accent * bump * np.exp(rng.normal(0, 3 * voice.take_spread)) - voice.pitch_fall * along
@@ -148,13 +151,13 @@ def _glottal_pulses(
 
 
 def _noise_shape(noise_hz: tuple[float, float], scale: float) -> np.ndarray:
-    """f64[bin] of unit RMS: one broad hump over a faint floor."""
+    """Returns the magnitude spectrum of frication, f64[bin] of unit RMS: one broad peak over a low floor."""
     shape = np.exp(-0.5 * ((_HZ - noise_hz[0] * scale) / noise_hz[1]) ** 2) + 0.02
     return shape / np.sqrt(np.mean(shape**2))
 
 
 def _overlap_add(spectra: np.ndarray, start_samples: np.ndarray, num_samples: int) -> np.ndarray:
-    """f32[num_samples]: the inverse transform of each row, placed at its start."""
+    """Returns f32[num_samples], the sum of the inverse transforms of all rows, each from its start."""
     wave = np.zeros(num_samples + FFT_SAMPLES, np.float32)
     for row, start in zip(np.fft.irfft(spectra.astype(np.complex64), FFT_SAMPLES), start_samples, strict=True):
         wave[start : start + FFT_SAMPLES] += row
@@ -162,14 +165,14 @@ def _overlap_add(spectra: np.ndarray, start_samples: np.ndarray, num_samples: in
 
 
 def _record(speech: np.ndarray, voice: Voice, rng: np.random.Generator) -> np.ndarray:
-    """f32[t] in [-1, 1]: silence around the word, then room, noise floor, microphone and level."""
+    """Returns f32[t] in [-1, 1]: the word with silence around it, room, noise, microphone and level."""
     spare = MAX_SAMPLES - len(speech)
     lead = int(min(rng.uniform(0, voice.max_lead_seconds) * RATE_HZ, spare))
     trail = int(min(rng.uniform(0.01, 0.15) * RATE_HZ, spare - lead))
     num_samples = lead + len(speech) + trail
     clip = np.pad(speech, (lead, trail))
 
-    # One transform, long enough that neither room nor microphone wraps round.
+    # One transform that is long enough to avoid circular convolution.
     fft_samples = 2 * RATE_HZ
     hz = np.fft.rfftfreq(fft_samples, 1 / RATE_HZ)
     octave = np.log2(np.maximum(hz, 50) / 1000)
@@ -187,13 +190,13 @@ def _record(speech: np.ndarray, voice: Voice, rng: np.random.Generator) -> np.nd
     low_hz, high_hz = voice.mic_band_hz
     spectrum *= 10 ** (voice.mic_slope_db * octave / 20) / np.sqrt(1 + (low_hz / np.maximum(hz, 1)) ** 4)
     spectrum /= np.sqrt(1 + (hz / high_hz) ** 8)
-    heard = np.fft.irfft(spectrum)[:num_samples]
+    recorded = np.fft.irfft(spectrum)[:num_samples]
     level = 10 ** ((voice.peak_db + rng.normal(0, 15 * voice.take_spread)) / 20)
-    return (heard * (min(level, 0.99) / np.max(np.abs(heard)))).astype(np.float32)
+    return (recorded * (min(level, 0.99) / np.max(np.abs(recorded)))).astype(np.float32)
 
 
 def _knocks(mean: float, num_samples: int, peak: float, rng: np.random.Generator) -> np.ndarray:
-    """f64[num_samples]: knocks, clicks and breaths anywhere in the clip: bands of noise that decay."""
+    """Returns f64[num_samples] of knocks, clicks and breaths at random times: decaying band-limited noise."""
     sound = np.zeros(num_samples)
     for _ in range(rng.poisson(mean)):
         width = int(np.exp(rng.uniform(np.log(0.004), np.log(0.05))) * RATE_HZ)
@@ -210,9 +213,9 @@ def _knocks(mean: float, num_samples: int, peak: float, rng: np.random.Generator
 
 
 def write(folder: Path, *, num_voices: int, num_takes: int, seed: int, progress: Progress) -> None:
-    """Writes num_voices x 10 x num_takes clips as AudioMNIST is laid out, 48 kHz PCM_16.
+    """Writes num_voices x 10 x num_takes clips, 48 kHz PCM_16, in the layout of AudioMNIST.
 
-    Each file is a function of (seed, voice, digit, take) alone. The folder appears whole, by a rename, or not at all.
+    Each file is a function of (seed, voice, digit, take). The folder is complete or absent.
     """
     numbers = range(1, num_voices + 1)
     with whole_folder(folder) as partial, workers.pool(workers.num_cores()) as pool:
@@ -226,14 +229,14 @@ def write(folder: Path, *, num_voices: int, num_takes: int, seed: int, progress:
 
 
 def _write_voice(data: Path, number: int, num_takes: int, seed: int) -> dict[str, str | int]:
-    """Writes the clips of one voice; returns its entry in AudioMNIST's metadata."""
+    """Writes the clips of one voice and returns its entry of AudioMNIST's metadata."""
     voice = make_voice(seed, number)
 
-    def say(digit: int, take: int) -> np.ndarray:
+    def make_take(digit: int, take: int) -> np.ndarray:
         clip = synthesise(DIGITS[digit], voice, np.random.default_rng([seed, number, digit, take]))
         return soxr.resample(clip, RATE_HZ, FILE_RATE_HZ)
 
-    write_takes(data, number, num_takes, say)
+    write_takes(data, number, num_takes, make_take)
     return {
         "accent": "synthetic",
         "age": 30,
@@ -244,11 +247,11 @@ def _write_voice(data: Path, number: int, num_takes: int, seed: int) -> dict[str
     }
 
 
-def write_takes(data: Path, number: int, num_takes: int, say: Callable[[int, int], np.ndarray]) -> None:
-    """Writes the files of one speaker as AudioMNIST is laid out; `say(digit, take)` is f32[t] at 48 kHz."""
-    where = data / f"{number:02d}"
-    where.mkdir(parents=True)
+def write_takes(data: Path, number: int, num_takes: int, make_take: Callable[[int, int], np.ndarray]) -> None:
+    """Writes the files of one speaker in the layout of AudioMNIST; `make_take(digit, take)` is f32[t] at 48 kHz."""
+    folder = data / f"{number:02d}"
+    folder.mkdir(parents=True)
     for digit in range(len(DIGITS)):
         for take in range(num_takes):
-            path = where / f"{digit}_{number:02d}_{take}.wav"
-            write_bytes(path, wav_file(say(digit, take), FILE_RATE_HZ))  # soundfile does not say that the disk is full
+            path = folder / f"{digit}_{number:02d}_{take}.wav"
+            write_bytes(path, wav_file(make_take(digit, take), FILE_RATE_HZ))  # soundfile does not report a full disk

@@ -1,4 +1,4 @@
-"""The inventory of the synthesiser: what the articulators do for each phoneme, and how the digits are said.
+"""Phoneme inventory of the synthesiser: articulatory segments of each phoneme, and the pronunciations of the digits.
 
 Formant targets are an adult man's, rounded from Tables II and III of Klatt (1980), "Software for a cascade/parallel
 formant synthesizer", JASA 67(3), which agree with the averages of Peterson & Barney (1952) for the vowels. Durations,
@@ -13,7 +13,7 @@ from audiojax.schema import DIGITS
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of steady articulation: formant targets in Hz and linear gains, 1 being a stressed vowel's level."""
+    """A segment of constant articulation: formant targets in Hz, and linear gains relative to a stressed vowel."""
 
     formants_hz: tuple[float, float, float]
     seconds: float
@@ -21,8 +21,8 @@ class Segment:
     aspiration: float = 0.0  # noise at the glottis, shaped by the whole tract
     frication: float = 0.0  # noise at a constriction, shaped by `noise_hz` alone
     noise_hz: tuple[float, float] = (4000.0, 2000.0)  # centre and width of the frication's spectrum
-    nasal: float = 0.0  # how far the velum is open
-    abrupt: bool = False  # closures and bursts start at once; all else fades
+    nasal: float = 0.0  # opening of the velum, from 0 to 1
+    abrupt: bool = False  # whether the segment starts without a fade, as closures and bursts do
 
 
 def _vowel(seconds: float, *targets: tuple[float, float, float]) -> tuple[Segment, ...]:
@@ -44,7 +44,7 @@ def _fricative(
 def _stop(
     target: tuple[float, float, float], gain: float, noise_hz: tuple[float, float], *, closure: float, aspirated: float
 ) -> tuple[Segment, ...]:
-    """Closure, burst, and aspiration for the voiceless ones; a stop without aspiration keeps its voice bar."""
+    """Returns closure, burst and aspiration of a voiceless stop, or closure with voice bar and burst of a voiced."""
     burst = Segment(target, 0.012, frication=gain, noise_hz=noise_hz, abrupt=True)
     if not aspirated:
         return (Segment(target, closure, voicing=0.25, abrupt=True), replace(burst, voicing=0.3))
@@ -113,5 +113,5 @@ PRONUNCIATIONS: Mapping[str, tuple[str, ...]] = {
 
 
 def named(label: str) -> dict[str, int | str]:
-    """A word as the commands' JSON has it: its label and, if it is one, its digit."""
+    """Returns the JSON fields of a word: its label and, if it is a digit, its digit."""
     return {"digit": DIGITS.index(label), "label": label} if label in DIGITS else {"label": label}

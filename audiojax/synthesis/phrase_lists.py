@@ -1,7 +1,7 @@
-"""Words and sentences that name no digit, to teach a listener to stay silent and to test whether it does.
+"""Words and sentences without digits: negative examples for training and testing a streaming recogniser.
 
-Nothing here is a digit's homophone ("won", "for"), nor has a syllable that is one ("someone", "before"); near misses
-("heaven", "late", "fix") are wanted. "train" and "test" share no words but the like of "the" and "is".
+They have no homophones of digits ("won", "for") and no words with a syllable like one ("someone", "before"), but many
+similar words ("heaven", "late", "fix"). "train" and "test" share function words only.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
-"""Speech that names no digit, by the synthetic voices: a folder of words and sentences as the source `folder` reads it.
+"""Synthesises speech without digits: words and sentences in the layout of the source `folder`.
 
-"train" and "test" share neither what is said, but for function words, nor who says it.
+"train" and "test" have different voices, and share function words only.
 """
 
 import argparse
@@ -21,29 +21,34 @@ from audiojax.synthesis.formant import RATE_HZ, synthesise
 from audiojax.synthesis.phrase_lists import SENTENCES, SPELLINGS, WORDS
 from audiojax.synthesis.voices import Voice, make_voice
 
-VERSION = 1  # raise it when the same seed would give another sound
+VERSION = 1  # raise it when the same seed gives another sound
 PARTS = ("train", "test")
 WORDS_PER_VOICE, SENTENCES_PER_VOICE = 32, 8
-_LONGEST_SECONDS = 10.0  # far more than any sentence takes
+_LONGEST_SECONDS = 10.0  # longer than any sentence
 
 Phrase = tuple[str, ...]
 
 
-def write_phrases(folder: Path, *, maker: str, part: str, num_voices: int, seed: int, progress: Progress) -> None:
-    """Writes num_voices x 40 clips, WORDS_OF_IT/VOICE_nohash_0.wav, 16 kHz PCM_16. It appears whole or not at all.
+def write_phrases(folder: Path, *, source: str, part: str, num_voices: int, seed: int, progress: Progress) -> None:
+    """Writes num_voices x 40 clips, WORDS/VOICE_nohash_0.wav, 16 kHz PCM_16; the folder is complete or absent.
 
-    Voice `number` of part "train" by the maker "synthetic" is that of `formant.write` with the same seed: what tells
-    its digits from its other words is then nothing but the words. Fifty voices say 30 to 40 minutes.
+    Voice `number` of part "train" of the source "synthetic" is that of `formant.write` with the same seed, so that
+    the voice does not reveal whether a word is a digit. Fifty voices give 30 to 40 minutes.
 
     Args:
-        maker: "synthetic", the formant synthesiser, "espeak", or "letters": espeak-ng, which spells names without O.
+        folder: The folder to write.
+        source: "synthetic" (formant synthesiser), "espeak", or "letters" (espeak-ng spelling letters except O).
         part: "train" or "test".
+        num_voices: Number of voices.
+        seed: Seed of voices and phrases.
+        progress: Called with (done, total).
 
-    Raises InputError where espeak-ng is wanted and is not installed, or fails.
+    Raises:
+        InputError: espeak-ng is needed and is not installed, or it fails.
     """
     total = num_voices * (WORDS_PER_VOICE + SENTENCES_PER_VOICE)
     with whole_folder(folder) as partial:
-        _MAKERS[maker](partial, part, num_voices, seed, lambda voices: progress(voices * total // num_voices, total))
+        _WRITERS[source](partial, part, num_voices, seed, lambda voices: progress(voices * total // num_voices, total))
 
 
 def _with_synthesiser(folder: Path, part: str, num_voices: int, seed: int, done: Callable[[int], None]) -> None:
@@ -55,7 +60,7 @@ def _with_synthesiser(folder: Path, part: str, num_voices: int, seed: int, done:
 
 
 def _synthesise_voice(folder: Path, part: str, number: int, seed: int) -> None:
-    """Writes what one voice says, a function of (seed, part, number) alone."""
+    """Writes the clips of one voice, a function of (seed, part, number)."""
     rng = np.random.default_rng([seed, number, PARTS.index(part)])
     voice = make_voice(seed, number + 100_000 * PARTS.index(part))
     for phrase in _script([(word,) for word in SPELLINGS[part]], word_salads(part), rng):
@@ -63,13 +68,13 @@ def _synthesise_voice(folder: Path, part: str, number: int, seed: int) -> None:
 
 
 def word_salads(part: str) -> list[Phrase]:
-    """Sixty sentences without sense, the same for every seed: few words of the written sentences are spelled."""
+    """Returns sixty random word sequences, the same for every seed; few words of SENTENCES have a spelling."""
     rng, words = np.random.default_rng(PARTS.index(part)), list(SPELLINGS[part])
     return [tuple(rng.choice(words, rng.integers(4, 9), replace=False)) for _ in range(60)]
 
 
 def _synthesise(phrase: Phrase, part: str, voice: Voice, rng: np.random.Generator) -> np.ndarray:
-    """f32[t] in [-1, 1] at 16 kHz: the words one after another, with short pauses if there are several."""
+    """Returns f32[t] in [-1, 1] at 16 kHz: the words in sequence, with short pauses between them."""
     if len(phrase) > 1:
         voice = dataclasses.replace(voice, max_lead_seconds=0.1, knocks=voice.knocks / len(phrase))
     return np.concatenate([synthesise(SPELLINGS[part][word], voice, rng) for word in phrase])
@@ -85,11 +90,11 @@ def _with_letters(folder: Path, part: str, num_voices: int, seed: int, done: Cal
     in_own_process("audiojax.synthesis.phrases", arguments, num_voices, lambda number, _: done(number))
 
 
-_MAKERS = {"synthetic": _with_synthesiser, "espeak": _with_espeak, "letters": _with_letters}
+_WRITERS = {"synthetic": _with_synthesiser, "espeak": _with_espeak, "letters": _with_letters}
 
 
 def _main() -> None:
-    """The process that speaks with espeak-ng: everything in one order, so that a seed always gives the same bytes."""
+    """Runs in the process of espeak-ng: writes all clips in a fixed order, so that a seed gives the same bytes."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--part")
@@ -105,27 +110,27 @@ def _main() -> None:
         speaker = Speaker(espeak, variants, rng)
         script = _spelled(rng) if args.letters else _script(words, SENTENCES[args.part], rng)
         for phrase in script:
-            clip = speaker.say(" ".join(phrase), RATE_HZ, _LONGEST_SECONDS)
+            clip = speaker.synthesise(" ".join(phrase), RATE_HZ, _LONGEST_SECONDS)
             _write(args.folder, phrase, f"espeak-{args.part}-{number:03d}", clip)
         print(number, flush=True)
 
 
 def variants_of(part: str, variants: list[str]) -> list[str]:
-    """The variants of espeak-ng's that speak in `part`: every third family, as iven, iven2 and iven3, tests."""
+    """Returns the espeak-ng variants of `part`; every third family, such as iven, iven2 and iven3, is for "test"."""
     families = {variant: re.sub(r"\d+$", "", variant).lower() for variant in variants}
     tests = sorted(set(families.values()))[::3]
     return [variant for variant in variants if (families[variant] in tests) == (part == "test")]
 
 
 def _script(words: Sequence[Phrase], sentences: Sequence[Phrase], rng: np.random.Generator) -> Iterator[Phrase]:
-    """What one voice says, drawn from all that may be said."""
+    """Samples the phrases of one voice without replacement."""
     for phrases, number in ((words, WORDS_PER_VOICE), (sentences, SENTENCES_PER_VOICE)):
         for index in rng.choice(len(phrases), number, replace=False):
             yield phrases[index]
 
 
 def _spelled(rng: np.random.Generator) -> Iterator[Phrase]:
-    """Returns sequences of letters, as many as a script has phrases. O is left out: it is a common name of zero."""
+    """Samples different sequences of letters, as many as a script has phrases; without O, a common name of zero."""
     letters = list("ABCDEFGHIJKLMNPQRSTUVWXYZ")
     found: set[Phrase] = set()
     while len(found) < WORDS_PER_VOICE + SENTENCES_PER_VOICE:

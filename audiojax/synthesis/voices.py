@@ -1,4 +1,4 @@
-"""Who speaks in the synthetic data: a voice is a speaker with a microphone and a room, drawn from a seed."""
+"""The voices of the synthetic data: parameters of speaker, microphone and room, sampled from a seed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,44 +10,44 @@ from audiojax.synthesis.phonemes import PRONUNCIATIONS, VOWELS
 
 @dataclass(frozen=True)
 class Voice:
-    """A speaker with a microphone and a room. The defaults are a plain adult man, close and well recorded."""
+    """Parameters of a speaker, a microphone and a room. The defaults are a neutral adult male voice without noise."""
 
     formant_scale: float = 1.0  # about 0.85 for a long vocal tract, 1.25 for a child's
-    vowel_shift: Mapping[str, tuple[float, float]] | None = None  # vowel -> factors on F1 and F2: an accent
-    reduction: float = 0.0  # 0: targets reached; 1: every vowel a schwa
+    vowel_shift: Mapping[str, tuple[float, float]] | None = None  # vowel -> factors of F1 and F2, as in an accent
+    reduction: float = 0.0  # vowel reduction: 0 is full vowels, 1 is schwa
     sibilant_scale: float = 1.0
     pitch_hz: float = 120.0
     pitch_fall: float = 0.25  # octave fractions from the first sample to the last
     pitch_accent: float = 0.15  # height of the bump on the stressed syllable, in octaves
-    accent_at: float = 0.35  # where in the word it is, from 0 to 1
-    jitter: float = 0.008  # of a period
-    shimmer: float = 0.05  # of an amplitude
-    tilt_hz: float = 2500.0  # corner of the low-pass on the glottal pulse: low is soft or muffled
+    accent_at: float = 0.35  # its position in the word, from 0 to 1
+    jitter: float = 0.008  # relative variation of the period
+    shimmer: float = 0.05  # relative variation of the amplitude
+    tilt_hz: float = 2500.0  # corner of the low-pass filter on the glottal pulse
     breathiness: float = 0.01
     creak: float = 0.0  # probability that a take ends in creak
     rate: float = 1.0
-    take_spread: float = 0.05  # how much takes differ in rate, stress and pitch
-    habits: Mapping[str, int] | None = None  # word -> its favourite pronunciation
+    take_spread: float = 0.05  # variation between takes in rate, stress and pitch
+    habits: Mapping[str, int] | None = None  # word -> index of the preferred pronunciation
     max_lead_seconds: float = 0.1
     peak_db: float = -6.0  # full scale is 0
     snr_db: float = 45.0
     noise_slope_db: float = 0.0  # per octave: 0 is white, -3 pink
-    hum_db: float = -80.0  # against the noise floor
+    hum_db: float = -80.0  # relative to the noise floor
     mic_slope_db: float = 0.0  # per octave about 1 kHz
     mic_band_hz: tuple[float, float] = (60.0, 7800.0)
-    room: float = 0.0  # energy of the reverberation against the direct sound's
+    room: float = 0.0  # energy of the reverberation relative to the direct sound
     room_seconds: float = 0.1
-    knocks: float = 0.0  # how many a clip holds on average
+    knocks: float = 0.0  # mean number per clip
 
 
 NEUTRAL = Voice()
 
 
 def make_voice(seed: int, number: int) -> Voice:
-    """Voice `number` of generator `seed`, whatever other voices there are."""
+    """Returns voice `number` of `seed`; it does not depend on the number of voices."""
     rng = np.random.default_rng([seed, number])
     offset = np.random.default_rng(seed).random(2)
-    # Size and rate follow a low-discrepancy sequence (Roberts' R2), so that a dozen voices already span the range.
+    # Size and rate follow a low-discrepancy sequence (Roberts' R2), so that a dozen voices span the range.
     size, speed = (offset + number * np.array([0.7548776662, 0.5698402910])) % 1
     scale = 0.83 + 0.42 * size
     shifts = np.exp(rng.normal(0, (0.1, 0.07), (len(VOWELS), 2)))

@@ -208,7 +208,7 @@ def test_files_shorter_than_their_headers_are_one_line(run_cli, tmp_path):
         os.truncate(path, os.path.getsize(path) - 100)
     code, out, err = run_cli("listen", *files)
     assert code == 0 and labels(out) == [4, 7, 1] * 3
-    assert len(err.splitlines()) == 1 and "2 of 3 files" in err and "a.wav promises" in err
+    assert len(err.splitlines()) == 1 and "2 of 3 files" in err and "a.wav has" in err
 
 
 def test_samples_on_stdin_are_read_as_they_come_even_by_halves():

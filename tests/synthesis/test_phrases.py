@@ -76,10 +76,15 @@ def test_no_accent_says_a_word_as_a_digit():
                     assert "".join(words).count(digit) == sum(word.count(digit) for word in words), (accent, sentence)
 
 
-def write(folder, maker, part="train", num_voices=2, seed=3):
+def write(folder, source, part="train", num_voices=2, seed=3):
     done = []
     phrases.write_phrases(
-        folder, maker=maker, part=part, num_voices=num_voices, seed=seed, progress=lambda *numbers: done.append(numbers)
+        folder,
+        source=source,
+        part=part,
+        num_voices=num_voices,
+        seed=seed,
+        progress=lambda *numbers: done.append(numbers),
     )
     assert done == [(40 * number, 40 * num_voices) for number in range(1, num_voices + 1)]
     return folder
@@ -89,13 +94,13 @@ def hashes(folder):
     return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).digest() for p in folder.rglob("*.wav")}
 
 
-@pytest.mark.parametrize("maker", ["synthetic", "espeak"])
-def test_a_folder_holds_words_and_sentences_of_every_voice_and_is_a_function_of_the_seed(maker, tmp_path):
-    if maker == "espeak":
+@pytest.mark.parametrize("source", ["synthetic", "espeak"])
+def test_a_folder_holds_words_and_sentences_of_every_voice_and_is_a_function_of_the_seed(source, tmp_path):
+    if source == "espeak":
         pytest.importorskip("espeakng_loader", reason="the extra [tts] is not installed")
-    folder = write(tmp_path / "a", maker)
+    folder = write(tmp_path / "a", source)
     recordings = sources.folder(folder)
-    assert set(recordings.speakers) == {f"{maker}-train-001", f"{maker}-train-002"} and len(recordings.files) == 80
+    assert set(recordings.speakers) == {f"{source}-train-001", f"{source}-train-002"} and len(recordings.files) == 80
     sentences = {"_".join(sentence) for sentence in (*SENTENCES["train"], *phrases.word_salads("train"))}
     assert set(recordings.label_names) <= set(WORDS["train"]) | sentences
     for speaker in recordings.speakers:
@@ -106,7 +111,7 @@ def test_a_folder_holds_words_and_sentences_of_every_voice_and_is_a_function_of_
         assert (rate_hz, soundfile.info(folder / file.path).subtype) == (16000, "PCM_16")
         long = "_" in recordings.label_names[file.label]
         assert (0.8 if long else 0.2) < len(sound) / rate_hz < (9 if long else 1.6) and 0.01 < np.abs(sound).max() < 1
-    first, other = (hashes(write(tmp_path / str(seed), maker, num_voices=1, seed=seed)) for seed in (3, 4))
+    first, other = (hashes(write(tmp_path / str(seed), source, num_voices=1, seed=seed)) for seed in (3, 4))
     both = hashes(folder)  # of which the first voice is the same alone
     assert first == {name: both[name] for name in both if "-001_" in name}
     assert len(first) == 40 and len(set(both.values())) == 80 and not set(both.values()) & set(other.values())
@@ -120,9 +125,9 @@ def test_train_and_test_have_other_voices(tmp_path):
     assert not {re.sub(r"\d+$", "", name).lower() for name in train} & {
         re.sub(r"\d+$", "", name).lower() for name in test
     }
-    for maker in ("synthetic", "espeak"):
-        recordings = sources.folder(write(tmp_path / maker, maker, part="test", num_voices=1))
-        assert set(recordings.speakers) == {f"{maker}-test-001"}
+    for source in ("synthetic", "espeak"):
+        recordings = sources.folder(write(tmp_path / source, source, part="test", num_voices=1))
+        assert set(recordings.speakers) == {f"{source}-test-001"}
         sentences = {"_".join(sentence) for sentence in (*SENTENCES["test"], *phrases.word_salads("test"))}
         assert set(recordings.label_names) <= set(WORDS["test"]) | sentences
 
@@ -141,6 +146,6 @@ def test_without_the_extra_espeak_is_one_sentence_and_no_folder(tmp_path, monkey
     monkeypatch.setattr(espeak.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install -e '\.\[tts\]'"):
         phrases.write_phrases(
-            tmp_path / "a", maker="espeak", part="test", num_voices=1, seed=0, progress=lambda done, total: None
+            tmp_path / "a", source="espeak", part="test", num_voices=1, seed=0, progress=lambda done, total: None
         )
     assert list(tmp_path.iterdir()) == []
