@@ -246,7 +246,7 @@ def test_connected_words_come_in_groups_of_one_voice(clips):
     mixture = sampler.Mixture(shares=(1.0, 0.0, 0.0, 0.0), connected_share=1.0, overlap_seconds=0.05)
     pools, rng, gaps = [Pool.of(clips, np.arange(6))], np.random.default_rng(0), []
     for _ in range(20):
-        _, words = sampler.spoken(rng, pools[0], [], 20 * RATE_HZ, True, False, mixture)
+        _, words = sampler.sample_speech(rng, pools[0], [], 20 * RATE_HZ, True, False, mixture)
         gaps += [(after.start - before.end) / RATE_HZ for before, after in itertools.pairwise(words)]
         labels = {word.label for word in words}
         assert labels <= set(clips.label[clips.speaker == "a"]) or labels <= set(clips.label[clips.speaker == "b"])
@@ -255,7 +255,9 @@ def test_connected_words_come_in_groups_of_one_voice(clips):
 
 
 def test_the_steps_at_which_a_word_has_ended_weigh_as_the_mixture_says(clips):
-    usual, heavy = (list(endless(clips, mixture=sampler.Mixture(word_weight=weight))(0, 4)) for weight in (1.0, 2.5))
+    usual, heavy = (
+        list(stream_batches(clips, mixture=sampler.Mixture(word_weight=weight))(0, 4)) for weight in (1.0, 2.5)
+    )
     for a, b in zip(usual, heavy, strict=True):
         is_word = a["label"] < len(clips.label_names)
         np.testing.assert_array_equal(b["mask"], np.where(is_word, 2.5 * a["mask"], a["mask"]))
