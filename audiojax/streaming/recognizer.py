@@ -124,16 +124,10 @@ class Recognizers:
         self._drop_events(slot)
 
     def push(self, slot: int, samples: Any, rate_hz: Any = None) -> None:
-        """Appends samples to the pending sound of a slot.
+        """Appends samples, see `audio.signal.mono_samples`, to the pending sound of a slot; they are copied.
 
-        Args:
-            slot: A slot that `connect` returned.
-            samples: Samples of any type and shape that `audio.signal.mono_samples` accepts; they are copied.
-            rate_hz: Sampling rate, constant within a stream; the network's own rate by default.
-
-        Raises:
-            InputError: The samples or the rate are invalid, or the rate differs from that of earlier samples. The
-                stream is then unchanged.
+        Raises InputError, and leaves the stream unchanged, if the samples or the rate are invalid, or if the rate
+        differs from that of earlier samples. The default is the network's own rate.
         """
         stream, rate_hz = self._stream(slot), self.rate_hz if rate_hz is None else check_rate(rate_hz)
         audio = mono_samples(samples)
@@ -238,21 +232,14 @@ class Recognizer:
 
     @classmethod
     def from_workdir(cls, workdir: Path | str | None = None) -> "Recognizer":
-        """Returns a recogniser with the network trained in `workdir`, or the packaged network if that is None.
-
-        Raises InputError if there is no run, or if its network classifies clips.
-        """
+        """Returns a recogniser with the network of `Recognizers.from_workdir`."""
         return cls(Recognizers.from_workdir(workdir))
 
     def feed(self, samples: Any, rate_hz: Any = None) -> list[Event]:
         """Processes samples and returns the words recognised in them.
 
-        Args:
-            samples: f32 in [-1, 1] or i16, [t] or [t, channels]; for other types see `audio.signal.mono_samples`.
-            rate_hz: Sampling rate, constant within a stream; the network's own rate by default.
-
-        Raises:
-            InputError: The samples or the rate are invalid. The stream is then unchanged.
+        The samples are f32 in [-1, 1] or i16, [t] or [t, channels]; for other types see `audio.signal.mono_samples`.
+        The default rate is the network's own. Raises InputError as `Recognizers.push` does.
         """
         self._all.push(self._slot, samples, rate_hz)
         return self._all.advance_one(self._slot)
