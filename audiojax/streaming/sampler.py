@@ -62,17 +62,8 @@ class StreamBatches:
     ):
         """Describes the batches.
 
-        Args:
-            pools: Words to be recognised; the first is the training set, the others are synthetic voices.
-            others: Speech without those words.
-            batch_size: Number of streams.
-            segment_samples: Length of a segment; a multiple of `step_samples`.
-            step_samples: Samples between two outputs of the network.
-            num_steps: Batches per epoch.
-            rows: The rows that are computed.
-            seed: Seed of everything that is sampled.
-            mixture: Composition of the streams.
-            real: Real recordings; None for synthetic noise and speech only.
+        The words of `pools` are to be recognised (the training set, then synthetic voices), those of `others` are not.
+        Only `rows` of each batch are computed. Without `real` recordings, noise and other speech are synthetic.
         """
         if segment_samples % step_samples:
             raise InputError(
