@@ -120,7 +120,7 @@ def test_bad_files_can_be_left_out(run_cli, mixed, tmp_path):
     for _ in range(2):  # made, and from the cache
         code, out, err = run_cli("prepare", *args, "--config.data.on_bad_file=skip")
         assert code == 0 and "199 clips of 5 speakers" in out and "4 of 203 files of audiomnist are left out" in err
-        assert err.count("2 of 199 files of audiomnist") == 1 and "1_03_0.wav has" in err
+        assert err.count("2 of 199 files of audiomnist") == 1
         for name in ("5_01_9.wav cannot", "5_02_3.wav cannot", "5_03_3.wav is the same take", "12_03_3.wav is not"):
             assert name in err, name
     assert run_cli("prepare", *args)[0] == 1
