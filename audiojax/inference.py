@@ -1,4 +1,4 @@
-"""A trained run, opened for use: all that evaluate, predict and their like need, from its workdir alone."""
+"""A trained run loaded from its workdir: network, parameters, config and labels."""
 
 import functools
 import json
@@ -27,10 +27,10 @@ PACKAGED = Path(__file__).parent / "streaming" / "pretrained"
 
 @dataclass(frozen=True)
 class Trained:
-    """A network with its parameters, and the names of what it tells apart."""
+    """A trained network with its config and labels."""
 
     config: ConfigDict
-    data: dict[str, Any]  # what config.json records of the data: source, key, label_names
+    data: dict[str, Any]  # the record of the data in config.json: source, key, label_names
     model: nn.Module
     variables: dict[str, Any]
     step: int
@@ -38,7 +38,7 @@ class Trained:
 
     @classmethod
     def load(cls, workdir: Path | str, which: str = "best") -> "Trained":
-        """The run in `workdir` at its "best" or "last" checkpoint. Raises InputError where there is none."""
+        """Loads the "best" or "last" checkpoint of the run in `workdir`. Raises InputError if there is none."""
         workdir = Path(workdir)
         config, data = run_dir.load(workdir)
         model = models.build(**config.model, num_labels=len(data["label_names"]), rate_hz=config.data.rate_hz)
@@ -49,14 +49,14 @@ class Trained:
 
     @classmethod
     def packaged(cls) -> "Trained":
-        """The listener that comes with the package; `audiojax/streaming/pretrained/MODEL_CARD.md` says what it is."""
+        """Loads the packaged streaming recogniser, see `audiojax/streaming/pretrained/MODEL_CARD.md`."""
         config, data = run_dir.load(PACKAGED)
         model = models.build(**config.model, num_labels=len(data["label_names"]), rate_hz=config.data.rate_hz)
         variables = run_dir.read_parameters(PACKAGED)
         return cls(config, data, model, jax.device_put(variables), data["step"])
 
     def write_packaged(self, folder: Path) -> None:
-        """Keeps what `packaged` reads: the config, and the variables as 32-bit floats."""
+        """Writes the files that `packaged` reads: the config, and the variables as 32-bit floats."""
         folder.mkdir(parents=True, exist_ok=True)
         content = {"config": self.config.to_dict(), "data": self.data | {"step": self.step}}
         write_text(folder / "config.json", json.dumps(content, indent=2) + "\n")
@@ -65,21 +65,26 @@ class Trained:
 
     @property
     def listens(self) -> bool:
-        """Whether the network finds words in endless sound, or says what a clip is."""
+        """Returns whether the network recognises words in streams; otherwise it classifies clips."""
         return listens(self.model)
+
+    def about(self) -> dict[str, int]:
+        """Returns the step of the checkpoint and the number of parameters."""
+        return {"step": self.step, "parameters": sum(x.size for x in jax.tree.leaves(self.variables["params"]))}
 
     @property
     def label_names(self) -> tuple[str, ...]:
+        """Returns the names of the labels."""
         return tuple(self.data["label_names"])
 
     def logits(self, audio: np.ndarray, length: np.ndarray) -> np.ndarray:
-        """f32[B, labels] of `audio` i16[B, T], zero right-padded, and `length` i32[B]."""
+        """Returns the logits f32[B, labels] of `audio` i16[B, T], right-padded with zeros, and `length` i32[B]."""
         return np.asarray(_apply(self.model, self.variables, audio, length))
 
     def logits_of(self, clips: Clips, indices: np.ndarray) -> np.ndarray:
-        """f32[n, labels] of the clips at `indices`."""
+        """Returns the logits f32[n, labels] of the clips at `indices`."""
         shape, order = configs.batch_shape(self.config), batches.by_length(clips, indices)
-        if len(indices) == 1:  # a quick answer
+        if len(indices) == 1:  # avoids the padding of a batch
             shape["batch_size"] = 1
         groups = self._groups(clips, indices[order])
         parts = batches.prefetch(batch for group in groups for batch in batches.evaluation(clips, group, **shape))
@@ -87,9 +92,10 @@ class Trained:
         return logits[np.argsort(order)]
 
     def _groups(self, clips: Clips, indices: np.ndarray) -> list[np.ndarray]:
-        """`indices`, sorted by length, in groups that may share batches without a change of any clip's logits.
+        """Splits `indices`, sorted by length, into groups whose clips can share a batch.
 
-        They are one group, but for a network that takes padding for sound: there each clip has its own padded length.
+        The logits of a network that does not mask padding depend on the padded length, so a group has one such length.
+        For other networks, all clips are one group.
         """
         shape = configs.batch_shape(self.config)
         if not shape["bucket_samples"] or getattr(self.model, "mask_padding", True):
@@ -99,12 +105,12 @@ class Trained:
         return np.split(indices, np.flatnonzero(np.diff(padded)) + 1)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """f64[..., labels] of `logits`, calibrated where the run has been."""
+        """Returns the probabilities f64[..., labels] of `logits`, with the fitted temperature if there is one."""
         return scipy.special.softmax(np.asarray(logits, np.float64) / self.temperature, axis=-1)
 
 
 def write_temperature(workdir: Path, step: int, temperature: float) -> None:
-    """Keeps the temperature of the checkpoint at `step`, for `Trained.load`."""
+    """Writes the temperature of the checkpoint at `step`, which `Trained.load` reads."""
     known = _read_temperatures(workdir) | {str(step): temperature}
     write_text(workdir / "calibration.json", json.dumps({"temperature_by_step": known}, indent=2) + "\n")
 

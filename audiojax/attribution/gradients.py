@@ -11,15 +11,15 @@ INTEGRATED_STEPS = 32
 
 
 def gradient(layers: Sequence[Layer], x: jax.Array, label: jax.Array) -> jax.Array:
-    """Gradient of the logit of `label` i32[B] times input: as `x`."""
+    """Returns input times gradient of the logit of `label` i32[B], of the shape of `x`."""
     return x * _slope(layers, x, label)
 
 
 def integrated(layers: Sequence[Layer], x: jax.Array, label: jax.Array, num_steps: int = INTEGRATED_STEPS) -> jax.Array:
-    """Integrated gradients from silence, 0 (Sundararajan et al. 2017, arXiv 1703.01365): as `x`.
+    """Returns integrated gradients with silence as the baseline (Sundararajan et al. 2017, arXiv:1703.01365).
 
-    Its sum is the logit of `x` less that of silence, but for the error of the middle-point sum of `num_steps`. They lie
-    as the fourth powers of even steps do, since a network that hears loudness in decibels decides near silence.
+    Their sum is the logit of `x` minus that of silence, up to the error of the midpoint rule with `num_steps`. The
+    points are fourth powers of equally spaced ones, because a network on decibels changes most near silence.
     """
 
     def add(total: jax.Array, step: jax.Array) -> tuple[jax.Array, None]:

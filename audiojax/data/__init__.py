@@ -1,1 +1,1 @@
-"""From sound files to batches: numpy, soundfile and soxr only, no jax."""
+"""Data pipeline from sound files to batches, without jax."""

@@ -1,4 +1,4 @@
-"""Batches of clips: fixed length, bucketed by length, and for evaluation. Batch k is a function of (seed, k)."""
+"""Batches of clips for training and evaluation, of fixed length or bucketed by length."""
 
 import queue
 import threading
@@ -26,13 +26,18 @@ def gather(
     placement: str = "start",
     rows: slice = ALL_ROWS,
 ) -> Batch:
-    """The clips at `indices`, truncated or zero-padded; the same again fill the batch, with mask 0, so that what is
-    normalised over it hears words alone.
+    """Returns a batch of the clips at `indices`, truncated or padded with zeros.
 
-    Of the batch only `rows` are read and returned, a process's share of it.
+    Missing rows are filled with repeated clips of mask 0, so that batch statistics are of clips only.
 
-    `placement` "start" puts every clip first; "random" puts silence before it, drawn once a clip: always the same, by
-    its index in a data set, and by its samples where it belongs to none. Its length counts that silence.
+    Args:
+        clips: The clips.
+        indices: At most `batch_size` of them.
+        batch_size: Number of rows.
+        length_samples: Number of columns.
+        placement: "start" puts the clip at the start of its row; "random" puts silence before it, which counts in its
+            length. The silence is a function of the clip's index, or of its samples if it belongs to no data set.
+        rows: The rows that are read and returned, the share of a process.
     """
     mask = (np.arange(batch_size) < len(indices))[rows].astype(np.float32)
     indices, batch_size = np.resize(indices, batch_size)[rows], len(mask)
@@ -53,12 +58,11 @@ def gather(
 
 
 class Epochs:
-    """An endless, seeded sequence of shuffled epochs of batches; batch k is a function of (seed, k).
+    """An endless sequence of shuffled epochs of batches; batch k is a function of (seed, k).
 
-    Of one length, `length_samples`, an epoch has whole batches only: which clips the rest leaves out changes with the
-    order. With buckets each batch holds clips of one of them, the shortest that fits, and every clip comes once: the
-    last batch of a bucket is filled with rows of mask 0. Longer clips are truncated. There are as many shapes as
-    lengths, hence as many compilations.
+    With one length, an epoch has full batches only, so that it leaves out different clips each time. With buckets, a
+    clip belongs to the shortest bucket that fits, a batch has clips of one bucket, and each clip occurs once; the last
+    batch of a bucket is filled with rows of mask 0. Longer clips are truncated. Each length is one compilation.
     """
 
     def __init__(
@@ -74,8 +78,11 @@ class Epochs:
         stretch: float = 1.0,
         seed: int,
     ):
-        """`bucket_samples` are the lengths shorter than `length_samples`; `stretch` is what augmentation may make of a
-        clip's length, for which its bucket leaves room."""
+        """Assigns the clips at `indices` to buckets.
+
+        `bucket_samples` are the lengths below `length_samples`; `stretch` is the largest factor by which augmentation
+        changes the length of a clip, for which its bucket has room. For other arguments see `gather`.
+        """
         self._clips, self._indices, self._seed = clips, indices, seed
         self._batch_size, self._placement, self._rows = batch_size, placement, rows
         self._lengths = _lengths(length_samples, bucket_samples)
@@ -86,14 +93,12 @@ class Epochs:
         self.num_steps = int(np.sum(counts // batch_size if self._whole_only else -(-counts // batch_size)))
         self.clips_per_step = len(indices) / max(self.num_steps, 1)
         if batch_size > len(indices):
-            raise InputError(
-                f"config.train.batch_size is {batch_size}, more than the {len(indices)} clips to train on."
-            )
-        self._epoch = -1  # the one being read
+            raise InputError(f"config.train.batch_size is {batch_size}, more than the {len(indices)} training clips.")
+        self._epoch = -1  # the current one
         self._groups: list[tuple[int, np.ndarray]] = []
 
     def __call__(self, start: int, stop: int) -> Iterator[Batch]:
-        """Batches `start` to `stop` (exclusive)."""
+        """Yields batches `start` to `stop` (exclusive)."""
         for step in range(start, stop):
             epoch, position = divmod(step, self.num_steps)
             if epoch != self._epoch:
@@ -109,7 +114,7 @@ class Epochs:
             )
 
     def _shuffled(self, epoch: int) -> list[tuple[int, np.ndarray]]:
-        """The length of each batch of an epoch, and which of `indices` it holds."""
+        """Returns the length of each batch of an epoch, and the places of its clips in `indices`."""
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._indices))
         parts = [(length, order[self._bucket[order] == b]) for b, length in enumerate(self._lengths)]
         size = self._batch_size
@@ -129,9 +134,9 @@ def evaluation(
     placement: str = "start",
     rows: slice = ALL_ROWS,
 ) -> Iterator[Batch]:
-    """Each clip exactly once, in order; the last batch is filled with rows of mask 0.
+    """Yields batches in which each clip occurs once, in order; the last one is filled with rows of mask 0.
 
-    With buckets nothing is truncated: a batch has the length that its longest clip needs. Give them `by_length`.
+    With buckets nothing is truncated: a batch has the length that its longest clip needs, so sort the clips by length.
     """
     for start in range(0, len(indices), batch_size):
         chosen = indices[start : start + batch_size]
@@ -143,12 +148,12 @@ def evaluation(
 
 
 def by_length(clips: Clips, indices: np.ndarray) -> np.ndarray:
-    """i64[n]: places in `indices` of the clips from the shortest to the longest."""
+    """Returns i64[n], the places in `indices` that sort the clips from the shortest to the longest."""
     return np.argsort(clips.length[indices], kind="stable")
 
 
 def padded_samples(num_samples: int, length_samples: int, bucket_samples: Sequence[int]) -> int:
-    """The shortest length of a bucket that holds `num_samples`; beyond the longest, whole multiples of it."""
+    """Returns the shortest bucket length that is at least `num_samples`; beyond the longest, a multiple of it."""
     fitting = [length for length in _lengths(length_samples, bucket_samples) if length >= num_samples]
     return fitting[0] if fitting else -(-num_samples // length_samples) * length_samples
 
@@ -158,9 +163,9 @@ def _lengths(length_samples: int, bucket_samples: Sequence[int]) -> list[int]:
 
 
 def one_ahead(items: Iterable[T]) -> Iterator[T]:
-    """The same items, each asked for before the one before it is given: what is begun there goes on meanwhile.
+    """Yields the same items, but requests each item before it yields the previous one.
 
-    In the caller's thread, so that programs for several devices are begun in one order everywhere.
+    This overlaps asynchronous work. It stays on the caller's thread, so that all processes dispatch in the same order.
     """
     rest = iter(items)
     for item in rest:
@@ -171,7 +176,7 @@ def one_ahead(items: Iterable[T]) -> Iterator[T]:
 
 
 def prefetch(batches: Iterable[T], size: int = 3) -> Iterator[T]:
-    """The same items, made ahead in a thread so that the step never waits; errors are raised where they are read."""
+    """Yields the same items, computed in advance on a thread; errors are raised in the caller."""
     ready: queue.Queue[Any] = queue.Queue(size)
     stopped = threading.Event()
 

@@ -1,7 +1,7 @@
-"""A source's clips at one rate: one int16 file, memory-mapped, and a manifest that says what it was made from.
+"""Cache of the clips of a source at one rate: a memory-mapped int16 file and a manifest.
 
-A cache is built under a temporary name and renamed when whole, so that a killed run leaves none that is believed. What
-a disk or a person changed in it later is found by the checksums in its manifest, and then it is built anew.
+A cache is written under a temporary name and renamed when complete, so that a killed run leaves no incomplete cache.
+Later changes are detected by the checksums in the manifest; the cache is then built again.
 """
 
 import dataclasses
@@ -26,9 +26,9 @@ from audiojax.io import workers
 from audiojax.io.files import MARKER, whole_folder
 from audiojax.io.progress import Progress
 
-FORMAT = 4  # raise it when the same files would give other clips, or the manifest other fields
+FORMAT = 4  # raise it when the same files give other clips, or when the fields of the manifest change
 _CLIPS_PER_TASK = 200
-_BLOCK_BYTES = 4 << 20  # of the samples, for each checksum
+_BLOCK_BYTES = 4 << 20  # per checksum
 _verified: set[tuple[Any, ...]] = (
     set()
 )  # identities and checksums of the files of samples that this process has compared
@@ -37,23 +37,24 @@ _verified: set[tuple[Any, ...]] = (
 def load_or_build(
     recordings: Recordings, *, rate_hz: int, on_bad_file: str, folder: Path, progress: Progress
 ) -> tuple[Clips, tuple[str, ...], tuple[str, ...]]:
-    """The clips of `recordings` at `rate_hz`, from their cache below `folder`; built where it is missing or stale.
+    """Returns the clips of `recordings` at `rate_hz` from their cache below `folder`, which is built if needed.
 
-    The second part of the answer has a sentence for each file that was left out, which `on_bad_file` "skip" allows, and
-    the third one for each file of which less was used than its header promises.
-
-    Stale means that a file's name, size or time, the rate, or a library that decides the samples has changed.
+    A cache is stale when a name, size or time of a file, the rate, or the version of a decoding library has changed.
     `progress` is called only while a cache is built.
+
+    Returns:
+        The clips; a sentence for each file left out, which `on_bad_file` "skip" allows; and a sentence for each file
+        that is shorter than its header states.
     """
     where = folder / f"{recordings.source}-{rate_hz}Hz-{_digest(str(recordings.root.resolve()))[:10]}"
     wanted = _fingerprint(recordings, rate_hz, on_bad_file)
     loaded = _load(where, wanted)
-    for _ in range(2):  # again where another process put a cache of other files or another rule there meanwhile
+    for _ in range(2):  # again if another process has written another cache there meanwhile
         if loaded is None:
             _build(recordings, rate_hz, on_bad_file, where, wanted, progress)
             loaded = _load(where, wanted)
     if loaded is None:
-        raise InputError(f"{where} is not what was written there; choose another folder with --config.data.cache.")
+        raise InputError(f"{where} changes while it is read; choose another folder with --config.data.cache.")
     clips, skipped, shorter = loaded
     return dataclasses.replace(clips, official=recordings.official), skipped, shorter
 
@@ -83,7 +84,7 @@ def _build(
                 progress(done, len(recordings.files))
                 if isinstance(clip, str):
                     if on_bad_file != "skip":
-                        raise InputError(f"{clip.rstrip('.')}, or go on without it: --config.data.on_bad_file=skip.")
+                        raise InputError(f"{clip.rstrip('.')}, or leave it out: --config.data.on_bad_file=skip.")
                     skipped.append(clip)
                     continue
                 shorter += warnings
@@ -94,7 +95,7 @@ def _build(
                 lengths.append(len(clip))
             if not files:
                 about = f"{len(skipped):,} files are bad, as {skipped[0].rstrip('.')}"
-                raise InputError(f"{recordings.root} holds no sound that can be used: {about}.")
+                raise InputError(f"{recordings.root} has no usable sound: {about}.")
             out.flush()
             os.fsync(out.fileno())
         samples = np.memmap(folder / "samples.int16", dtype=np.uint8, mode="r")
@@ -120,13 +121,13 @@ def _build(
             "checksums": _checksums(samples),
         }
         (folder / "manifest.json").write_text(json.dumps(manifest | {"digest": _digest(json.dumps(manifest))}))
-        del samples  # Windows renames no folder with a file that is mapped
+        del samples  # Windows does not rename a folder with a mapped file
 
 
 def _read_all(recordings: Recordings, rate_hz: int) -> Iterator[tuple[np.ndarray | str, list[str]]]:
-    """Yields for every file in order i16[t], or a sentence that says why it cannot be used; and warnings.
+    """Yields, for each file in order, i16[t] or the reason why it cannot be used, and warnings.
 
-    As many processes as there are cores read them where that pays.
+    Many files are read by a process per core.
     """
     paths = [str(recordings.root / file.path) for file in recordings.files]
     tasks = [paths[i : i + _CLIPS_PER_TASK] for i in range(0, len(paths), _CLIPS_PER_TASK)]
@@ -140,7 +141,7 @@ def _read_all(recordings: Recordings, rate_hz: int) -> Iterator[tuple[np.ndarray
         pending = [pool.submit(read, task) for task in tasks[: 2 * num_workers]]
         for position in range(len(tasks)):
             clips = pending.pop(0).result()
-            if position + 2 * num_workers < len(tasks):  # a window, so that memory does not grow with the source
+            if position + 2 * num_workers < len(tasks):  # a window, which limits the memory
                 pending.append(pool.submit(read, tasks[position + 2 * num_workers]))
             yield from clips
 
@@ -171,7 +172,7 @@ def _is_verified(samples: np.ndarray, stat: os.stat_result, checksums: list[int]
 
 
 def _load(where: Path, fingerprint: str) -> tuple[Clips, tuple[str, ...], tuple[str, ...]] | None:
-    """None where there is no cache, or a stale or damaged one."""
+    """Loads a cache; returns None if it is absent, stale or damaged."""
     try:
         manifest = json.loads((where / "manifest.json").read_text())
         if manifest["fingerprint"] != fingerprint or manifest.pop("digest") != _digest(json.dumps(manifest)):

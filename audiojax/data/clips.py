@@ -1,4 +1,4 @@
-"""Clips: the sound files of a source as arrays; Batch: what every data loader yields."""
+"""The data structures `Clips`, the sounds of a source as arrays, and `Batch`, the items of all data loaders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Speaker(NamedTuple):
-    """What a source knows of a speaker; "unknown" and None where it does not."""
+    """Metadata of a speaker; "unknown" and None where the source has none."""
 
     sex: str = "unknown"
     accent: str = "unknown"
@@ -21,7 +21,7 @@ class Speaker(NamedTuple):
 
 @dataclass(frozen=True)
 class Clips:
-    """Every clip of a source, ragged and flat, untruncated, grouped by the source's label.
+    """All clips of a source as one flat array, untruncated, grouped by label.
 
     Clip `i` is `samples[offsets[i]:offsets[i + 1]]`, mono int16 at `rate_hz`.
     """
@@ -37,20 +37,22 @@ class Clips:
     label_names: tuple[str, ...]
     speakers: dict[str, Speaker]
     key: str  # SHA-256 of everything above but the source and the paths
-    target: str = "digit"  # what the labels tell of a clip, see `data.targets`
+    target: str = "digit"  # the meaning of the labels, see `data.labels`
     official: Mapping[str, frozenset[str]] = field(default_factory=dict)  # paths without suffix, by part of the split
 
     @classmethod
     def unlabelled(cls, sounds: Sequence[np.ndarray], rate_hz: int) -> Clips:
-        """Sounds i16[t] at `rate_hz` of which nothing else is known."""
+        """Returns clips of sounds i16[t] at `rate_hz`, without labels and speakers."""
         number, offsets = len(sounds), np.cumsum([0, *map(len, sounds)])
         samples = np.concatenate([np.empty(0, np.int16), *sounds])
         zeros, nobody = np.zeros(number, np.int32), np.full(number, "")
         return cls("files", rate_hz, samples, offsets, zeros, nobody, zeros, ("",) * number, (), {}, "")
 
     def joined(self, other: Clips) -> Clips:
-        """These clips and those of `other` behind them, in memory; both have the same labels and rate. The speakers of
-        `other` have its source before their names."""
+        """Returns these clips followed by those of `other`, in memory; both have the same labels and rate.
+
+        The names of the speakers of `other` are prefixed with its source.
+        """
         theirs = {name: f"{other.source} {name}" for name in other.speakers}
         return dataclasses.replace(
             self,
@@ -65,20 +67,24 @@ class Clips:
         )
 
     def __len__(self) -> int:
+        """Returns the number of clips."""
         return len(self.label)
 
     @property
     def length(self) -> np.ndarray:
-        """i64[n]: samples in each clip."""
+        """Returns i64[n], the number of samples of each clip."""
         return np.diff(self.offsets)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """i16[t]: the sound of one clip, a view."""
+        """Returns the sound i16[t] of one clip, a view."""
         return self.samples[self.offsets[index] : self.offsets[index + 1]]
 
 
 def copies(clips: Clips, indices: np.ndarray, among: np.ndarray, of: Clips | None = None) -> np.ndarray:
-    """Returns bool[n], whether each clip at `indices` has the sound of one at `among`, of the clips `of` if given."""
+    """Returns bool[n], whether the samples of each clip at `indices` equal those of a clip at `among`.
+
+    The latter are indices into `of`, by default into `clips`.
+    """
     of = of or clips
     sounds = {hashlib.blake2b(of[index].tobytes()).digest() for index in among if len(of[index])}
     digests = (hashlib.blake2b(clips[index].tobytes()).digest() for index in indices)
@@ -86,14 +92,14 @@ def copies(clips: Clips, indices: np.ndarray, among: np.ndarray, of: Clips | Non
 
 
 class Batch(TypedDict):
-    """The one batch contract: always all four, as numpy arrays and, once they are on the devices, as jax arrays.
+    """A batch of clips or streams: numpy arrays on the host, jax arrays on the devices.
 
-    A batch of endless streams has a label and a mask for each of N steps, [B, N], and their times.
+    For streams, labels, masks and times are of each of N steps, [B, N].
     """
 
-    audio: Any  # i16[B, T], zero right-padded
+    audio: Any  # i16[B, T], right-padded with zeros
     length: Any  # i32[B] in [1, T], samples
     label: Any  # i32[B]
-    mask: Any  # f32[B], 1 for a clip and 0 for a row that only fills the batch
-    reset: NotRequired[Any]  # f32[B], 1 where a stream's state is the initial one before this batch
-    times: NotRequired[Any]  # f32[B, N, 2], seconds since a word began and ended, see `data.streams.targets`
+    mask: Any  # f32[B], 1 for a clip and 0 for a row of padding
+    reset: NotRequired[Any]  # f32[B], 1 where the state of a stream is reset before this batch
+    times: NotRequired[Any]  # f32[B, N, 2], seconds since the start and end of a word, see `streaming.scenes.targets`

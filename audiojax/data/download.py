@@ -1,4 +1,4 @@
-"""Downloads of public data sets that resume where they stopped."""
+"""Downloads public data sets; an interrupted download is resumed."""
 
 import contextlib
 import re
@@ -34,12 +34,12 @@ _NUM_TRIES = 4
 
 
 class Archive(NamedTuple):
-    """A data set that is published as one archive (.tar.gz), and how one sees that it is whole."""
+    """A data set that is published as a .tar.gz archive, and its expected content."""
 
     name: str
     url: str
-    by_hand: str  # how to get the same without this module, into the folder DIR
-    members: str  # a pattern of the paths below the archive's top folder that are wanted
+    by_hand: str  # commands that create the same folder DIR
+    members: str  # pattern of the required paths below the top folder of the archive
     num_speakers: int
     num_clips: int
     read: Callable[[Path], sources.Recordings]
@@ -82,25 +82,25 @@ def audiomnist(root: Path, url: str | None = None) -> sources.Recordings:
 
 
 def fetch(archive: Archive, root: Path, url: str | None = None) -> sources.Recordings:
-    """Downloads, unpacks and checks an archive into `root`; returns what lies there.
+    """Downloads, unpacks and checks an archive into `root`, unless it exists, and returns its recordings.
 
-    Raises InputError with what to do by hand where the network, the archive or its content is not what it should be.
+    Raises InputError, with instructions for a manual download, if the network fails or the archive is not as expected.
     """
     transfer = root.with_name(f"{root.name}.download")
     if not _is_there(root):
         with only_process(transfer):
-            if not _is_there(root):  # another process may have finished it before this one held the lock
+            if not _is_there(root):  # another process may have finished before this one had the lock
                 packed = transfer / "archive.tar.gz"
                 with console.progress(f"downloading {archive.name}", "bytes") as report:
                     _transfer(archive, url or archive.url, packed, report)
                 with console.progress(f"unpacking {archive.name}") as report, whole_folder(root) as partial:
                     _unpack(archive, packed, partial, report)
-            _clear(transfer)  # with the lock: who still waits for it finds the folder whole
+            _clear(transfer)  # with the lock file: a process that waits for it then finds the folder complete
     return _check(archive, root)
 
 
 def _clear(transfer: Path) -> None:
-    """Deletes what a transfer leaves, and its folder where nothing else is in it."""
+    """Deletes the files of a transfer, and its folder if it is then empty."""
     for name in ("archive.tar.gz", "archive.tar.part", "archive.tar.etag", "lock"):
         with contextlib.suppress(OSError):
             (transfer / name).unlink()
@@ -113,7 +113,7 @@ def _is_there(root: Path) -> bool:
 
 
 def _transfer(archive: Archive, url: str, packed: Path, progress: Progress) -> None:
-    """Makes `packed` whole, from what an earlier try left of it where the server resumes."""
+    """Downloads `packed`; resumes an earlier download if the server supports it."""
     part = packed.with_suffix(".part")
     for number in range(_NUM_TRIES):
         if packed.exists():
@@ -132,20 +132,22 @@ def _transfer_once(url: str, part: Path, packed: Path, progress: Progress) -> No
     tag_file = part.with_suffix(".etag")
     have = part.stat().st_size if part.exists() and tag_file.exists() else 0
     headers = {"Accept-Encoding": "identity"}
-    if have:  # If-Range: another content is sent whole
+    if have:  # with If-Range, changed content is sent completely
         headers |= {"Range": f"bytes={have}-", "If-Range": tag_file.read_text()}
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS) as answer:
         if have and answer.status_code == 416:  # nothing is left to send
-            if answer.headers.get("Content-Range") == f"bytes */{have}":  # an earlier try was killed before it renamed
+            if (
+                answer.headers.get("Content-Range") == f"bytes */{have}"
+            ):  # an earlier run was killed before the renaming
                 part.rename(packed)
                 return
             part.unlink()
-            raise requests.ConnectionError(f"the server has less than the {have:,} bytes that were there")
+            raise requests.ConnectionError(f"the server has less than the {have:,} bytes of an earlier download")
         answer.raise_for_status()
         if answer.status_code != 206:
             have = 0
             tag_file.unlink(missing_ok=True)
-            if answer.headers.get("ETag", "").startswith('"'):  # a weak one does not allow ranges
+            if answer.headers.get("ETag", "").startswith('"'):  # a weak ETag does not allow ranges
                 tag_file.write_text(answer.headers["ETag"])
         total = have + int(answer.headers.get("Content-Length", 0))
         if total > have:
@@ -162,18 +164,20 @@ def _transfer_once(url: str, part: Path, packed: Path, progress: Progress) -> No
 
 
 def _unpack(archive: Archive, packed: Path, folder: Path, progress: Progress) -> None:
-    """Writes the wanted members into `folder`: regular files of a sensible size, whatever else the archive holds."""
-    wanted = re.compile(rf"[^/]+/({archive.members})")
+    """Writes the required members, regular files of limited size, into `folder`."""
+    required = re.compile(rf"[^/]+/({archive.members})")
     try:
         with tarfile.open(packed, "r:gz") as members:
             done = 0
             for member in members:
-                match = wanted.fullmatch(member.name)
-                too_long = not 0 <= member.size <= MAX_ARCHIVE_BYTES - member.offset_data  # a bomb is not even skipped
+                match = required.fullmatch(member.name)
+                too_long = (
+                    not 0 <= member.size <= MAX_ARCHIVE_BYTES - member.offset_data
+                )  # a decompression bomb is not even skipped
                 if not too_long and (match is None or not member.isfile()):
                     continue
                 if match is None or too_long or member.size > MAX_FILE_BYTES or done > archive.num_clips:
-                    raise InputError(f"the archive holds more than {archive.name} should ({member.name})")
+                    raise InputError(f"the archive holds more than {archive.name} should, {member.name}")
                 target = folder / match[1]
                 target.parent.mkdir(parents=True, exist_ok=True)
                 content = members.extractfile(member)
@@ -184,16 +188,16 @@ def _unpack(archive: Archive, packed: Path, folder: Path, progress: Progress) ->
                 progress(done, max(done, archive.num_clips))
             stream = members.fileobj
             assert stream is not None
-            while stream.read(1 << 20):  # the checksum comes last, and only who reads that far has it compared
+            while stream.read(1 << 20):  # gzip compares the checksum at the end of the stream
                 if stream.tell() > MAX_ARCHIVE_BYTES:
-                    raise InputError(f"the archive holds more than {archive.name} should (behind its last file)")
+                    raise InputError(f"the archive holds more than {archive.name} should, after its last file")
         _check(archive, folder)
     except (tarfile.TarError, zlib.error, EOFError, ValueError, OSError, InputError) as error:
         if isinstance(error, OSError) and error.errno:  # the disk, not the archive
             raise
         packed.unlink(missing_ok=True)
         reason = _reason(error).replace(str(folder), "it")
-        raise InputError(_by_hand(archive, f"what was downloaded is no good and was deleted ({reason})")) from None
+        raise InputError(_by_hand(archive, f"the downloaded archive is damaged and was deleted ({reason})")) from None
 
 
 def _check(archive: Archive, root: Path) -> sources.Recordings:
@@ -207,7 +211,7 @@ def _check(archive: Archive, root: Path) -> sources.Recordings:
 
 
 def _by_hand(archive: Archive, problem: str) -> str:
-    return f"{problem}; try again, or by hand: {archive.by_hand}, and --config.data.root=DIR."
+    return f"{problem}; try again, or run {archive.by_hand}, and set --config.data.root=DIR."
 
 
 def _reason(error: Exception) -> str:

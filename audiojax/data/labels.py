@@ -1,4 +1,4 @@
-"""What is learnt of a clip: the label that its source gives it, or the sex of who speaks."""
+"""The target of a classifier: the label that the source gives a clip, or the sex of its speaker."""
 
 import dataclasses
 import hashlib
@@ -13,9 +13,10 @@ SEXES = ("female", "male")
 
 
 def choose(clips: Clips, target: str) -> Clips:
-    """The clips with the labels of `target`: "digit" leaves the source's own, whatever words they are.
+    """Returns the clips with the labels of `target`.
 
-    "sex" leaves out the clips of speakers whose sex is not known. Raises InputError where not both are heard.
+    "digit" keeps the labels of the source, whatever words they are. "sex" leaves out clips of speakers of unknown sex;
+    it raises InputError unless there are both female and male speakers.
     """
     if target == "digit":
         return clips
@@ -25,8 +26,8 @@ def choose(clips: Clips, target: str) -> Clips:
     known = np.flatnonzero(np.isin(sex, SEXES))
     found = sorted(set(sex[known].tolist()))
     if len(found) < len(SEXES):
-        heard = f"only {found[0]} speakers" if found else "no speaker's sex"
-        raise InputError(f"config.data.target is 'sex', but {clips.source} tells of {heard}; choose another source.")
+        known_sex = f"only {found[0]} speakers" if found else "no speaker's sex"
+        raise InputError(f"config.data.target is 'sex', but {clips.source} has {known_sex}; choose another source.")
     if len(known) < len(clips):
         clips = some(clips, known)
     return dataclasses.replace(
@@ -39,7 +40,7 @@ def choose(clips: Clips, target: str) -> Clips:
 
 
 def some(clips: Clips, indices: np.ndarray) -> Clips:
-    """The clips at `indices`, their sound copied."""
+    """Returns the clips at `indices`, with copied samples."""
     speaker = clips.speaker[indices]
     return dataclasses.replace(
         clips,

@@ -1,4 +1,4 @@
-"""Finds the sound files below a folder, and counts what else lies there."""
+"""Lists the sound files below a folder and counts other files."""
 
 import os
 import re
@@ -11,10 +11,10 @@ import soundfile
 
 from audiojax.errors import InputError
 
-# Formats that are no sound for most who have such files (Matlab's), or that say nothing of their rate.
+# Formats that are usually not sound (Matlab) or that do not state their sampling rate.
 _NOT_LISTED = {"raw", "mat4", "mat5"}
 _OTHER_SUFFIXES = ["aif", "aifc", "au", "snd", "oga", "opus", "mp1", "mp2", "wave", "sph", "8svx", "iff", "sf"]
-# Sounds that libsndfile does not read: they are listed, so that its reader says what to do about them.
+# Formats that libsndfile does not read: they are listed, so that reading them raises an error with the fix.
 _UNREADABLE = [
     "m4a",
     "m4b",
@@ -37,7 +37,7 @@ _UNREADABLE = [
 ]
 _READABLE = {name.lower() for name in soundfile.available_formats()} - _NOT_LISTED
 SUFFIXES = frozenset(f".{name}" for name in (*_READABLE, *_OTHER_SUFFIXES, *_UNREADABLE))
-# Files and folders that operating systems, archives, shells and notebooks leave behind; "." begins ._x.wav, .DS_Store,
+# Files and folders of operating systems, archives, shells and notebooks; "." is for ._x.wav, .DS_Store,
 # .ipynb_checkpoints, .Trashes and others.
 _LEFT_BEHIND = re.compile(
     r"\..*|__MACOSX|(eh)?thumbs\w*\.db|desktop\.ini|icon\r|[@#](eaDir|tmp|recycle|recently-snapshot)|\$RECYCLE\.BIN"
@@ -48,22 +48,22 @@ _LEFT_BEHIND = re.compile(
 
 @dataclass
 class Listing:
-    """What lies below a folder. Paths are relative to the data set's root, with "/"."""
+    """The content of a folder. Paths are relative to the root of the data set, with "/"."""
 
     sounds: list[tuple[str, tuple[int, int]]] = field(default_factory=list)  # (path, (bytes, modified)), sorted
-    folders: list[str] = field(default_factory=list)  # that are no link to one which is listed already
-    faults: list[str] = field(default_factory=list)  # a sentence, without its full stop, for each broken entry
-    left_out: Counter[str] = field(default_factory=Counter)  # how many of what kind
+    folders: list[str] = field(default_factory=list)  # without links to a listed folder
+    faults: list[str] = field(default_factory=list)  # a sentence, without full stop, for each invalid entry
+    left_out: Counter[str] = field(default_factory=Counter)  # number of other entries by kind
 
 
 def find_sounds(root: Path, where: Path, layout: str) -> Listing:
-    """Lists every sound file below `where`, by its suffix in any case, through links too.
+    """Lists the sound files below `where` by their suffix; follows links.
 
-    A folder that several links lead to is listed once, under its own path where it lies below `where` itself, so that
-    links may form loops, also with a folder above. `layout` describes what should be there, for messages.
+    A folder with several links to it is listed once, by its own path if that is below `where`; links may form loops.
+    `layout` describes the expected content in error messages.
     """
     if not where.is_dir():
-        raise InputError(f"{where} is not a folder; set --config.data.root to the folder that holds {layout}.")
+        raise InputError(f"{where} is not a folder; set --config.data.root to the folder that has {layout}.")
     found, seen = Listing(), {str(above) for above in Path(os.path.realpath(where)).parents}
     folders, links = [str(where)], list[str]()
     while folders or links:
@@ -82,16 +82,18 @@ def find_sounds(root: Path, where: Path, layout: str) -> Listing:
                 folders.append(entry.path)
         links.sort()
     if not found.sounds and not found.faults:
-        raise InputError(f"{where} holds no sound files; set --config.data.root to the folder that holds {layout}.")
+        raise InputError(f"{where} holds no sound files; set --config.data.root to the folder that has {layout}.")
     found.sounds.sort()
     return found
 
 
 def is_sound(name: str) -> bool:
+    """Returns whether the suffix of a name is that of a sound file."""
     return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
 def without_suffix(path: str) -> str:
+    """Returns a path without its last suffix."""
     return os.path.splitext(path)[0]
 
 
@@ -100,7 +102,7 @@ def _relative(path: str, root: Path) -> str:
 
 
 def _entries(folder: str, found: Listing) -> list[os.DirEntry[str]]:
-    """Returns what a folder holds, without what is left behind there and what cannot be followed."""
+    """Returns the entries of a folder without system files and broken links."""
     try:
         with os.scandir(folder) as entries:
             listed = sorted(entries, key=lambda entry: entry.name)
@@ -108,10 +110,10 @@ def _entries(folder: str, found: Listing) -> list[os.DirEntry[str]]:
         raise InputError(
             f"{error.filename} cannot be read ({error.strerror}); set its rights, or another root."
         ) from None
-    there = []
+    valid = []
     for entry in listed:
         if _LEFT_BEHIND.fullmatch(entry.name):
-            found.left_out["hidden files and folders, or left behind by a system or tool"] += 1
+            found.left_out["hidden files and folders, or of a system or tool"] += 1
             continue
         try:
             entry.stat()
@@ -120,18 +122,18 @@ def _entries(folder: str, found: Listing) -> list[os.DirEntry[str]]:
                 f"{entry.path} cannot be followed ({error.strerror}); restore what it links to, or remove it"
             )
             continue
-        there.append(entry)
-    return there
+        valid.append(entry)
+    return valid
 
 
 def _add_file(entry: os.DirEntry[str], root: Path, found: Listing) -> None:
     about = entry.stat()
     if not is_sound(entry.name):
-        found.left_out["files that are no sound"] += 1
+        found.left_out["files that are not sound"] += 1
     elif not stat.S_ISREG(about.st_mode):
         found.faults.append(f"{entry.path} is not a regular file; remove it")
     elif _has_suffix_twice(entry.name):
-        found.faults.append(f"{entry.path} has its suffix twice, so that its name does not say what it is; rename it")
+        found.faults.append(f"{entry.path} has its suffix twice; rename it")
     else:
         found.sounds.append((_relative(entry.path, root), (about.st_size, about.st_mtime_ns)))
 

@@ -1,4 +1,4 @@
-"""Clips of a config: read from the cache, or prepared now."""
+"""Loads the data of a config: clips from the cache, which is built if needed, and their split."""
 
 import dataclasses
 import hashlib
@@ -26,26 +26,26 @@ from audiojax.schema import SOURCES, SYNTHETIC_SOURCES
 
 
 class Data(NamedTuple):
-    """What a run is trained and scored on."""
+    """The data of a run."""
 
     clips: Clips
     split: splits.Split
-    extra: Clips | None  # of `config.data.also`: every clip of it is trained on too
+    extra: Clips | None  # of `config.data.also`: additional training clips
 
     def training(self) -> tuple[Clips, np.ndarray]:
-        """Returns clips, and the indices of those that are trained on."""
+        """Returns clips, and the indices of the training set."""
         if self.extra is None:
             return self.clips, self.split.train
         every = len(self.clips) + np.arange(len(self.extra))
         return self.clips.joined(self.extra), np.concatenate([self.split.train, every])
 
     def record(self) -> dict[str, Any]:
-        """Returns what config.json keeps of the data."""
+        """Returns the record of the data in config.json."""
         kept = {"source": self.clips.source, "key": self.clips.key, "label_names": list(self.clips.label_names)}
         return kept | ({"also_key": self.extra.key} if self.extra else {})
 
     def describe(self) -> str:
-        """Returns the parts of the split with their numbers of clips and speakers."""
+        """Returns the parts of the split with their numbers of clips and speakers, as text."""
         parts = []
         for name, indices in self.split._asdict().items():
             num_speakers = len(np.unique(self.clips.speaker[indices]))
@@ -62,14 +62,15 @@ def load(config: ConfigDict) -> Data:
 
 
 def load_clips(config: ConfigDict) -> Clips:
-    """The clips of `config.data` with the labels of its target, from the cache or made now, with a progress bar."""
+    """Returns the clips of `config.data` with the labels of its target; shows progress if the cache is built."""
     return _chosen(config, _recordings(config, "source", "root"))
 
 
 def load_split(config: ConfigDict) -> tuple[Clips, splits.Split]:
-    """Returns the clips of `config.data` and their split by `config.split`, refused before a file of them is prepared.
+    """Returns the clips of `config.data` and their split by `config.split`.
 
-    Prints how many clips are copies of others on another side of the split.
+    An impossible split raises InputError before any file is read. Training clips that are copies of validation or test
+    clips are counted on stderr, and left out unless the split is a published one.
     """
     recordings = _source(config)
     clips = _chosen(config, recordings)
@@ -90,9 +91,8 @@ def load_split(config: ConfigDict) -> tuple[Clips, splits.Split]:
 
 
 def _source(config: ConfigDict) -> sources.Recordings:
-    """The files of `config.data`; raises `splits.Impossible` where, as far as their names tell, they cannot be split
-    by `config.split`."""
-    if config.data.source in SYNTHETIC_SOURCES and config.data.target == "digit":  # before any of them is synthesised
+    """Returns the files of `config.data`. Raises `splits.Impossible` if `config.split` cannot split them by name."""
+    if config.data.source in SYNTHETIC_SOURCES and config.data.target == "digit":  # before any file is synthesised
         _choose_split(config, _planned(config).unread())
     recordings = _recordings(config, "source", "root")
     _choose_split(config, labels.choose(recordings.unread(), config.data.target))
@@ -100,7 +100,7 @@ def _source(config: ConfigDict) -> sources.Recordings:
 
 
 def _planned(config: ConfigDict) -> sources.Recordings:
-    """The files that a synthesiser will write for `config.synthetic`."""
+    """Returns the files that a synthesiser will write for `config.synthetic`."""
     voices, takes = (range(config.synthetic[name]) for name in ("num_voices", "num_takes"))
     names = [f"{number + 1:02d}" for number in voices]
     words = SOURCES[config.data.source].labels
@@ -114,7 +114,7 @@ def _choose_split(config: ConfigDict, clips: Clips) -> splits.Split:
 
 
 def _recordings(config: ConfigDict, of: str, at: str) -> sources.Recordings:
-    """The files of the source config.data.`of`, whose root is config.data.`at`."""
+    """Returns the files of the source config.data.`of`, whose root is config.data.`at`."""
     source, root = config.data[of], config.data[at]
     one_of(f"config.data.{of}", source, tuple(SOURCES))
     if SOURCES[source].synthesiser:
@@ -130,7 +130,7 @@ def _read(source: str, *arguments: Any) -> sources.Recordings:
 
 
 def _chosen(config: ConfigDict, recordings: sources.Recordings) -> Clips:
-    """Returns the clips of `recordings` with the labels of config.data.target; prints which of them are left out."""
+    """Returns the clips of `recordings` with the labels of config.data.target; reports those left out on stderr."""
     clips = cached(config, recordings)
     without = np.flatnonzero(np.bincount(clips.label, minlength=len(clips.label_names)) == 0)
     words = sorted([*recordings.empty, *(clips.label_names[label] for label in without)])
@@ -139,10 +139,10 @@ def _chosen(config: ConfigDict, recordings: sources.Recordings) -> Clips:
     chosen = labels.choose(clips, config.data.target)
     if left_out := len(clips) - len(chosen):
         print(
-            f"{left_out:,} of {len(clips):,} clips of {clips.source} are left out: their {chosen.target} is not known.",
+            f"{left_out:,} of {len(clips):,} clips of {clips.source} are left out: their {chosen.target} is unknown.",
             file=sys.stderr,
         )
-    if config.split.name == "official" and chosen.official:  # the lists decide what is trained on
+    if config.split.name == "official" and chosen.official:  # the lists determine the training set
         listed = frozenset().union(*chosen.official.values())
         if missing := len(listed - {without_suffix(path) for path in clips.path}):
             print(f"{missing:,} of {len(listed):,} paths in its official lists name no clip.", file=sys.stderr)
@@ -152,19 +152,18 @@ def _chosen(config: ConfigDict, recordings: sources.Recordings) -> Clips:
 
 
 def load_also(config: ConfigDict, clips: Clips, held_out: Sequence[int] | np.ndarray = ()) -> Clips | None:
-    """Returns the clips of `config.data.also`, all of which are trained on besides `clips`; None where there are none.
+    """Returns the clips of `config.data.also`, which are added to the training set; None if that key is empty.
 
-    Copies of the clips at `held_out`, which are for validation and test, are left out.
-
-    Raises InputError where their labels are others, or the source is the same.
+    Copies of the clips at `held_out`, those of validation and test, are left out. Raises InputError if the labels
+    differ, or if the sources are the same.
     """
     if not config.data.also:
         return None
     also = _chosen(config, _recordings(config, "also", "also_root"))
     if also.key == clips.key:
         raise InputError(
-            f"config.data.also is {config.data.also!r} with the clips that config.data.source has, and all of them "
-            "would be trained on; choose another source."
+            f"config.data.also is {config.data.also!r} with the same clips as config.data.source, whose test clips "
+            "would be in the training set; choose another source."
         )
     if also.label_names != clips.label_names:
         raise InputError(
@@ -182,6 +181,7 @@ def load_also(config: ConfigDict, clips: Clips, held_out: Sequence[int] | np.nda
 
 
 def cached(config: ConfigDict, recordings: sources.Recordings) -> Clips:
+    """Returns the clips of `recordings` from the cache, which is built if needed; reports bad files on stderr."""
     source = recordings.source
     with console.progress(f"preparing {source}") as report:
         clips, skipped, shorter = cache.load_or_build(
@@ -200,11 +200,11 @@ def cached(config: ConfigDict, recordings: sources.Recordings) -> Clips:
 
 
 def _synthesiser(source: str) -> ModuleType:
-    return importlib.import_module(SOURCES[source].synthesiser)  # late: recorded sources need no synthesis
+    return importlib.import_module(SOURCES[source].synthesiser)  # lazily: recorded sources need no synthesis
 
 
 def synthesised(config: ConfigDict, source: str) -> sources.Recordings:
-    """Voices that are made, not recorded: written once as AudioMNIST is laid out, and read by its reader."""
+    """Returns the recordings of synthetic voices, which are written once in the layout of AudioMNIST."""
     if source not in SYNTHETIC_SOURCES:
         raise InputError(f"config.streams.voices has {source!r}; choose from {', '.join(SYNTHETIC_SOURCES)}.")
     synthesiser = _synthesiser(source)
@@ -212,30 +212,30 @@ def synthesised(config: ConfigDict, source: str) -> sources.Recordings:
     name = "-".join(f"{key.removeprefix('num_')}{value}" for key, value in sorted(parameters.items()))
     root = _folder(config) / f"{source}-v{synthesiser.VERSION}-{name}"
     if not root.exists():
-        with console.progress(f"speaking {source} digits") as report:
+        with console.progress(f"synthesising {source} digits") as report:
             synthesiser.write(root, **parameters, progress=report)
     return dataclasses.replace(_read(source, root), source=source)
 
 
-def _phrases(config: ConfigDict, maker: str, part: str) -> sources.Recordings:
-    """What made voices say that is no digit, as a folder of words."""
+def _phrases(config: ConfigDict, source: str, part: str) -> sources.Recordings:
+    """Returns synthetic speech without digits, in the layout of the source `folder`."""
     from audiojax.synthesis import phrases
 
     choices = {name: name for name in SYNTHETIC_SOURCES} | {"letters": "espeak"}
-    if maker not in choices:
-        raise InputError(f"config.streams.phrases has {maker!r}; choose from {', '.join(choices)}.")
+    if source not in choices:
+        raise InputError(f"config.streams.phrases has {source!r}; choose from {', '.join(choices)}.")
     voices, seed = config.synthetic.num_voices, config.synthetic.seed
-    version = f"{phrases.VERSION}.{_synthesiser(choices[maker]).VERSION}"
-    root = _folder(config) / f"phrases-{maker}-{part}-v{version}-seed{seed}-voices{voices}"
+    version = f"{phrases.VERSION}.{_synthesiser(choices[source]).VERSION}"
+    root = _folder(config) / f"phrases-{source}-{part}-v{version}-seed{seed}-voices{voices}"
     if not root.exists():
-        with console.progress(f"speaking {maker} phrases") as report:
-            phrases.write_phrases(root, source=maker, part=part, num_voices=voices, seed=seed, progress=report)
-    return dataclasses.replace(sources.folder(root), source=f"phrases-{maker}-{part}")
+        with console.progress(f"synthesising {source} phrases") as report:
+            phrases.write_phrases(root, source=source, part=part, num_voices=voices, seed=seed, progress=report)
+    return dataclasses.replace(sources.folder(root), source=f"phrases-{source}-{part}")
 
 
-def load_phrases(config: ConfigDict, maker: str, part: str) -> Clips:
-    """Words and sentences without a digit, by the made voices `maker`, for "train" or "test"."""
-    return cached(config, _phrases(config, maker, part))
+def load_phrases(config: ConfigDict, source: str, part: str) -> Clips:
+    """Returns words and sentences without digits of the synthetic `source`, for "train" or "test"."""
+    return cached(config, _phrases(config, source, part))
 
 
 def _folder(config: ConfigDict) -> Path:

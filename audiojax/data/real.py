@@ -1,7 +1,7 @@
-"""Recordings of digits, other speech, rooms and noise from several public corpora, listed in one `index.csv`.
+"""Recordings of digits, other speech, rooms and noise from several public corpora, listed in `index.csv`.
 
-The list has the columns file, use, kind, label, speaker, gain and source, one row for each sound file. Rows whose `use`
-is "train" are for training and validation; those of "judge" are for a final evaluation alone.
+The list has the columns file, use, kind, label, speaker, gain and source, and a row for each sound file. Rows with
+`use` "train" are for training and validation, those with "judge" for a final evaluation.
 """
 
 import csv
@@ -21,7 +21,7 @@ from audiojax.schema import DIGITS
 KINDS = ("digit", "speech", "noise")
 PARTS = ("train", "validation")
 COLUMNS = ("file", "use", "kind", "label", "speaker", "gain", "source")
-_HELD_OUT = 5  # one part in so many is for validation
+_HELD_OUT = 5  # one fifth is for validation
 UNSURE = Path(__file__).with_name("real_unsure.json")
 
 
@@ -29,23 +29,23 @@ UNSURE = Path(__file__).with_name("real_unsure.json")
 class RealSound:
     """The clips of one part of the corpora.
 
-    A digit's label is its value; the label of speech and of noise is the corpus that it comes from.
+    The label of a digit is its value, the label of speech and noise is the corpus.
     """
 
     digits: Clips
-    digit_indices: np.ndarray  # i64[n], those of this part
+    digit_indices: np.ndarray  # i64[n], of this part
     speech: Clips
     speech_indices: np.ndarray
     noise: Clips
     noise_indices: np.ndarray
-    gain: dict[str, float]  # of a clip's path; the clip divided by it has the level of the recording
-    unsure: dict[str, list[tuple[float, float]]]  # of a clip's path: seconds in which a digit may be spoken
+    gain: dict[str, float]  # by path; the clip divided by its gain has the level of the recording
+    unsure: dict[str, list[tuple[float, float]]]  # by path: stretches in seconds that may have a digit
 
 
 def recordings(root: Path | str, kind: str, use: str = "train") -> Recordings:
-    """Returns the files of one `kind` and `use` that `root`/index.csv lists, unread.
+    """Returns the files of one `kind` and `use` that `root`/index.csv lists, without reading them.
 
-    Raises InputError where the list or a file is missing, or a row cannot be understood.
+    Raises InputError if the list or a file is missing, or if a row is invalid.
     """
     root = Path(root).expanduser()
     mine = [row for row in rows(root) if row["use"] == use and row["kind"] == kind]
@@ -69,7 +69,7 @@ def recordings(root: Path | str, kind: str, use: str = "train") -> Recordings:
 
 
 def rows(root: Path | str) -> list[dict[str, str]]:
-    """Returns the rows of `root`/index.csv; raises InputError where it is missing or damaged."""
+    """Returns the rows of `root`/index.csv. Raises InputError if it is missing or damaged."""
     path = Path(root).expanduser() / "index.csv"
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -77,21 +77,21 @@ def rows(root: Path | str) -> list[dict[str, str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read ({error}); see --config.streams.real.") from None
     if not found or not set(COLUMNS) <= found[0].keys():
-        raise InputError(f"{path} has not the columns {', '.join(COLUMNS)}; restore it.")
+        raise InputError(f"{path} lacks some of the columns {', '.join(COLUMNS)}; restore it.")
     for row in found:
         if None in row.values():
             raise InputError(f"{path} has too few columns for {row['file']!r}; restore it.")
         try:
-            understood = 0 < float(row["gain"] or 1) < float("inf")
+            valid = 0 < float(row["gain"] or 1) < float("inf")
         except ValueError:
-            understood = False
-        if not understood:
+            valid = False
+        if not valid:
             raise InputError(f"{path} gives {row['file']} the gain {row['gain']!r}; give a number above 0, or nothing.")
     return found
 
 
 def load(root: Path | str, part: str, cached: Callable[[Recordings], Clips]) -> RealSound:
-    """Returns the clips of "train" or "validation"; `cached` turns recordings into clips."""
+    """Returns the clips of "train" or "validation"; `cached` converts recordings to clips."""
     sounds = {kind: cached(recordings(root, kind)) for kind in KINDS}
     chosen = {kind: split(clips)[PARTS.index(part)] for kind, clips in sounds.items()}
     gain = {row["file"]: float(row["gain"] or 1) for row in rows(root)}
@@ -102,11 +102,10 @@ def load(root: Path | str, part: str, cached: Callable[[Recordings], Clips]) -> 
 
 
 def split(clips: Clips) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the indices for training and for validation, a fifth.
+    """Returns the indices for training and for validation, about a fifth.
 
-    A corpus with several speakers is split by speaker: a speaker's name alone decides the side, so that one who is in
-    two corpora is on the same side in both. Another one holds out the last fifth of its files, of each label if it has
-    digits.
+    A corpus with several speakers is split by a hash of the speaker's name, so that a speaker of two corpora is in the
+    same part of both. In other corpora the last fifth of the files of each label is held out.
     """
     held_out = np.zeros(len(clips), bool)
     for mine in by_corpus(clips, np.arange(len(clips))).values():
@@ -120,17 +119,17 @@ def split(clips: Clips) -> tuple[np.ndarray, np.ndarray]:
 
 
 def by_corpus(clips: Clips, indices: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the `indices` of each corpus, sorted by its name, which is the first folder of a clip's path."""
+    """Returns the `indices` of each corpus, sorted by its name, the first folder of the path of a clip."""
     names = np.asarray([clips.path[index].partition("/")[0] for index in indices])
     return {str(name): indices[names == name] for name in np.unique(names)}
 
 
 def read_unsure() -> dict[str, list[tuple[float, float]]]:
-    """Returns the stretches of untranscribed reading in which a digit may be spoken, seconds by file name."""
+    """Returns the stretches in seconds, by path, of reading without transcripts that may have a digit."""
     saved = json.loads(UNSURE.read_text()) if UNSURE.exists() else {}
     return {name: [(float(start), float(end)) for start, end in stretches] for name, stretches in saved.items()}
 
 
 def recorded_level(sound: RealSound, clips: Clips, index: int) -> np.ndarray:
-    """Returns clip `index` i16[t] at the level at which it was recorded."""
+    """Returns clip `index` i16[t] at the level of the recording."""
     return np.rint(clips[index] / sound.gain[clips.path[index]]).astype(np.int16)

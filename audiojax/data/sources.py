@@ -1,4 +1,4 @@
-"""Lists the sound files of a data set, whose folders have a layout of their own."""
+"""Readers of data sets: each lists the sound files in the layout of its data set."""
 
 import json
 import re
@@ -15,15 +15,15 @@ from audiojax.data.listing import Listing, find_sounds, without_suffix
 from audiojax.errors import InputError
 from audiojax.schema import DIGITS
 
-# Google's Speech Commands come with these lists of paths; all other clips are for training.
+# Lists of paths in Google's Speech Commands; all other clips are for training.
 OFFICIAL_LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 
-UNKNOWN_SPEAKER = "unknown"  # of files whose name does not tell it
+UNKNOWN_SPEAKER = "unknown"  # of files without a speaker in their name
 
 
 @dataclass(frozen=True, order=True)
 class Recording:
-    """One sound file of a source, before it is read. Sorts by label first: that is how the cache groups clips."""
+    """A sound file of a source, not yet read. It sorts by label first, as the cache groups clips."""
 
     label: int
     speaker: str
@@ -35,20 +35,20 @@ class Recording:
 
 @dataclass(frozen=True)
 class Recordings:
-    """What a source holds, sorted; nothing is read yet."""
+    """The sorted files of a source, not yet read."""
 
     source: str
     root: Path
     files: tuple[Recording, ...]
     label_names: tuple[str, ...]
     speakers: dict[str, Speaker]
-    skipped: tuple[str, ...] = ()  # one sentence for each file that was left out
-    empty: tuple[str, ...] = ()  # folders of words without a sound
-    left_out: dict[str, int] = field(default_factory=dict)  # how many of what else, by kind
+    skipped: tuple[str, ...] = ()  # a sentence for each bad file that was left out
+    empty: tuple[str, ...] = ()  # folders of words without sounds
+    left_out: dict[str, int] = field(default_factory=dict)  # number of other files by kind
     official: dict[str, frozenset[str]] = field(default_factory=dict)  # see `Clips.official`
 
     def unread(self) -> Clips:
-        """Returns the clips as far as their names tell, without sound: all that a split needs."""
+        """Returns the clips without samples, which is sufficient for a split."""
         return Clips(
             source=self.source,
             rate_hz=0,
@@ -66,14 +66,14 @@ class Recordings:
 
 
 class _Faults:
-    """What is wrong with single files: the first one raises, or, where bad files are to be skipped, all are kept."""
+    """Collects the faults of single files if bad files are to be skipped; otherwise the first one raises."""
 
     def __init__(self, on_bad_file: str):
         self.skip, self.sentences = on_bad_file == "skip", list[str]()
 
     def add(self, sentence: str) -> None:
         if not self.skip:
-            raise InputError(f"{sentence}, or go on without it: --config.data.on_bad_file=skip.")
+            raise InputError(f"{sentence}, or leave it out: --config.data.on_bad_file=skip.")
         self.sentences.append(sentence)
 
     def add_all(self, sentences: Iterable[str]) -> None:
@@ -82,10 +82,10 @@ class _Faults:
 
 
 def audiomnist(root: Path | str, on_bad_file: str = "stop") -> Recordings:
-    """AudioMNIST as its authors lay it out: `data/SS/D_SS_T.wav` and `data/audioMNIST_meta.txt`.
+    """Lists AudioMNIST, github.com/soerenab/AudioMNIST: `data/SS/D_SS_T.wav` and `data/audioMNIST_meta.txt`.
 
-    Speakers are two-digit strings, "01" to "60". Those the metadata lacks (an early copy has no 17, 22 and 34) stay
-    unknown; ages come as int, as string, and as "1234" (unknown). Source: github.com/soerenab/AudioMNIST.
+    Speakers are two-digit strings, "01" to "60". Speakers without metadata (17, 22 and 34 in an early copy) are
+    unknown; ages are ints, strings, or "1234" for unknown.
     """
     root, faults = Path(root).expanduser(), _Faults(on_bad_file)
     name = re.compile(r"data/(?P<speaker>\d\d)/(?P<label>[0-9])_(?P=speaker)_(?P<take>\d{1,9})\.\w+")
@@ -97,9 +97,9 @@ def audiomnist(root: Path | str, on_bad_file: str = "stop") -> Recordings:
 
 
 def fsdd(root: Path | str, on_bad_file: str = "stop") -> Recordings:
-    """The Free Spoken Digit Dataset: `recordings/D_name_T.wav`.
+    """Lists the Free Spoken Digit Dataset, github.com/Jakobovski/free-spoken-digit-dataset.
 
-    Source: github.com/Jakobovski/free-spoken-digit-dataset.
+    Its layout is `recordings/D_name_T.wav`.
     """
     root, faults = Path(root).expanduser(), _Faults(on_bad_file)
     name = re.compile(r"recordings/(?P<label>[0-9])_(?P<speaker>[^/_]+)_(?P<take>\d{1,9})\.\w+")
@@ -114,11 +114,10 @@ def fsdd(root: Path | str, on_bad_file: str = "stop") -> Recordings:
 
 
 def folder(root: Path | str, on_bad_file: str = "stop") -> Recordings:
-    """Any words: `WORD/*.wav`, or any other type that `sound_files` reads; a folder whose name begins with "_" or "."
-    is no word.
+    """Lists a folder of words, `WORD/*.wav` or other sound formats; names that begin with "_" or "." are ignored.
 
-    Speakers are known where files are named as in Google's Speech Commands, SPEAKER_nohash_TAKE.wav, whose lists of
-    validation and test files are read where they are there.
+    Speakers are known if files are named as in Google's Speech Commands, SPEAKER_nohash_TAKE.wav. Its lists of
+    validation and test files are read if they exist.
     """
     root, faults = Path(root).expanduser(), _Faults(on_bad_file)
     layout = "WORD/*.wav, a folder for each word"
@@ -135,13 +134,13 @@ def folder(root: Path | str, on_bad_file: str = "stop") -> Recordings:
     if len(words) < 2:
         without = f" ({', '.join(empty)} without any)" if empty else ""
         raise InputError(
-            f"{root} holds sounds of {len(words)} words{without}; it takes at least two folders, {layout}."
+            f"{root} holds sounds of {len(words)} words{without}; it needs at least two folders, {layout}."
         )
     files = []
     for path, stat in found:
         match = name.fullmatch(path)
         if match is None:
-            faults.add(f"{root / path} does not lie in the folder of a word, {layout}; move or remove it")
+            faults.add(f"{root / path} is not in the folder of a word, {layout}; move or remove it")
             continue
         take = int(match["take"]) if match["take"] else takes[match["word"]]
         takes[match["word"]] += not match["take"]
@@ -153,7 +152,7 @@ def folder(root: Path | str, on_bad_file: str = "stop") -> Recordings:
 
 
 def _read_official(root: Path) -> dict[str, frozenset[str]]:
-    """Returns the paths, without suffix, that each list of Speech Commands names; none where a list is absent."""
+    """Returns the paths, without suffix, in each list of Speech Commands that exists."""
     official = {}
     for part, name in OFFICIAL_LISTS.items():
         try:
@@ -168,7 +167,7 @@ def _read_official(root: Path) -> dict[str, frozenset[str]]:
 def _digits(
     root: Path, where: Path, name: re.Pattern[str], layout: str, faults: _Faults
 ) -> tuple[tuple[Recording, ...], Listing]:
-    """Every sound below `where` whose relative path is a `name` with its label, speaker and take, sorted."""
+    """Lists the sounds below `where`, whose relative paths match `name` with label, speaker and take."""
     files: dict[tuple[Any, ...], Recording] = {}
     found = find_sounds(root, where, layout)
     faults.add_all(found.faults)
@@ -187,12 +186,12 @@ def _digits(
 
 
 def _speakers(files: Iterable[Recording], table: dict[str, Speaker]) -> dict[str, Speaker]:
-    """Every speaker that is heard, in order, with what the table knows."""
+    """Returns the speakers of `files`, sorted, with their metadata in `table`."""
     return {name: table.get(name, Speaker()) for name in sorted({file.speaker for file in files})}
 
 
 def read_metadata(path: Path) -> dict[str, Speaker]:
-    """AudioMNIST's JSON of speakers; an absent file knows nobody."""
+    """Reads AudioMNIST's table of speakers; it is empty if the file does not exist."""
     if not path.exists():
         return {}
     try:

@@ -1,4 +1,4 @@
-"""Training, validation and test: seeded index arrays for every split."""
+"""Splits into training, validation and test set, as index arrays."""
 
 import itertools
 from collections.abc import Iterable
@@ -12,8 +12,8 @@ from audiojax.data.sources import OFFICIAL_LISTS, UNKNOWN_SPEAKER
 from audiojax.errors import InputError
 from audiojax.schema import SPLIT_NAMES
 
-# Becker et al. 2018: the folds of preprocess_data.py in github.com/soerenab/AudioMNIST. For digits 12 speakers a block;
-# for the sex 6, of which half are women.
+# Becker et al. 2018: the folds of preprocess_data.py in github.com/soerenab/AudioMNIST. For digits, a block has 12
+# speakers; for the sex it has 6, half of them women.
 AUDIOMNIST_BLOCKS = (
     (28, 56, 7, 19, 35, 1, 6, 16, 23, 34, 46, 53),
     (36, 57, 9, 24, 37, 2, 8, 17, 29, 39, 48, 54),
@@ -29,21 +29,20 @@ AUDIOMNIST_SEX_BLOCKS = (
 )
 
 
-# Of a label in the random split: one for each part.
-_MIN_CLIPS = 3
+_MIN_CLIPS = 3  # per label in the random split: one for each part
 
 
 class Impossible(InputError):
-    """A split that these clips do not have."""
+    """A split that is not possible with these clips."""
 
     def __init__(self, sentence: str, fix: str, *, too_few: bool):
         super().__init__(sentence)
-        self.fix = fix  # what makes it possible
-        self.too_few = too_few  # whether more clips do
+        self.fix = fix  # what to do
+        self.too_few = too_few  # whether more clips would help
 
 
 class Split(NamedTuple):
-    """Indices into Clips, i64 each, that do not overlap."""
+    """Disjoint indices i64 into Clips."""
 
     train: np.ndarray
     validation: np.ndarray
@@ -51,18 +50,18 @@ class Split(NamedTuple):
 
 
 def make(clips: Clips, *, name: str, fold: int, seed: int, num_speakers: int = 0, num_clips: int = 0) -> Split:
-    """The split `name` of `clips`, as `choose` gives it, without the training clips that are `copies` of others.
+    """Returns the split of `choose` without training clips that are copies of validation or test clips.
 
-    A published split is left as it was published.
+    A published split is not changed.
     """
     split = choose(clips, name=name, fold=fold, seed=seed, num_speakers=num_speakers, num_clips=num_clips)
     return split if is_published(clips, name) else without_copies(clips, split, name)
 
 
 def without_copies(clips: Clips, split: Split, name: str) -> Split:
-    """Returns the split `name` without the training clips whose sound is that of a validation or test clip.
+    """Returns the split `name` without the training clips that are copies of validation or test clips.
 
-    Raises InputError where no training clip of a label is left.
+    Raises InputError if a label then has no training clip.
     """
     train = split.train[~copies(clips, split.train, held_out(split))]
     if len(lost := np.setdiff1d(clips.label[split.train], clips.label[train])):
@@ -74,11 +73,11 @@ def without_copies(clips: Clips, split: Split, name: str) -> Split:
 
 
 def choose(clips: Clips, *, name: str, fold: int, seed: int, num_speakers: int = 0, num_clips: int = 0) -> Split:
-    """The split `name` of `clips`; their sound is not read. `folds` and `speaker` read `fold`, `random` reads `seed`.
-    With `num_speakers` only that many of the training speakers, drawn by `seed`, are learnt from: see `fewer_speakers`;
-    with `num_clips` each part has at most that many clips.
+    """Returns the split `name` of `clips`, whose samples are not read.
 
-    Raises InputError for a name or fold that does not exist, and where a part, or a label in training, would be empty.
+    "folds" and "speaker" use `fold`, "random" uses `seed`. `num_speakers` limits the training speakers, see
+    `fewer_speakers`, and `num_clips` the clips of each part; 0 is no limit. Raises InputError for an unknown name or
+    fold, and if a part, or a label in the training set, would be empty.
     """
     try:
         split = _parts(clips, name, fold, seed)
@@ -91,7 +90,7 @@ def choose(clips: Clips, *, name: str, fold: int, seed: int, num_speakers: int =
         others = [other for other in SPLIT_NAMES if other != name and _is_possible(clips, other, seed)]
         fix = " or ".join([error.fix, *([f"choose split={' or split='.join(others)}"] if others else [])])
         if error.too_few and list(clips.speakers) == [UNKNOWN_SPEAKER]:
-            fix = f"all {len(clips):,} clips belong to one unknown speaker, which no split by speakers divides; {fix}"
+            fix = f"all {len(clips):,} clips belong to one unknown speaker and cannot be split by speaker; {fix}"
         raise Impossible(f"{error}; {fix}.", fix, too_few=error.too_few) from None
     return split
 
@@ -109,7 +108,7 @@ def _parts(clips: Clips, name: str, fold: int, seed: int) -> Split:
 
 
 def _check_parts(clips: Clips, split: Split, name: str) -> None:
-    """Raises Impossible where a part is empty, or training lacks a label that has clips."""
+    """Raises Impossible if a part is empty, or if the training set lacks a label that has clips."""
     for part, indices in split._asdict().items():
         if not len(indices):
             raise Impossible(
@@ -129,8 +128,8 @@ def _check_parts(clips: Clips, split: Split, name: str) -> None:
 def _counted(clips: Clips, labels: Iterable[int], number: np.ndarray) -> str:
     """Returns the names of labels with their numbers of clips, the first ten of them."""
     labels = list(labels)
-    told = [f"{clips.label_names[i]!r} has {number[i]:,} clip{'s' if number[i] != 1 else ''}" for i in labels[:10]]
-    return ", ".join(told) + (f" and {len(labels) - 10:,} more have too few" if len(labels) > 10 else "")
+    counts = [f"{clips.label_names[i]!r} has {number[i]:,} clip{'s' if number[i] != 1 else ''}" for i in labels[:10]]
+    return ", ".join(counts) + (f" and {len(labels) - 10:,} more have too few" if len(labels) > 10 else "")
 
 
 def _is_possible(clips: Clips, name: str, seed: int) -> bool:
@@ -142,7 +141,7 @@ def _is_possible(clips: Clips, name: str, seed: int) -> bool:
 
 
 def is_published(clips: Clips, name: str) -> bool:
-    """Returns whether others published the split `name` of these clips, so that numbers are compared by it."""
+    """Returns whether the split `name` of these clips is a published one, used to compare results."""
     return name == "official" or (name == "folds" and clips.source == "audiomnist")
 
 
@@ -152,9 +151,9 @@ def held_out(split: Split) -> np.ndarray:
 
 
 def random(clips: Clips, *, seed: int) -> Split:
-    """Returns 80/20 inside each label, as the class project did; a tenth of the 80, at least one clip, validates.
+    """Returns a random 80/20 split of each label, as in the class project; a tenth of the 80 is for validation.
 
-    Speakers are on all sides: its accuracy is not that for unseen speakers.
+    All parts have the same speakers: its accuracy does not apply to unseen speakers.
     """
     number = np.bincount(clips.label, minlength=len(clips.label_names))
     few = np.flatnonzero((number > 0) & (number < _MIN_CLIPS))
@@ -177,9 +176,9 @@ def random(clips: Clips, *, seed: int) -> Split:
 
 
 def official(clips: Clips) -> Split:
-    """FSDD's own: takes 0-4 are the test set. Takes 5-9 are for validation, the others for training.
+    """Returns the official split: of FSDD, takes 0-4 for test, 5-9 for validation, the others for training.
 
-    That of other sources is in their lists, as in those that Speech Commands comes with.
+    Other sources have lists of files, as Speech Commands has.
     """
     if clips.source == "fsdd":
         return Split(
@@ -197,7 +196,7 @@ def official(clips: Clips) -> Split:
 
 
 def _by_lists(clips: Clips) -> Split:
-    """Returns the split whose validation and test clips are those that `clips.official` names."""
+    """Returns the split whose validation and test clips are those in `clips.official`."""
     if absent := [name for part, name in OFFICIAL_LISTS.items() if part not in clips.official]:
         raise Impossible(
             f"split=official reads {' and '.join(OFFICIAL_LISTS.values())} in config.data.root, where "
@@ -218,11 +217,11 @@ def _by_lists(clips: Clips) -> Split:
 
 
 def folds(clips: Clips, *, fold: int) -> Split:
-    """Five blocks of speakers, three to train, one to validate, one to test; fold 0 is ABC/D/E, fold 1 is BCD/E/A.
-    Where the sex is learnt there are four: fold 0 is ab/c/d.
+    """Returns a fold of five blocks of speakers: three for training, one for validation, one for test.
 
-    AudioMNIST has the blocks its authors published, which for the sex are of 24 speakers; another source deals its
-    speakers out in turn, in order of name, and where the sex is learnt one sex after the other.
+    Fold 0 is ABC/D/E, fold 1 is BCD/E/A. If the target is the sex, there are four blocks; fold 0 is ab/c/d. AudioMNIST
+    has the blocks of its authors; those for the sex have 24 speakers. The speakers of other sources are dealt to the
+    blocks in turn, in order of name, or in order of sex and name.
     """
     of_sex = clips.target == "sex"
     num_blocks = 4 if of_sex else 5
@@ -230,10 +229,10 @@ def folds(clips: Clips, *, fold: int) -> Split:
     if clips.source == "audiomnist":
         numbers = AUDIOMNIST_SEX_BLOCKS if of_sex else AUDIOMNIST_BLOCKS
         blocks = [[f"{number:02d}" for number in block] for block in numbers]
-        wanted = set(itertools.chain(*blocks))
-        if missing := sorted(wanted - set(clips.speakers)):
+        needed = set(itertools.chain(*blocks))
+        if missing := sorted(needed - set(clips.speakers)):
             raise Impossible(
-                f"split=folds needs all {len(wanted)} speakers, and {', '.join(missing)} are absent below "
+                f"split=folds needs all {len(needed)} speakers, and {', '.join(missing)} are absent below "
                 "config.data.root",
                 "complete the data",
                 too_few=True,
@@ -247,7 +246,7 @@ def folds(clips: Clips, *, fold: int) -> Split:
 
 
 def speaker(clips: Clips, *, fold: int) -> Split:
-    """Leave one speaker out: number `fold` in order of name is the test, the next one the validation."""
+    """Returns a leave-one-speaker-out split: speaker `fold` by name for test, the next one for validation."""
     names = sorted(clips.speakers)
     _check_speakers(clips, "speaker", 3)
     _check_fold("speaker", fold, len(names))
@@ -257,25 +256,25 @@ def speaker(clips: Clips, *, fold: int) -> Split:
 
 
 def fewer_speakers(clips: Clips, train: np.ndarray, *, num_speakers: int, seed: int) -> np.ndarray:
-    """Those of the indices `train` whose speakers are the first `num_speakers` of an order drawn by `seed`.
+    """Returns the indices of `train` whose speakers are the first `num_speakers` of a random order.
 
-    The sexes take turns in that order until one of them ends, so that few speakers are balanced where they can be, and
-    a larger number of the same seed holds the smaller. Raises InputError where there are fewer speakers.
+    The sexes alternate in that order while both have speakers. The speakers of a smaller number are a subset of those
+    of a larger one with the same seed. Raises InputError if there are fewer speakers.
     """
-    there = sorted(set(clips.speaker[train].tolist()))
-    if num_speakers > len(there):
-        raise InputError(f"config.split.num_speakers is {num_speakers}, more than the {len(there)} who train.")
-    drawn = np.random.default_rng([seed, 36]).permutation(there).tolist()
-    sexes = sorted({clips.speakers[name].sex for name in drawn}, key=[clips.speakers[n].sex for n in drawn].index)
-    lines = [[name for name in drawn if clips.speakers[name].sex == sex] for sex in sexes]
+    names = sorted(set(clips.speaker[train].tolist()))
+    if num_speakers > len(names):
+        raise InputError(f"config.split.num_speakers is {num_speakers}, more than the {len(names)} for training.")
+    shuffled = np.random.default_rng([seed, 36]).permutation(names).tolist()
+    sexes = sorted({clips.speakers[name].sex for name in shuffled}, key=[clips.speakers[n].sex for n in shuffled].index)
+    lines = [[name for name in shuffled if clips.speakers[name].sex == sex] for sex in sexes]
     order = [name for turn in itertools.zip_longest(*lines) for name in turn if name is not None]
     return train[np.isin(clips.speaker[train], order[:num_speakers])]
 
 
 def fewer_clips(clips: Clips, indices: np.ndarray, *, num_clips: int, seed: int) -> np.ndarray:
-    """Returns at most `num_clips` of `indices` in their order; drawn by `seed`, the labels take turns."""
-    drawn = np.random.default_rng([seed, 37]).permutation(indices)
-    lines = [drawn[clips.label[drawn] == label] for label in np.unique(clips.label[drawn])]
+    """Samples at most `num_clips` of `indices`, balanced over the labels, and returns them in their order."""
+    shuffled = np.random.default_rng([seed, 37]).permutation(indices)
+    lines = [shuffled[clips.label[shuffled] == label] for label in np.unique(clips.label[shuffled])]
     order = [index for turn in itertools.zip_longest(*lines) for index in turn if index is not None]
     return indices[np.isin(indices, order[:num_clips])]
 

@@ -1,4 +1,4 @@
-"""What predictions tell beyond their accuracy: how sure one may be of it, and of each probability. numpy only."""
+"""Confidence intervals of accuracies and calibration of probabilities."""
 
 from dataclasses import dataclass
 
@@ -8,16 +8,16 @@ from audiojax.errors import InputError
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """f64[..., labels] of probabilities: of `logits` / `temperature`."""
+    """Returns the probabilities f64[..., labels] of `logits` / `temperature`."""
     scaled = np.asarray(logits, np.float64) / temperature
     weights = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
 def wilson(num_correct: int, num_clips: int) -> tuple[float, float]:
-    """The 95 % score interval of an accuracy, in [0, 1] (Wilson 1927, JASA 22, 209-212)."""
+    """Returns the 95 % score interval of an accuracy, in [0, 1] (Wilson 1927, JASA 22, 209-212)."""
     if num_clips < 1:
-        raise InputError("no clips have no accuracy; choose a split that holds some.")
+        raise InputError("the accuracy of no clips is undefined; choose a split with clips.")
     z, share = 1.959964, num_correct / num_clips
     centre = share + z**2 / (2 * num_clips)
     reach = z * np.sqrt(share * (1 - share) / num_clips + (z / (2 * num_clips)) ** 2)
@@ -28,7 +28,7 @@ def wilson(num_correct: int, num_clips: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Predictions by their confidence, in bins of equal width over [0, 1]; empty bins have nan."""
+    """Statistics of predictions by confidence, in bins of equal width over [0, 1]; NaN in empty bins."""
 
     confidence: np.ndarray  # f64[bins], mean
     accuracy: np.ndarray  # f64[bins]
@@ -36,13 +36,13 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """The expected calibration error: mean gap of accuracy and confidence, in [0, 1] (Guo et al. 2017, eq. 5)."""
+        """Returns the expected calibration error in [0, 1] (Guo et al. 2017, eq. 5)."""
         gaps = np.nan_to_num(np.abs(self.accuracy - self.confidence))
         return float(np.sum(gaps * self.clips) / self.clips.sum())
 
 
 def reliability(probabilities: np.ndarray, label: np.ndarray, num_bins: int = 15) -> Reliability:
-    """How often `probabilities` f64[n, labels] are right about `label` i32[n], by the largest of each row."""
+    """Returns accuracy by confidence of `probabilities` f64[n, labels] for the true `label` i32[n]."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == label
     bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
     count = np.bincount(bins, minlength=num_bins)
@@ -52,15 +52,15 @@ def reliability(probabilities: np.ndarray, label: np.ndarray, num_bins: int = 15
 
 
 def cross_entropy(logits: np.ndarray, label: np.ndarray, temperature: float = 1.0) -> float:
-    """The mean of -log p(label), in nats."""
+    """Returns the mean cross-entropy in nats."""
     chosen = softmax(logits, temperature)[np.arange(len(label)), label]
     return float(-np.log(np.maximum(chosen, 1e-300)).mean())
 
 
 def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
-    """The temperature in [0.05, 20] whose probabilities fit `label` best (Guo et al. 2017, section 4.2).
+    """Returns the temperature in [0.05, 20] with the lowest cross-entropy (Guo et al. 2017, section 4.2).
 
-    It changes no decision. Fit it on validation clips; where all are right or none is, it ends at a bound.
+    It does not change predictions. Fit it on validation clips; if all or none are correct, it is one of the bounds.
     """
     from scipy.optimize import minimize_scalar
 

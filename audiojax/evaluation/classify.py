@@ -87,7 +87,7 @@ def report(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str, Any]:
 def evaluate(run: Trained, clips: Clips, split: splits.Split, part: str, workdir: Path) -> dict[str, Any]:
     """Calibrates a run and scores `part`; returns the result of `report` with workdir, source, split and step."""
     run = calibrate(run, clips, split.validation)
-    about = {"workdir": str(workdir), "source": clips.source, "split": part, "step": run.step}
+    about = {"workdir": str(workdir), "source": clips.source, "split": part, **run.about()}
     return about | report(run, clips, getattr(split, part))
 
 

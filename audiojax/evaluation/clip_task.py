@@ -1,4 +1,4 @@
-"""Classification of clips as a task of the training loop."""
+"""The task of a clip classifier: predict one label for each clip."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ from audiojax.training.sharding import Mesh, local_rows
 from audiojax.training.steps import clip_loss, make_eval_step
 from audiojax.training.task import Guard
 
-RARE = 0.01  # the share of clips that may be cut without a warning
+RARE = 0.01  # share of clips that may be truncated without a warning
 
 
 @dataclass(frozen=True, eq=False)
 class ClipTask:
-    """One label for each clip."""
+    """Predicts one label for each clip."""
 
     config: ConfigDict
     data: Data
@@ -44,7 +44,7 @@ class ClipTask:
         return batches.Epochs(*self.data.training(), **shape, rows=rows, stretch=stretch, seed=self.config.seed)
 
     def initial_carry(self, model: nn.Module, variables: dict[str, Any]) -> Any:
-        """Returns nothing: clips do not depend on each other."""
+        """Returns an empty state: clips do not depend on each other."""
         return {}
 
     def loss(
@@ -54,7 +54,7 @@ class ClipTask:
         return clip_loss(self.config.train.label_smoothing)(model, variables, carry, batch, dropout_key)
 
     def score(self, model: nn.Module, variables: dict[str, Any], part: str, mesh: Mesh, guard: Guard) -> Metrics:
-        """Returns the sums over the clips of a part of the split, each clip once."""
+        """Returns the metrics of a part of the split; each clip counts once."""
         clips, indices = self.data.clips, getattr(self.data.split, part)
         shape, rows = configs.batch_shape(self.config), local_rows(self.config.train.batch_size)
         parts = batches.evaluation(clips, indices[batches.by_length(clips, indices)], **shape, rows=rows)
@@ -68,11 +68,11 @@ class ClipTask:
         return summary.report(run, self.data, workdir, log)
 
     def sentence(self, content: dict[str, Any]) -> str:
-        """Returns a summary in words."""
+        """Returns a summary as a sentence."""
         return summary.sentence(content)
 
     def warning(self) -> str | None:
-        """Returns how many clips are cut to the length that training takes, where that is not rare."""
+        """Returns a warning if more than `RARE` of the clips are truncated; None otherwise."""
         limit, all_clips = self.config.train.length_samples, (self.data.clips, self.data.extra)
         length = np.concatenate([clips.length for clips in all_clips if clips])
         cut, rate_hz = length > limit, self.data.clips.rate_hz
@@ -81,6 +81,6 @@ class ClipTask:
         needed = -(-int(np.percentile(length, 100 * (1 - RARE))) // 100) * 100
         return (
             f"{cut.mean():.0%} of the clips are longer than config.train.length_samples, {limit:,} "
-            f"({limit / rate_hz:.2f} s at {rate_hz:,} Hz), and are cut; the median clip of those loses "
+            f"({limit / rate_hz:.2f} s at {rate_hz:,} Hz), and are truncated, in the median by "
             f"{np.median(1 - limit / length[cut]):.0%}. Set --config.train.length_samples={needed} to keep them whole."
         )

@@ -1,4 +1,4 @@
-"""report.html: one file that shows a run, with its pictures and sounds inside, and needs no network."""
+"""report.html of a clip classifier: one file with plots and sounds, which needs no network."""
 
 import base64
 import html
@@ -9,94 +9,68 @@ import numpy as np
 
 from audiojax.audio.signal import wav_file
 from audiojax.data.clips import Clips
-from audiojax.evaluation import calibration, plots
-from audiojax.io.files import write_text
+from audiojax.evaluation import calibration, html_page, plots
 from audiojax.training import runlog
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.5rem; border-bottom: 1px solid #ddd; }
-img { max-width: 100%; display: block; } img.half { max-width: 34rem; width: 100%; }
-table { border-collapse: collapse; } td, th { padding: .2rem .8rem; text-align: left; }
-td.n { text-align: right; font-variant-numeric: tabular-nums; } tr:nth-child(even) { background: #f6f6f6; }
-.big { font-size: 2.2rem; font-weight: 600; } .note { color: #666; } audio { height: 2rem; vertical-align: middle; }
-.row { display: flex; flex-wrap: wrap; gap: 2rem; align-items: flex-start; } .row > * { flex: 1 1 20rem; }
-pre { background: #f6f6f6; padding: 1rem; overflow: auto; font-size: .8rem; }
-"""
 
 
 def write(workdir: Path, clips: Clips, result: dict[str, Any]) -> Path:
-    """Draws what `result`, evaluate's report, holds, and writes `workdir/report.html`; returns its path."""
+    """Plots the scores of `classify.evaluate`, writes `workdir/report.html`, and returns its path."""
     part, names, folder = result["split"], clips.label_names, workdir / "plots"
     title = f"{clips.source}, {part}: {result['accuracy']:.2%}"
-    raw = result["calibration"]
-    curve = calibration.Reliability(*(np.array(raw[name], float) for name in ("confidence", "accuracy", "clips")))
-    confusion = np.asarray(result["confusion"])
-    pictures = {
-        "curves": plots.curves(runlog.read_rows(workdir), "loss and accuracy by epoch", folder / "curves.png"),
-        "confusion": plots.confusion_matrix(confusion, names, title, folder / f"confusion_{part}.png"),
-        "reliability": plots.reliability(
-            curve, f"calibration error {curve.error:.1%}", folder / f"reliability_{part}.png"
-        ),
-    }
-    for kind in ("speaker", "sex", "accent"):
-        path = folder / f"accuracy_by_{kind}_{part}.png"
-        pictures[kind] = plots.accuracy_by_group(result[f"accuracy_by_{kind}"], f"accuracy by {kind}", path)
-    worst = result["worst"]
-    if worst:
-        notes = [f"“{error['said']}” heard as “{error['heard']}” ({error['probability']:.0%})" for error in worst]
-        indices = [error["index"] for error in worst]
-        path = folder / f"worst_{part}.png"
-        pictures["worst"] = plots.waveforms_and_spectrograms(clips, indices, "the surest errors", path, notes=notes)
-
     low, high = result["interval"]
-    body = [
-        f"<h1>{html.escape(workdir.resolve().name)}</h1>",
-        f'<p><span class="big">{result["accuracy"]:.2%}</span> accuracy on {result["clips"]:,} {part} clips of '
-        f"{html.escape(clips.source)} (95 % interval {low:.1%} to {high:.1%}), loss {result['loss']:.3f}, "
-        f"checkpoint at step {result['step']:,}.</p>",
-        "<h2>Learning</h2>",
-        _image(pictures["curves"]),
-        "<h2>What was said, what was heard</h2>",
-        _image(pictures["confusion"], "half"),
-        _table("word", result["accuracy_by_label"]),
-        "<h2>How sure, how right</h2>",
-        f'<div class="row">{_image(pictures["reliability"], "half")}<p>Temperature {raw["temperature"]:.2f}, fitted '
-        f"on the validation clips. Expected calibration error {raw['error']:.1%} with it, "
-        f"{raw['error_uncalibrated']:.1%} without; loss {raw['loss']:.3f} with it, "
-        f"{result['loss']:.3f} without.</p></div>",
-        "<h2>Who was heard how well</h2>",
-        *(_image(pictures[kind], "half") for kind in ("speaker", "sex", "accent")),
-        '<p class="note">Accuracy with its 95 % Wilson interval; the number of clips in brackets.</p>',
-        "<h2>The surest errors</h2>",
-        _image(pictures["worst"]) if worst else "<p>There are none.</p>",
-        *(_error(clips, error) for error in worst),
-        "<h2>The run</h2>",
-        f"<pre>{html.escape((workdir / 'config.json').read_text())}</pre>",
-    ]
-    write_text(
-        workdir / "report.html",
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>\n" + "\n".join(body) + "\n</html>\n",
-    )
-    return workdir / "report.html"
+    text = f"accuracy on {result['clips']:,} {part} clips (95 % interval {low:.1%} to {high:.1%})"
+    confusion = plots.confusion_matrix(np.asarray(result["confusion"]), names, title, folder / f"confusion_{part}.png")
+    body = [html_page.heading(workdir, result, f"{result['accuracy']:.2%}", text)]
+    if epochs := [row for row in runlog.read_rows(workdir) if "epoch" in row]:
+        curves = plots.curves(epochs, "loss and accuracy by epoch", folder / "curves.png")
+        body += ["<h2>Learning curves</h2>", html_page.figure(curves, "plot wide")]
+    body += ["<h2>Confusion matrix</h2>", html_page.figure(confusion, "plot half square")]
+    body += ["<h2>Accuracy by word</h2>", _groups("word", result["accuracy_by_label"])]
+    for kind in ("speaker", "sex", "accent"):
+        if len(groups := result[f"accuracy_by_{kind}"]) > 1:
+            path = plots.accuracy_by_group(groups, f"accuracy by {kind}", folder / f"accuracy_by_{kind}_{part}.png")
+            body += [f"<h2>Accuracy by {kind}</h2>", html_page.figure(path)]
+    body += _calibration(result, folder / f"reliability_{part}.png")
+    body += _worst(clips, result["worst"], folder / f"worst_{part}.png")
+    return html_page.write(workdir, title, body)
 
 
-def _image(path: Path, size: str = "") -> str:
-    content = base64.b64encode(path.read_bytes()).decode()
-    return f'<img class="{size}" alt="{path.stem}" src="data:image/png;base64,{content}">'
-
-
-def _error(clips: Clips, error: dict[str, Any]) -> str:
-    sound = base64.b64encode(wav_file(clips[error["index"]], clips.rate_hz)).decode()
-    words = f"“{error['said']}” heard as “{error['heard']}” ({error['probability']:.0%}), {error['path']}"
-    return f'<p><audio controls src="data:audio/wav;base64,{sound}"></audio> {html.escape(words)}</p>'
-
-
-def _table(kind: str, groups: dict[str, dict[str, Any]]) -> str:
+def _groups(kind: str, groups: dict[str, dict[str, Any]]) -> str:
     rows = [
-        f'<tr><td>{html.escape(name)}</td><td class="n">{of["accuracy"]:.1%}</td>'
-        f'<td class="n">{of["interval"][0]:.1%} to {of["interval"][1]:.1%}</td><td class="n">{of["clips"]:,}</td></tr>'
+        (name, f"{of['accuracy']:.1%}", f"{of['interval'][0]:.1%} to {of['interval'][1]:.1%}", f"{of['clips']:,}")
         for name, of in groups.items()
     ]
-    return f"<table><tr><th>{kind}<th>accuracy<th>95 % interval<th>clips</tr>{''.join(rows)}</table>"
+    return html_page.table((kind, "accuracy", "95 % interval", "clips"), rows)
+
+
+def _calibration(result: dict[str, Any], path: Path) -> list[str]:
+    of = result["calibration"]
+    curve = calibration.Reliability(*(np.array(of[name], float) for name in ("confidence", "accuracy", "clips")))
+    rows = [
+        (f"fitted, {of['temperature']:.2f}", f"{of['error']:.1%}", f"{of['loss']:.3f}"),
+        ("1", f"{of['error_uncalibrated']:.1%}", f"{result['loss']:.3f}"),
+    ]
+    return [
+        "<h2>Calibration</h2>",
+        html_page.figure(plots.reliability(curve, f"calibration error {curve.error:.1%}", path)),
+        html_page.table(("temperature", "expected calibration error", "loss, nats"), rows),
+        '<p class="note">The temperature is fitted on the validation clips.</p>',
+    ]
+
+
+def _worst(clips: Clips, worst: list[dict[str, Any]], path: Path) -> list[str]:
+    if not worst:
+        return ["<h2>Most confident errors</h2>", "<p>There are none.</p>"]
+    notes = [f"“{error['said']}”, predicted “{error['heard']}” ({error['probability']:.0%})" for error in worst]
+    indices = [error["index"] for error in worst]
+    plots.waveforms_and_spectrograms(clips, indices, "most confident errors", path, notes=notes)
+    sounds = (base64.b64encode(wav_file(clips[index], clips.rate_hz)).decode() for index in indices)
+    return [
+        "<h2>Most confident errors</h2>",
+        html_page.figure(path, "spectrogram wide"),
+        *(
+            f'<p><audio controls src="data:audio/wav;base64,{sound}"></audio> '
+            f"{html.escape(note)}, {html.escape(error['path'])}</p>"
+            for sound, note, error in zip(sounds, notes, worst, strict=True)
+        ),
+    ]

@@ -1,4 +1,4 @@
-"""Pictures of a run and of its sound, as PNGs. The only importer of matplotlib."""
+"""Plots of runs and sounds, written as PNG files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,9 +34,9 @@ def _save(figure: Any, path: Path, dpi: int = 150) -> Path:
 
 
 def curves(rows: Sequence[dict[str, Any]], title: str, path: Path) -> Path:
-    """Loss and accuracy by epoch, of all three parts; `rows` are those of metrics.jsonl.
+    """Plots loss and accuracy of the three parts by epoch; `rows` are those of metrics.jsonl.
 
-    A streaming model's accuracy is of frames in training, drawn dashed, and of words in validation and test.
+    The training accuracy of a streaming model is that of frames, which is dashed; the other two are of words.
     """
     epochs = [row for row in rows if "epoch" in row]
     figure, axes = _figure(1, 2, figsize=(10, 3.8))
@@ -54,51 +54,56 @@ def curves(rows: Sequence[dict[str, Any]], title: str, path: Path) -> Path:
     axes[0].set_ylim(bottom=0)
     axes[1].set_ylim(0, 1.01)
     axes[1].yaxis.set_major_formatter("{x:.0%}")
-    if axes[1].lines:
-        axes[1].legend(loc="lower right", frameon=False)
+    for axis in axes:
+        if axis.lines:
+            axis.legend(frameon=False)
     figure.suptitle(title)
     return _save(figure, path)
 
 
 def confusion_matrix(confusion: np.ndarray, names: Sequence[str], title: str, path: Path) -> Path:
-    """Counts in the cells, shares of the true label as colour; `confusion` i32[labels, labels] is [true, predicted]."""
+    """Plots a confusion matrix i32[labels, labels], [true, predicted]; colours are shares of the true label."""
     figure, axis = _figure(figsize=(0.55 * len(names) + 2.2, 0.5 * len(names) + 1.8))
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for true, predicted in np.argwhere(confusion):
         colour = "white" if share[true, predicted] > 0.5 else "black"
         count = f"{confusion[true, predicted]:,}"
-        axis.text(predicted, true, count, ha="center", va="center", color=colour, fontsize=8)
+        axis.text(predicted, true, count, ha="center", va="center", color=colour, fontsize=9)
     axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
     axis.set_yticks(range(len(names)), names)
-    axis.set(xlabel="predicted", ylabel="said", title=title)
+    axis.set(xlabel="predicted", ylabel="true", title=title)
     axis.spines[:].set_visible(False)
-    figure.colorbar(image, ax=axis, label="share of what was said", shrink=0.8)
+    figure.colorbar(image, ax=axis, label="share of the true label", shrink=0.8)
     return _save(figure, path)
 
 
 def reliability(curve: Reliability, title: str, path: Path) -> Path:
-    """Accuracy by confidence, with how many predictions each bin has; the diagonal is a calibrated model."""
+    """Plots accuracy and number of predictions by confidence; the diagonal is a calibrated model."""
     figure, (above, below) = _figure(2, 1, figsize=(4.6, 5), sharex=True, height_ratios=(3, 1))
     num_bins = len(curve.clips)
     middles, width = (np.arange(num_bins) + 0.5) / num_bins, 0.9 / num_bins
-    above.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1)
+    above.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, label="calibrated")
     above.bar(middles, np.nan_to_num(curve.accuracy), width, color=PARTS["train"])
+    above.legend(loc="upper left", frameon=False)
     above.set(ylabel="accuracy", title=title, ylim=(0, 1), xlim=(0, 1))
     below.bar(middles, curve.clips, width, color="0.6")
-    below.set(xlabel="probability of the answer", ylabel="clips", yscale="log")
+    below.set(xlabel="probability of the predicted label", ylabel="clips", yscale="log")
+    below.minorticks_off()
+    below.yaxis.set_major_formatter("{x:,.0f}")
     return _save(figure, path)
 
 
 def accuracy_by_group(groups: Mapping[str, dict[str, Any]], title: str, path: Path) -> Path:
-    """A row a group of {name: {"accuracy", "interval", "clips"}}: its accuracy and the 95 % interval."""
+    """Plots accuracy with its 95 % interval of each group of {name: {"accuracy", "interval", "clips"}}."""
     figure, axis = _figure(figsize=(6, 0.24 * len(groups) + 1.0))
     accuracy = np.array([of["accuracy"] for of in groups.values()])
     reach = np.abs(np.array([of["interval"] for of in groups.values()]).T - accuracy)
     axis.errorbar(accuracy, range(len(groups)), xerr=reach, fmt="o", color=PARTS["train"], markersize=4, capsize=2)
     axis.set_yticks(range(len(groups)), [f"{name} ({of['clips']:,})" for name, of in groups.items()], fontsize=8)
     axis.xaxis.set_major_formatter("{x:.0%}")
-    axis.set(title=title, xlim=(None, 1.01), ylim=(-0.7, len(groups) - 0.3))
+    label = "accuracy, 95 % interval (number of clips)"
+    axis.set(title=title, xlabel=label, xlim=(None, 1.01), ylim=(-0.7, len(groups) - 0.3))
     axis.grid(axis="x", alpha=0.25)
     return _save(figure, path)
 
@@ -106,8 +111,7 @@ def accuracy_by_group(groups: Mapping[str, dict[str, Any]], title: str, path: Pa
 def waveforms_and_spectrograms(
     clips: Clips, indices: Sequence[int], title: str, path: Path, *, notes: Sequence[str] = (), num_columns: int = 4
 ) -> Path:
-    """Clips side by side, in rows of `num_columns`, each under its note: its waveform in [-1, 1] above its spectrogram
-    in dB, 32 ms windows every 4 ms."""
+    """Plots note, waveform and spectrogram (32 ms windows every 4 ms, in dB) of clips, in rows of `num_columns`."""
     num_columns = min(num_columns, len(indices))
     num_rows = -(-len(indices) // num_columns)
     size = (max(5 if num_rows == 1 else 3.6, 10 / num_columns) * num_columns, 5.2 * num_rows)
@@ -143,9 +147,9 @@ def waveforms_and_spectrograms(
 
 
 def misses_and_alarms(curve: dict[str, Any], title: str, path: Path) -> Path:
-    """Words missed or mistaken against false alarms an hour, over thresholds: `listener_report`'s curve.
+    """Plots the rate of missed or substituted words against false alarms per hour, over thresholds.
 
-    Sounds without a false alarm at any threshold are a line at 0.
+    A diamond marks the threshold of the decoder. Sounds without a false alarm at any threshold are a line at 0.
     """
     figure, axis = _figure(figsize=(7, 4.5))
     points = curve["points"]
@@ -160,16 +164,17 @@ def misses_and_alarms(curve: dict[str, Any], title: str, path: Path) -> Path:
     axis.set_xscale("symlog", linthresh=0.1)
     axis.set_xlim(-0.02, 1.3 * most)
     axis.set_ylim(0, 1.05 * max(1.0, *misses))
-    axis.set(xlabel="false alarms an hour", ylabel="words missed or mistaken, %", title=title)
+    title = f"{title}; diamond: threshold {points[chosen]['threshold']:g}"
+    axis.set(xlabel="false alarms per hour", ylabel="words missed or substituted, %", title=title)
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, fontsize=8)
     return _save(figure, path)
 
 
 def compared(runs: Mapping[str, Mapping[str, Sequence[float]]], title: str, path: Path) -> Path:
-    """Loss and accuracy of several runs by epoch, a colour each: training dashed with open points, test drawn through.
+    """Plots loss and accuracy of several runs by epoch, one colour per run.
 
-    `runs` is {name: {"train/loss": one value an epoch, ...}}.
+    Training is dashed with open points, test is solid. `runs` is {name: {"train/loss": one value per epoch, ...}}.
     """
     figure, axes = _figure(1, 2, figsize=(12, 4.8))
     for name, curves_of in runs.items():
@@ -181,7 +186,7 @@ def compared(runs: Mapping[str, Mapping[str, Sequence[float]]], title: str, path
                 look = dict(color=colour, label=label, linewidth=1.2, markersize=4, markerfacecolor=inside)
                 axis.plot(range(1, len(values) + 1), values, style, **look)
     for axis, measure in zip(axes, ("loss", "accuracy"), strict=True):
-        axis.set(xlabel="epoch", title=f"{measure} (training dashed, open)")
+        axis.set(xlabel="epoch", title=f"{measure} (training: dashed, test: solid)")
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.25)
     axes[0].set(ylabel="cross-entropy, nats")
@@ -193,9 +198,9 @@ def compared(runs: Mapping[str, Mapping[str, Sequence[float]]], title: str, path
 
 
 def by_level(panels: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]], title: str, path: Path) -> Path:
-    """Accuracy against a level, a panel a kind of level: {axis label: {line: {level: accuracies of several runs}}}.
+    """Plots accuracy against a level, with a panel for each {axis label: {line: {level: accuracies of several runs}}}.
 
-    The line is their mean, the bar their lowest and highest; the axis begins at the tenth below them all.
+    Lines are means, bars range from the lowest to the highest accuracy.
     """
     lowest = min(min(of) for lines in panels.values() for levels in lines.values() for of in levels.values())
     figure, axes = _figure(1, len(panels), figsize=(1 + 4.2 * len(panels), 4.2), squeeze=False, sharey=True)
@@ -214,17 +219,16 @@ def by_level(panels: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]]
 
 
 def _reach(relevance: np.ndarray) -> float:
-    """Where a colour scale centred on 0 ends: few outliers do not take the colour from all others."""
+    """Returns the limit of a colour scale centred on 0; a percentile, so that outliers do not determine it."""
     return float(np.percentile(np.abs(relevance), 99.5)) or float(np.abs(relevance).max(initial=0.0)) or 1.0
 
 
 def _relevance_bar(figure: Any, image: Any, axes: Any) -> None:
-    figure.colorbar(image, ax=axes, label="against      relevance      for", ticks=[0], extend="both", shrink=0.9)
+    figure.colorbar(image, ax=axes, label="negative   relevance   positive", ticks=[0], extend="both", shrink=0.9)
 
 
 def relevance_of_samples(sound: np.ndarray, relevance: np.ndarray, rate_hz: int, title: str, path: Path) -> Path:
-    """The waveform of `sound` i16[t] in the colour of each sample's `relevance` f32[t], and below it the relevance of
-    every 10 ms, against the largest."""
+    """Plots `sound` i16[t], coloured by the `relevance` f32[t] of each sample, and the relevance of every 10 ms."""
     from matplotlib.collections import LineCollection
 
     figure, (above, below) = _figure(2, 1, figsize=(10, 4.6), sharex=True, height_ratios=(2, 1))
@@ -235,7 +239,7 @@ def relevance_of_samples(sound: np.ndarray, relevance: np.ndarray, rate_hz: int,
     lines = LineCollection(list(np.stack([points[:-1], points[1:]], axis=1)), cmap="RdBu_r", linewidths=1.2)
     lines.set_array(relevance[1:])
     lines.set_clim(-reach, reach)
-    lines.set_alpha(np.clip(np.abs(relevance[1:]) / reach, 0, 1))  # what does not count stays grey
+    lines.set_alpha(np.clip(np.abs(relevance[1:]) / reach, 0, 1))  # samples without relevance stay grey
     above.add_collection(lines)
     limit = float(np.abs(points[:, 1]).max(initial=0.0)) * 1.05 or 1.0
     above.set(ylabel="amplitude", ylim=(-limit, limit), xlim=(0, len(sound) / rate_hz), title=title)
@@ -260,8 +264,11 @@ def relevance_of_bins(
     title: str,
     path: Path,
 ) -> Path:
-    """The waveform of `sound` i16[t], and below it the loudness `features` f32[frames, bands] in grey under the
-    `relevance` of each bin; `middle_hz` are the bands' middles, and frames lie between the two `seconds`."""
+    """Plots the waveform of `sound` i16[t] and its spectrogram, coloured by the relevance of each bin.
+
+    The spectrogram `features` and `relevance` are f32[frames, bands]; `middle_hz` are the centre frequencies of the
+    bands, `seconds` the start of the first frame and the end of the last.
+    """
     figure, (above, below) = _figure(2, 1, figsize=(10, 5.6), sharex=True, height_ratios=(1, 3))
     above.plot(np.arange(len(sound)) / rate_hz, sound / 32768.0, linewidth=0.5, color="0.4")
     above.set(ylabel="amplitude", title=title)
@@ -273,7 +280,7 @@ def relevance_of_bins(
     image = below.imshow(relevance.T, cmap="RdBu_r", vmin=-reach, vmax=reach, alpha=alpha, **place)
     shown = np.linspace(0, num_bands - 1, 6).round().astype(int)
     below.set_yticks(shown, [f"{middle_hz[band] / 1000:.1f}" for band in shown])
-    below.set(xlabel="seconds", ylabel="kHz, middle of the band", xlim=(0, len(sound) / rate_hz))
+    below.set(xlabel="seconds", ylabel="centre frequency, kHz", xlim=(0, len(sound) / rate_hz))
     _relevance_bar(figure, image, [above, below])
     return _save(figure, path)
 
@@ -281,14 +288,14 @@ def relevance_of_bins(
 def faithfulness(
     shares: Sequence[float], accuracy: Mapping[str, Sequence[float]], what: str, title: str, path: Path
 ) -> Path:
-    """Accuracy by the share of `what` that is silenced, a line an order."""
+    """Plots accuracy against the share of `what` that is silenced, with a line for each order of silencing."""
     figure, axis = _figure(figsize=(7, 4.5))
     for order, values in accuracy.items():
         style = {"color": "0.5", "linestyle": "--"} if order == "random" else {}
         style |= {"color": "black", "linestyle": ":"} if order == "loudest first" else {}
         axis.plot(np.asarray(shares) * 100, values, label=order, marker="o", markersize=3, **style)
     axis.yaxis.set_major_formatter("{x:.0%}")
-    axis.set(xlabel=f"{what} silenced, the most relevant first, %", ylabel="accuracy", title=title, ylim=(0, 1.01))
+    axis.set(xlabel=f"{what} silenced, %", ylabel="accuracy", title=title, ylim=(0, 1.01))
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, fontsize=8)
     return _save(figure, path)

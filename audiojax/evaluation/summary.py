@@ -1,4 +1,4 @@
-"""What is made of a run when it ends: scores, pictures, what W&B keeps, summary.json, and a sentence."""
+"""The end of a training run: evaluation of the best checkpoint, plots, summary.json, W&B, and a sentence."""
 
 import json
 from pathlib import Path
@@ -17,20 +17,20 @@ from audiojax.training import runlog
 
 
 def epochs_of(workdir: Path) -> list[dict[str, Any]]:
-    """Returns the rows of all epochs in metrics.jsonl. Raises InputError where there are none."""
+    """Returns the rows of all epochs in metrics.jsonl. Raises InputError if there are none."""
     epochs = [row for row in runlog.read_rows(workdir) if "epoch" in row]
     if not epochs:
         raise InputError(
-            f"{workdir / 'metrics.jsonl'} has lost its epochs, which the summary needs; raise "
-            "--config.train.num_epochs to train on, or score what was saved with python -m audiojax.evaluate."
+            f"{workdir / 'metrics.jsonl'} has no epochs, which the summary needs; raise "
+            "--config.train.num_epochs to train on, or evaluate the checkpoint with python -m audiojax.evaluate."
         )
     return epochs
 
 
 def report(best: Trained, data: Data, workdir: Path, log: runlog.RunLog) -> dict[str, Any]:
-    """Scores the best checkpoint of a run, draws, sends it all to W&B, and writes the summary, which it returns.
+    """Evaluates the best checkpoint of a run, writes plots and summary, logs them to W&B, and returns the summary.
 
-    Raises InputError where metrics.jsonl has no epochs.
+    Raises InputError if metrics.jsonl has no epochs.
     """
     last, clips, split = epochs_of(workdir)[-1], data.clips, data.split
     result = classify.evaluate(best, clips, split, "test", workdir)
@@ -56,23 +56,23 @@ def report(best: Trained, data: Data, workdir: Path, log: runlog.RunLog) -> dict
     write_text(workdir / "summary.json", json.dumps(summary, indent=2) + "\n")
     log.say(f"{sentence(summary)}\nEverything lies in {workdir}; start with {page}.")
     if result["interval"][0] <= 1 / len(clips.label_names):
-        log.say(f"That may be chance (one of {len(clips.label_names)} labels): train longer, or on more clips.")
+        log.say(f"This may be chance (one of {len(clips.label_names)} labels): train longer, or on more clips.")
     else:
-        log.say(f"Try it: python -m audiojax.predict --workdir {workdir} FILE.wav")
+        log.say(f"To use it: python -m audiojax.predict --workdir {workdir} FILE.wav")
     return summary
 
 
 def _four_and_eight(clips: Clips, split: splits.Split) -> list[int]:
-    """The labels to show: "four" and "eight" where they are tested, else the first that are."""
+    """Returns the labels of the example plots: "four" and "eight" if the test set has them, else its first two."""
     tested = set(clips.label[split.test].tolist())
-    wanted = [label for label, name in enumerate(clips.label_names) if name in ("four", "eight") and label in tested]
-    return wanted or sorted(tested)[:2]
+    preferred = [label for label, name in enumerate(clips.label_names) if name in ("four", "eight") and label in tested]
+    return preferred or sorted(tested)[:2]
 
 
 def sentence(summary: dict[str, Any]) -> str:
-    """Returns the summary of a run in words."""
+    """Returns the summary of a run as a sentence."""
     count = f"{summary['epochs']} epoch{'s' * (summary['epochs'] != 1)}"
     return (
         f"After {count} on {summary['source']} the checkpoint with the best validation accuracy "
-        f"has {summary['test/accuracy']:.2%} on the test clips (the last: {summary['last/test']:.2%})."
+        f"has a test accuracy of {summary['test/accuracy']:.2%} (the last one: {summary['last/test']:.2%})."
     )

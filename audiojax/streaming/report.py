@@ -12,14 +12,13 @@ import scipy.special
 from audiojax.data import loading, splits
 from audiojax.data.clips import Clips
 from audiojax.data.loading import Data
-from audiojax.evaluation import plots
 from audiojax.evaluation.summary import epochs_of
 from audiojax.inference import Trained
 from audiojax.io import console
 from audiojax.io.files import write_text
 from audiojax.io.progress import Progress
+from audiojax.streaming import html_report, scoring
 from audiojax.streaming import scenes as streams
-from audiojax.streaming import scoring
 from audiojax.streaming.decoder import FLUSH_SECONDS, Decoder, Event
 from audiojax.streaming.scoring import Match
 from audiojax.training.runlog import RunLog
@@ -225,16 +224,14 @@ def evaluate(
     progress: Progress,
 ) -> dict[str, Any]:
     """Evaluates `part` of the split and returns the result of `report` with workdir, source, split and step."""
-    about = {"workdir": str(workdir), "source": clips.source, "split": part, "step": run.step}
+    about = {"workdir": str(workdir), "source": clips.source, "split": part, **run.about()}
     return about | report(run, clips, getattr(split, part), num_strings=num_strings, hours=hours, progress=progress)
 
 
-def write(workdir: Path, result: dict[str, Any]) -> None:
-    """Writes a result of `evaluate` into `workdir`: `listening_PART.json` and the plot of its curve."""
-    part = result["split"]
-    title, plot = f"{result['source']}, {part}", workdir / "plots" / f"listening_{part}.png"
-    plots.misses_and_alarms(result["curve"], title, plot)
-    write_text(workdir / f"listening_{part}.json", json.dumps(result, indent=2) + "\n")
+def write(workdir: Path, label_names: tuple[str, ...], result: dict[str, Any]) -> Path:
+    """Writes `listening_PART.json`, plots and report.html of a result of `evaluate`; returns the latter's path."""
+    write_text(workdir / f"listening_{result['split']}.json", json.dumps(result, indent=2) + "\n")
+    return html_report.write(workdir, label_names, result)
 
 
 def show(result: dict[str, Any]) -> str:
@@ -268,7 +265,7 @@ def finish(best: Trained, data: Data, workdir: Path, log: RunLog) -> dict[str, A
     amount = {"num_strings": best.config.streams.num_strings, "hours": best.config.streams.alarm_hours}
     with console.progress("evaluating", unit="tests") as progress:
         result = evaluate(best, clips, split, "test", workdir, **amount, progress=progress)
-    write(workdir, result)
+    page = write(workdir, clips.label_names, result)
     strings = {name: both["reset"] for name, both in result["strings"].items()}
     summary = {
         "source": clips.source,
@@ -279,13 +276,11 @@ def finish(best: Trained, data: Data, workdir: Path, log: RunLog) -> dict[str, A
         "test/delay_median_seconds": strings["clean"]["delay_median_seconds"],
         "test/accuracy": result["isolated"]["accuracy"],
     }
-    plots.curves(epochs, "loss and accuracy by epoch", workdir / "plots" / "curves.png")
-    confusion, names = np.asarray(strings["clean"]["confusion"]), (*clips.label_names, "nothing")
-    plots.confusion_matrix(confusion, names, "true and predicted, clean", workdir / "plots" / "confusion_test.png")
+    confusion, names = np.asarray(strings["clean"]["confusion"]), (*clips.label_names, html_report.NO_WORD)
     log.pictures(sorted((workdir / "plots").glob("*.png")), {}, confusion, names)
     write_text(workdir / "summary.json", json.dumps(summary, indent=2) + "\n")
     log.say(show(result))
-    log.say(f"{sentence(summary)}\nEverything lies in {workdir}.")
+    log.say(f"{sentence(summary)}\nEverything lies in {workdir}; start with {page}.")
     log.say(f"To use it: python -m audiojax.listen --workdir {workdir} FILE.wav")
     return summary
 

@@ -94,7 +94,7 @@ def test_what_goes_in_comes_out_or_is_accounted_for_in_every_layer(name, fields,
     given = jnp.abs(logits) * jax.nn.one_hot(logits.argmax(axis=1), 10)
 
     def way_back(variables):  # an argument: XLA would fold constants for seconds
-        return lrp.share_out(seam.layers(variables, length), x, given, RULES[rule])
+        return lrp.propagate(seam.layers(variables, length), x, given, RULES[rule])
 
     layers, way = seam.layers(variables, length), jax.jit(way_back)(variables)
     for layer, shared in zip(reversed(layers), way, strict=True):

@@ -162,7 +162,7 @@ def test_no_good_file_at_all_is_one_sentence_and_no_cache(run_cli, mixed, tmp_pa
     args = (f"{CNN}:audiomnist", f"--config.data.root={mixed}", f"--config.data.cache={tmp_path / 'cache'}")
     for _ in range(2):
         code, _, err = run_cli("prepare", *args, "--config.data.on_bad_file=skip")
-        assert code == 1 and f"{mixed} holds no sound that can be used: 203 files are bad, as " in err
+        assert code == 1 and f"{mixed} has no usable sound: 203 files are bad, as " in err
         assert "remove it" in err and len(without_progress(err).splitlines()) == 1
         assert not list((tmp_path / "cache").iterdir())
 

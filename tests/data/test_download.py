@@ -204,8 +204,8 @@ def test_an_archive_that_means_harm_writes_nothing_outside(server, tmp_path, nam
 @pytest.mark.parametrize(
     "content, words",
     [
-        (b"not an archive", "is no good"),
-        (archive(GOOD)[:20_000], "is no good"),
+        (b"not an archive", "is damaged"),
+        (archive(GOOD)[:20_000], "is damaged"),
         (archive({"top/recordings/0_ann_0.wav": bytes(6_000_000)}), "holds more than"),
         (archive({"top/recordings/0_ann_0.wav": wav(0, 0)}), "it holds 1 clips of 1 speakers instead of 60"),
         (archive({"top/README.md": b""}), "is not a folder"),
@@ -228,7 +228,7 @@ def unpack(content: bytes, folder):
     try:
         download_module._unpack(download_module.FSDD, packed, folder, lambda *_: None)
     except InputError as error:
-        assert "is no good and was deleted" in str(error) and "\n" not in str(error) and not packed.exists()
+        assert "is damaged and was deleted" in str(error) and "\n" not in str(error) and not packed.exists()
         return None
     return {path.name: path.read_bytes() for path in folder.rglob("*.wav")}
 

@@ -61,6 +61,9 @@ def test_a_run_ends_with_what_people_want_to_know(run):
     assert summary["test/digit_error_rate/10 dB"] >= 0 and summary["epochs"] == 2
     pictures = {path.stem for path in (run / "plots").iterdir()}
     assert pictures == {"curves", "confusion_test", "listening_test"}
+    page = (run / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 3 and "<dt>device</dt>" in page
+    assert all(f"<td>{noise}</td>" in page for noise in ("clean", "10 dB", "silence", "speech"))
 
 
 def test_the_accuracy_of_frames_and_that_of_words_have_different_names(run):
