@@ -1,20 +1,20 @@
-// The line to the server: sound out, words in.
+// The WebSocket connection to the server, which sends sound and receives words.
 
-const FULL = 1013; // the code that says that all places are taken
+const FULL = 1013; // close code: the server has no free stream
 const MAX_UNSENT_SECONDS = 3;
-const LOST_SECONDS = 6; // without an answer that is due: the connection is lost, though the browser has not noticed
+const LOST_SECONDS = 6; // without a due answer the connection counts as lost, even if the browser reports none
 
-// An error that means that the server cannot be reached, or that all its places are taken.
+// Returns an error for an unreachable or full server.
 export const lost = (full = false) => Object.assign(new Error("no connection"), { lost: true, full });
 
 export class Line {
-  // `on` has word(event) and closed(reason, code), which are called only once the line is open. The code is 0 where
-  // the server stopped answering.
+  // `on` has word(event) and closed(reason, code), which are called only after the connection was open. The code is 0
+  // if the server does not answer.
   constructor(on) {
     Object.assign(this, { on, socket: null, opening: null, waiting: [], number: 0, sounding: false, ended: true });
   }
 
-  // Connects, unless it is connected. Fails with a `lost` error.
+  // Connects, unless it is connected. Rejects with a `lost` error.
   open() {
     this.opening ??= new Promise((ready, failed) => {
       const socket = new WebSocket(new URL("listen", location.href.replace(/^http/, "ws")));
@@ -54,12 +54,12 @@ export class Line {
     return this.opening;
   }
 
-  // Whether the server has to answer: it tells every second of sound that it has processed, and the end.
+  // Whether an answer is due: the server reports each processed second of sound, and the end.
   get due() {
     return !this.ended && (!this.sounding || this.sent - this.heard > 1.5);
   }
 
-  // A sound of this sample rate begins.
+  // Starts a sound with this sampling rate.
   begin(rate) {
     Object.assign(this, { rate, sent: 0, heard: 0, ended: false, sounding: true });
     this.number += 1;
@@ -74,7 +74,7 @@ export class Line {
     else this.socket.close(4000, "the network is too slow.");
   }
 
-  // The sound ends; waits until all of it was heard.
+  // Ends the sound and waits until all of it is processed.
   end() {
     if (this.sounding) this.socket?.send('{"end": true}');
     this.sounding = false;
@@ -86,7 +86,7 @@ export class Line {
     return this.until(() => this.sent - this.heard < seconds);
   }
 
-  // Waits until `met`, or until it cannot be any more.
+  // Waits until `met` returns true or the sound has ended.
   async until(met) {
     const { number } = this;
     while (this.socket && number === this.number && !met()) await new Promise((moved) => this.waiting.push(moved));

@@ -1,4 +1,4 @@
-// Why there is no sound, and what to do.
+// Messages for missing sound: the cause and what to do.
 
 export const INSECURE =
   "Browsers give a page the microphone only over HTTPS or on localhost; " +
@@ -6,7 +6,7 @@ export const INSECURE =
 export const PAUSED = "The browser has paused sound. Press anywhere on this page, and it goes on.";
 export const MUTED = "The system or the browser has muted the microphone, so that only silence arrives. Unmute it there.";
 
-// Each has the page's state, a title and a sentence.
+// Each has a state of the page, a title and a sentence.
 const REFUSED = [
   "refused",
   "Microphone refused",
@@ -27,7 +27,7 @@ export const UNSUPPORTED = [
     "another microphone, then load this page again.",
 ];
 
-// What the browser's errors mean (Media Capture and Streams, 10.2; Web Audio, 1.23).
+// The messages for errors of the browser (Media Capture and Streams, 10.2; Web Audio, 1.23).
 export const MICROPHONE_ERRORS = {
   NotAllowedError: REFUSED,
   SecurityError: REFUSED,

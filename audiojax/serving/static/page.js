@@ -1,4 +1,4 @@
-// The page: one sound at a time, from the microphone, a sample or a file, and the words that come back.
+// The controller of the page: sends one sound at a time, from microphone, sample or file, and shows its words.
 
 import { Line, lost } from "./line.js";
 import { INSECURE, MICROPHONE_ERRORS, MUTED, PAUSED, UNSUPPORTED } from "./messages.js";
@@ -7,23 +7,23 @@ import { audio, onChange, openMicrophone, play, readFile, resume, running } from
 import { Timeline } from "./view.js";
 
 const TRY_AGAIN_SECONDS = [1, 2, 4, 8];
-const SILENCE_SECONDS = 0.9; // after a sample, in which its word is said
-const EARLY_CHUNKS = 50; // of 40 ms, from before the server is connected
-const AHEAD_SECONDS = 2; // that a file is sent before the server has heard it
-const UNEXPECTED = [0, 1001, 1005, 1006, 1011, 1012, 4000]; // codes of a line that the server did not refuse
+const SILENCE_SECONDS = 0.9; // appended to a sample, so that its word is emitted
+const EARLY_CHUNKS = 50; // of 40 ms, kept until the server is connected
+const AHEAD_SECONDS = 2; // of a file that are sent before the server has processed them
+const UNEXPECTED = [0, 1001, 1005, 1006, 1011, 1012, 4000]; // close codes other than a refusal by the server
 
 const $ = (id) => document.getElementById(id);
 const timeline = new Timeline($("timeline"));
 const line = new Line({ word: onWord, closed: onClosed });
-let sound = null; // what is sent: its kind, rate and seconds until now; when it began; how much later it is heard
-let microphone = null; // while it is on
-let turn = 0; // counts what was asked for; who sees that it has moved on gives up
+let sound = null; // the current sound: kind, rate, seconds sent, start time, output delay
+let microphone = null; // null while it is off
+let turn = 0; // number of requests; an older request ends when it changes
 let retry = null;
 let tries = 0;
-let samples = Promise.resolve(); // those that were asked for, one after the other
-let waiting = 0; // how many those are
+let samples = Promise.resolve(); // the queue of requested samples
+let waiting = 0; // length of that queue
 let voice = 0;
-let activity = null; // while sound is captured or played: what shows that
+let activity = null; // shows the current capture or playback
 
 function display(name, text, options) {
   activity = null;
@@ -44,15 +44,15 @@ function listening() {
   update();
 }
 
-// Shows what goes on, unless the browser has paused it. The button of a paused microphone lets it go on.
+// Shows the current activity, or that the browser has paused it. The button of a paused microphone resumes it.
 function update() {
   if (!activity) return;
   if (!running()) show.state("paused", "Sound paused", { busy: !microphone, notice: PAUSED });
-  else if (microphone && !sound) listen(); // the server has closed the connection meanwhile
+  else if (microphone && !sound) listen(); // the server has closed the connection
   else activity();
 }
 
-// --- Sound on its way ---
+// --- Sending ---
 
 async function begin(kind, rate, shift) {
   await line.open();
@@ -66,8 +66,8 @@ function heard(chunk) {
   line.send(chunk);
   timeline.add(chunk);
   sound.seconds += seconds;
-  // When the sound began: the earliest time that any chunk allows, for none comes before it was made. It may creep up
-  // by 1 ms a second, as the sound card's clock is not the computer's.
+  // The start of the sound: the earliest time consistent with all chunks, as none arrives before its end. It may
+  // increase by 1 ms per second, because the clocks of sound card and computer differ.
   sound.began = Math.min(sound.began + seconds / 1000, performance.now() / 1000 - sound.seconds);
   if (sound.kind !== "file") $("mic").style.setProperty("--loud", timeline.loudness.toFixed(2));
 }
@@ -83,13 +83,13 @@ function onClosed(reason, code) {
   const was = sound;
   const unexpected = UNEXPECTED.includes(code);
   sound = null;
-  if (!was) { // the server may close an idle line, and the next sound opens another
+  if (!was) { // the server may close an idle connection; the next sound opens another one
     if (unexpected && document.body.dataset.state === "ready") lose(". Press the microphone to connect again.");
     return;
   }
   waiting = 0;
   turn += 1;
-  if (microphone && !running()) return; // nothing was sent; `update` begins anew
+  if (microphone && !running()) return; // nothing was sent; `update` starts again
   if (microphone && unexpected) {
     tryAgain(false);
     return;
@@ -120,7 +120,7 @@ function closeMicrophone() {
   $("mic").style.setProperty("--loud", 0);
 }
 
-// Ends whatever is going on, and waits for its last words.
+// Stops the current sound and waits for its last words.
 async function stop() {
   turn += 1;
   waiting = tries = 0;
@@ -135,13 +135,13 @@ async function stop() {
 
 async function listen() {
   const mine = ++turn;
-  const early = []; // what was said before the server was connected
+  const early = []; // chunks from before the connection
   clearTimeout(retry);
   display("connecting", "Connecting", { busy: true });
   try {
-    if (microphone) await audio(); // goes on, where it was paused
+    if (microphone) await audio(); // resumes if it was paused
     else {
-      line.open().catch(() => {}); // meanwhile; `begin` sees whether it worked
+      line.open().catch(() => {}); // concurrently; `begin` reports a failure
       const opened = await openMicrophone((chunk) => {
         if (sound?.kind === "microphone" && !waiting) heard(chunk);
         else if (turn === mine && !sound) early.push(chunk);
@@ -237,7 +237,7 @@ async function open(file) {
   }
 }
 
-// --- What a person does ---
+// --- User input ---
 
 $("mic").onclick = () => {
   if ($("mic").getAttribute("aria-pressed") === "false") return listen();
@@ -276,7 +276,7 @@ document.addEventListener("keydown", ({ key }) => {
 document.addEventListener("visibilitychange", resume);
 for (const gesture of ["pointerup", "keydown"]) {
   document.addEventListener(gesture, ({ target, key = "Enter" }) => {
-    // The button, when it is pressed, lets sound go on by itself; done before, it would stop what goes on.
+    // The microphone button resumes sound itself; resuming before its click would make the click stop it.
     if (!$("mic").contains(target) || (key !== "Enter" && key !== " ")) resume();
   });
 }

@@ -1,4 +1,4 @@
-// What is shown of the words: the last one large, the keys that light up, the history; and the state of the page.
+// The view of the words: the last word, highlighted keys, the history; and the state of the page.
 
 const DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
 const HISTORY = 300;
@@ -8,13 +8,13 @@ const delays = [];
 let count = 0;
 
 export const symbol = (label) => (DIGITS.includes(label) ? String(DIGITS.indexOf(label)) : label);
-// What the server knows: "digit", or "word" where it knows others too.
+// What the server recognises: "digit", or "word" if there are others.
 export const noun = () => (document.body.classList.contains("words") ? "word" : "digit");
 const isDigit = (label) => DIGITS.includes(label);
 const percent = (share) => `${Math.min(99, Math.round(share * 100))} %`;
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${(seconds % 60).toFixed(1).padStart(4, "0")}`;
 
-// What the page does; `busy` makes the large button stop it.
+// Shows the state of the page; with `busy`, the large button stops the activity.
 export function state(name, text, { busy = false, notice = "" } = {}) {
   document.body.dataset.state = name;
   $("state-text").textContent = $("state").title = text;
@@ -25,25 +25,25 @@ export function state(name, text, { busy = false, notice = "" } = {}) {
   $("mic").disabled = !window.isSecureContext && !busy;
 }
 
-// What to do, in the place of a word, while there is none.
+// Shows an instruction in place of a word.
 export function hint(text) {
   if (count) return;
   $("word").className = "hint";
   $("name").textContent = text;
 }
 
-// A word; `delay` is how many seconds after its end it is shown, null for a file.
+// Shows a word; `delay` is the time in seconds from its end, null for a file.
 export function word({ label, probability, start_seconds: start }, delay) {
   count += 1;
   $("digit").textContent = isDigit(label) ? symbol(label) : "";
   $("name").textContent = label;
   $("word").className = "";
-  void $("word").offsetWidth; // so that the animation starts anew
+  void $("word").offsetWidth; // restarts the animation
   $("word").className = "new";
   $("bar").style.setProperty("--sure", probability);
   const when = delay === null ? clock(start) : `${delay.toFixed(2)} s`;
-  const told = delay === null ? `at ${when}` : `${when} after the word`;
-  $("facts").textContent = `${percent(probability)} sure · ${told}`;
+  const timing = delay === null ? `at ${when}` : `${when} after the word`;
+  $("facts").textContent = `${percent(probability)} sure · ${timing}`;
   light(keyOf(label));
   remember(label, probability, delay === null ? [`at ${when}`, "in the file"] : [when, "delay"]);
   if (delay !== null) delays.push(delay);
@@ -75,12 +75,12 @@ function remember(label, probability, [when, kind]) {
     $("list").append(item);
     while ($("list").children.length > HISTORY) $("list").firstChild.remove();
   });
-  // Appended, never written anew, so that what is selected stays so.
+  // Appended instead of replaced, which keeps a selection.
   following($("text"), () => $("text").append(`${count > 1 ? " " : ""}${symbol(label)}`));
   $("clear").disabled = $("copy").disabled = false;
 }
 
-// Lets `change` add to an element and keeps the end in view, unless somebody has scrolled back.
+// Calls `change`, which adds to an element, and keeps its end in view unless it was scrolled back.
 function following(element, change) {
   const atEnd = element.scrollTop + element.clientHeight > element.scrollHeight - 40;
   change();
@@ -93,7 +93,7 @@ export function clear() {
   $("clear").disabled = $("copy").disabled = true;
 }
 
-// Copies all words. Without HTTPS a page has no clipboard, but it may copy what is selected.
+// Copies all words. Without HTTPS a page has no clipboard API, but it can copy a selection.
 export async function copy() {
   try {
     await navigator.clipboard.writeText($("text").textContent);
@@ -105,7 +105,7 @@ export async function copy() {
   setTimeout(() => { $("copy").textContent = "Copy"; }, 1500);
 }
 
-// A key for every word that the server knows; `say(index, label)` is called for those that it can say.
+// Creates a key for each word; `say(index, label)` is called for those with a synthetic sample.
 export function keys(words, say) {
   document.body.classList.toggle("words", !words.every(({ label }) => isDigit(label)));
   words.forEach(({ label, sample }, index) => {

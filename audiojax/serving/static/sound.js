@@ -1,29 +1,29 @@
-// Where sound comes from: the microphone, a sample that is played, a file. All become mono 16-bit samples.
+// The sources of sound: microphone, samples and files, as mono 16-bit samples.
 
 import { lost } from "./line.js";
 
 const PLAIN = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
 const FILE_HZ = 16000;
 
-const START_SECONDS = 1; // that a browser gets to start sound before the page calls it paused
+const START_SECONDS = 1; // after which sound that has not started counts as paused
 
 let context = null;
 let changed = () => {};
 
-// Has `callback` called whenever the browser pauses sound or lets it go on, or the system mutes the microphone.
+// Calls `callback` when the browser pauses or resumes sound, or when the system mutes the microphone.
 export function onChange(callback) {
   changed = callback;
 }
 
-// Whether sound is captured and played now. Browsers suspend it without a gesture, in a telephone call, and at will.
+// Returns whether sound is captured and played. Browsers suspend it without a gesture, in a call, and at will.
 export const running = () => context?.state === "running";
 
-// Asks for sound to go on, which a browser may grant only after a gesture.
+// Requests that sound resumes, which a browser may allow only after a gesture.
 export function resume() {
   if (context && !running()) context.resume().catch(() => {});
 }
 
-// The one audio context, which runs unless the browser does not let it.
+// Returns the audio context, which runs if the browser allows it.
 export async function audio() {
   if (!context) {
     context = new AudioContext({ latencyHint: "interactive" });
@@ -36,8 +36,8 @@ export async function audio() {
 
 const sleep = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
 
-// Opens the microphone; `heard` gets every chunk. Returns its rate, its own delay where the browser tells, its track,
-// and how to close it.
+// Opens the microphone; `heard` receives all chunks. Returns its rate, its delay if known, its track, and a function
+// that closes it.
 export async function openMicrophone(heard) {
   const stream = await navigator.mediaDevices.getUserMedia({ audio: PLAIN });
   try {
@@ -46,7 +46,7 @@ export async function openMicrophone(heard) {
     const source = context.createMediaStreamSource(stream);
     const tap = new AudioWorkletNode(context, "tap", { channelCount: 1, channelCountMode: "explicit" });
     tap.port.onmessage = ({ data }) => heard(data);
-    source.connect(tap).connect(context.destination); // which pulls; the tap itself is silent
+    source.connect(tap).connect(context.destination); // the destination drives the graph; the tap outputs silence
     const [track] = stream.getAudioTracks();
     track.onmute = track.onunmute = () => changed();
     const close = () => {
@@ -63,13 +63,13 @@ export async function openMicrophone(heard) {
   }
 }
 
-// The samples of a sound file, at 16 kHz.
+// Returns the samples of a sound file, at 16 kHz.
 export async function readFile(file) {
   return mono(await new OfflineAudioContext(1, 1, FILE_HZ).decodeAudioData(await file.arrayBuffer()));
 }
 
-// Plays a sound aloud, and hands over its samples, and then some silence, as they are played. Tells their rate and how
-// much later than handed over they are heard, before the first; stops when it is no longer wanted.
+// Plays a sound and passes its samples, followed by silence, to `heard` while they are played. Before the first ones,
+// `begin` receives their rate and the output delay. Stops when `wanted` returns false.
 export async function play(url, silenceSeconds, { begin, heard, wanted }) {
   const context = await audio();
   const answer = await fetch(url).catch(() => { throw lost(); });

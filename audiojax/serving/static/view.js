@@ -1,4 +1,4 @@
-// The picture of the last seconds: the wave, the spectrum that a listener at 8 kHz has, and the words where they were.
+// The timeline of the last seconds: waveform, spectrogram up to 4 kHz, and words.
 
 const COLUMNS_A_SECOND = 100;
 const KEPT = 900; // columns
@@ -9,7 +9,7 @@ const RANGE_DB = 58;
 const mel = (hz) => 2595 * Math.log10(1 + hz / 700);
 const hertz = (mels) => 700 * (10 ** (mels / 2595) - 1);
 
-// The power in bands of one window of sound, 25 ms.
+// Computes the power in mel bands of a window of 25 ms.
 class Spectrum {
   constructor(rate) {
     this.window = Math.round(0.025 * rate);
@@ -84,7 +84,7 @@ export class Timeline {
     requestAnimationFrame(frame);
   }
 
-  // Takes the colours of the page.
+  // Reads the colours of the page.
   dress() {
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(name).trim();
@@ -100,7 +100,7 @@ export class Timeline {
     this.fresh = true;
   }
 
-  // A new sound begins.
+  // Starts a new sound.
   reset(rate) {
     Object.assign(this, { rate, columns: 0, heard: 0, shown: 0, top: -45, words: [], fresh: true });
     this.spectrum = new Spectrum(rate);
@@ -133,14 +133,14 @@ export class Timeline {
     this.fresh = true;
   }
 
-  // A word that was heard, in seconds of this sound.
+  // Adds a recognised word, with times in seconds of this sound.
   mark(text, start, end) {
     this.words.push({ text, start, end });
     this.words = this.words.slice(-60);
     this.fresh = true;
   }
 
-  // How loud it is now, from 0 to 1.
+  // Returns the current level, from 0 to 1.
   get loudness() {
     return this.columns ? Math.min(1, Math.sqrt(this.peaks[(this.columns - 1) % KEPT])) : 0;
   }
@@ -185,7 +185,7 @@ export class Timeline {
     this.drawWords(x, width, chips);
   }
 
-  // An ornament, while there is nothing to show.
+  // Draws an ornament while there is no sound.
   drawSilence(width, height) {
     const { pen, colours } = this;
     pen.fillStyle = colours.line;

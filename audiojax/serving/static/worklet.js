@@ -1,4 +1,4 @@
-// Cuts the microphone's sound into chunks of 16-bit samples, on the browser's audio thread.
+// Splits the sound of the microphone into chunks of 16-bit samples, on the audio thread of the browser.
 const CHUNK_SECONDS = 0.04;
 
 class Tap extends AudioWorkletProcessor {
