@@ -1,4 +1,4 @@
-"""The README tells the truth: its commands run, and its tree is the tree."""
+"""The README: its commands run, its tree is that of the repository, and it is short."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from audiojax import cli as commands
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```\w*\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+BLOCKS = re.findall(r"^```\w*\n(.*?)^```", README.replace(" \\\n  ", " "), re.DOTALL | re.MULTILINE)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("python -m audiojax.")]
 
 
@@ -122,6 +122,11 @@ def test_the_tree_is_the_tree():
     there = {file.stem for file in (ROOT / "audiojax").glob("*.py") if is_command(file.read_text())}
     there |= {file.parent.name for file in (ROOT / "audiojax").glob("*/__main__.py")}
     assert there == set(re.search(r"commands \((.*?)\)", tree)[1].split(", "))
+
+
+def test_it_is_short_and_its_code_needs_no_scroll_bar():
+    code = re.findall(r"^```\w*\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    assert len(README.splitlines()) <= 200 and max(len(line) for block in code for line in block.splitlines()) <= 100
 
 
 def test_every_link_and_picture_is_there():

@@ -22,7 +22,7 @@ h2 { font-size: 1.15rem; margin-top: 2.5rem; border-bottom: 1px solid var(--line
 .scroll { overflow-x: auto; }
 img { display: block; width: 100%; border-radius: .3rem; } .wide img { min-width: 40rem; }
 .half { max-width: 34rem; } .square img { min-width: 30rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; overflow-wrap: normal; font-variant-numeric: tabular-nums; }
 td, th { padding: .2rem .8rem; text-align: right; white-space: nowrap; }
 td:first-child, th:first-child { text-align: left; padding-left: .3rem; }
 thead th { border-bottom: 1px solid var(--line); } tbody tr:nth-child(even) { background: var(--shade); }
