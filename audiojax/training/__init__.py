@@ -1,1 +1,1 @@
-"""The training loop and everything that it needs."""
+"""The training loop, its steps, checkpoints and logs."""

@@ -1,4 +1,4 @@
-"""Augmentation on the device: the same key and batch give the same sound."""
+"""Data augmentation on the device, a function of key and batch."""
 
 import functools
 from collections.abc import Callable
@@ -19,21 +19,20 @@ def make_augment(
     noise_snr_db: tuple[float, float],
     filter_db: float,
 ) -> Augment:
-    """A function of (key, audio, length) -> (audio, length).
+    """Returns the augmentation as a function (key, audio, length) -> (audio, length).
+
+    All parameters are sampled for each clip. The padding stays silent.
 
     Args:
-        max_margin_samples: each clip begins up to this many samples before its word and ends up to as many behind it,
-            cut there or with silence added.
-        tempo: each clip is spoken at a factor drawn from [1 / (1 + tempo), 1 + tempo], at the same pitch, and no slower
-            than its batch has room for.
-        speed: each clip is played at a factor drawn from [1 / (1 + speed), 1 + speed]: pitch and formants move too.
-        max_offset_samples: each clip is moved by up to this many samples into its padding.
-        gain_db: each clip is scaled by a gain drawn from [-gain_db, gain_db].
-        noise_snr_db: white noise at a signal-to-noise ratio drawn from this range; an empty range means none.
-        filter_db: each clip, its noise too, goes through a filter whose response is drawn at nine frequencies from
-            [-filter_db, filter_db] and runs straight between them: another microphone, another vocal tract.
-
-    None of them touches the padding but by moving the clip into it.
+        max_margin_samples: Maximum margin before and after the word; the clip is truncated there, or silence is added.
+        tempo: Maximum change of tempo at constant pitch: a factor in [1 / (1 + tempo), 1 + tempo], limited by the
+            length of the batch.
+        speed: Maximum change of speed, with pitch and formants: a factor in [1 / (1 + speed), 1 + speed].
+        max_offset_samples: Maximum shift of the clip into its padding.
+        gain_db: Maximum gain: [-gain_db, gain_db].
+        noise_snr_db: Range of the signal-to-noise ratio of white noise; an empty range is no noise.
+        filter_db: Maximum gain of a random filter, as of another microphone: nine values in [-filter_db, filter_db],
+            interpolated linearly over frequency.
     """
     low_snr_db, high_snr_db = noise_snr_db
     parts: list[Augment] = []
@@ -48,11 +47,10 @@ def make_augment(
     if tempo:
         parts.append(functools.partial(_tempo, tempo=tempo))
     if speed or max_offset_samples:
-        parts.append(functools.partial(_play, speed=speed, max_offset_samples=max_offset_samples))
+        parts.append(functools.partial(_shift_and_speed, speed=speed, max_offset_samples=max_offset_samples))
 
     def augment(key: jax.Array, audio: jax.Array, length: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """f32[B, T] in 16-bit units and i32[B] of `audio` [B, T] in the same units and its `length` i32[B]; as they are
-        where nothing is to be done."""
+        """Augments `audio` [B, T] in 16-bit units with `length` i32[B]; returns f32[B, T] and i32[B]."""
         audio = audio.astype(jnp.float32) if parts else audio
         for part, part_key in zip(parts, jax.random.split(key, max(len(parts), 1)), strict=False):
             audio, length = part(part_key, audio, length)
@@ -62,21 +60,24 @@ def make_augment(
 
 
 def _factor(key: jax.Array, num_rows: int, change: float) -> jax.Array:
-    """f32[num_rows] from [1 / (1 + change), 1 + change], even in its logarithm."""
+    """Samples f32[num_rows] in [1 / (1 + change), 1 + change], log-uniformly."""
     bound = jnp.log1p(change)
     return jnp.exp(jax.random.uniform(key, (num_rows,), minval=-bound, maxval=bound))
 
 
-def _played_length(length: jax.Array, factor: jax.Array, num_samples: int) -> jax.Array:
-    """i32[B]: what `length` becomes when it is played `factor` times as fast, within the batch's `num_samples`."""
+def _new_length(length: jax.Array, factor: jax.Array, num_samples: int) -> jax.Array:
+    """Returns i32[B], the length after a change of speed by `factor`, at most `num_samples`."""
     return jnp.clip(jnp.ceil(length.astype(jnp.float32) / factor).astype(jnp.int32), 1, num_samples)
 
 
 def _margins(
     key: jax.Array, audio: jax.Array, length: jax.Array, *, max_margin_samples: int, speed: float
 ) -> tuple[jax.Array, jax.Array]:
-    """A word is what lies between the first and the last 80 samples whose power is within 30 dB of the loudest. Its
-    margins are as long as the batch has room for, when it is played slowly, too."""
+    """Samples the margins before and after the word.
+
+    The word extends over all blocks of 80 samples within 30 dB of the loudest. The margins are limited so that the clip
+    fits into the batch also at the lowest speed.
+    """
     num_rows, num_samples = audio.shape
     blocks = jnp.pad(audio, ((0, 0), (0, -num_samples % 80))).reshape(num_rows, -1, 80)
     power = jnp.mean(jnp.square(blocks), axis=2)
@@ -94,10 +95,10 @@ def _margins(
 
 
 def _tempo(key: jax.Array, audio: jax.Array, length: jax.Array, *, tempo: float) -> tuple[jax.Array, jax.Array]:
-    """Overlap-add: windows of 256 samples (32 ms at 8 kHz), read `factor` times as far apart as they are written."""
+    """Changes the tempo by overlap-add of windows of 256 samples (32 ms at 8 kHz)."""
     num_rows, num_samples = audio.shape
     factor = jnp.maximum(_factor(key, num_rows, tempo), length.astype(jnp.float32) / num_samples)
-    new_length, hop = _played_length(length, factor, num_samples), 128
+    new_length, hop = _new_length(length, factor, num_samples), 128
     time = jnp.arange(num_samples, dtype=jnp.int32)[None, :]
     fade = jnp.square(jnp.sin(jnp.pi / 2 / hop * (time % hop).astype(jnp.float32)))
 
@@ -110,25 +111,25 @@ def _tempo(key: jax.Array, audio: jax.Array, length: jax.Array, *, tempo: float)
 
 
 def _at(index: jax.Array, audio: jax.Array, length: jax.Array) -> jax.Array:
-    """The samples of each row at i32[B, T] `index`; outside the clip it is silent."""
+    """Returns the samples of each row at `index` i32[B, T], 0 outside the clip."""
     inside = (index >= 0) & (index < length[:, None])
     return jnp.where(inside, jnp.take_along_axis(audio, jnp.clip(index, 0, audio.shape[1] - 1), axis=1), 0.0)
 
 
-def _play(
+def _shift_and_speed(
     key: jax.Array, audio: jax.Array, length: jax.Array, *, speed: float, max_offset_samples: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Reads each row at another speed and from another place, by linear interpolation; outside it is silence."""
+    """Changes speed and offset by linear interpolation."""
     num_rows, num_samples = audio.shape
     speed_key, offset_key = jax.random.split(key)
     factor = _factor(speed_key, num_rows, speed)
-    new_length = _played_length(length, factor, num_samples)
+    new_length = _new_length(length, factor, num_samples)
     room = jnp.minimum(num_samples - new_length, max_offset_samples)
     start = jax.random.randint(offset_key, (num_rows,), 0, room + 1)
     position = (jnp.arange(num_samples)[None, :] - start[:, None]).astype(jnp.float32) * factor[:, None]
     left = jnp.floor(position).astype(jnp.int32)
     fraction = position - left.astype(jnp.float32)
-    # A shifted clip ends later: its length counts the silence before it.
+    # The length of a shifted clip includes the silence before it.
     return _at(left, audio, length) * (1 - fraction) + _at(left + 1, audio, length) * fraction, start + new_length
 
 
@@ -140,8 +141,10 @@ def _gain(key: jax.Array, audio: jax.Array, length: jax.Array, *, gain_db: float
 def _noise(
     key: jax.Array, audio: jax.Array, length: jax.Array, *, low_db: float, high_db: float
 ) -> tuple[jax.Array, jax.Array]:
-    """White noise on the clip, against its mean power. The padding stays silent, as it is in evaluation: with noise
-    there, BatchNorm's statistics are those of another input."""
+    """Adds white noise relative to the mean power of the clip.
+
+    The padding stays silent as in evaluation; noise there would change the statistics of BatchNorm.
+    """
     snr_key, noise_key = jax.random.split(key)
     snr_db = jax.random.uniform(snr_key, (audio.shape[0], 1), minval=low_db, maxval=high_db)
     power = jnp.sum(audio**2, axis=1, keepdims=True) / length[:, None].astype(jnp.float32)
@@ -150,11 +153,11 @@ def _noise(
 
 
 def _filter(key: jax.Array, audio: jax.Array, length: jax.Array, *, filter_db: float) -> tuple[jax.Array, jax.Array]:
-    """A zero-phase filter; the nine frequencies lie denser where they are low, as an ear has it."""
+    """Applies a zero-phase filter; its nine frequencies are denser at low frequencies."""
     num_rows, num_samples = audio.shape
     response_db = jax.random.uniform(key, (num_rows, 9), minval=-filter_db, maxval=filter_db)
     place = 8 * jnp.sqrt(jnp.linspace(0.0, 1.0, num_samples // 2 + 1))
-    # How much each of the nine has to say at each frequency: straight lines from one to the next.
+    # Weights of linear interpolation between the nine frequencies.
     weights = jnp.maximum(0.0, 1.0 - jnp.abs(jnp.arange(9.0)[:, None] - place[None, :]))
     response = jax.lax.complex(10.0 ** (response_db @ weights / 20.0), 0.0)
     filtered = jnp.fft.irfft(jnp.fft.rfft(audio) * response, num_samples)

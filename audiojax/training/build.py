@@ -1,4 +1,4 @@
-"""From a config's sections to what trains: the network, its state and its steps."""
+"""Builds network, state and steps of a config."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from audiojax.training.task import Task
 
 
 class Assembled(NamedTuple):
-    """What a config's sections make, before any sound is heard."""
+    """The objects that are built from a config, before any data is read."""
 
     model: nn.Module
     state: TrainState
@@ -29,9 +29,9 @@ class Assembled(NamedTuple):
 def assemble(
     config: ConfigDict, *, num_labels: int, rate_hz: int, num_steps: int, task: Task | None = None
 ) -> Assembled:
-    """Returns the network of `config`, its fresh state, its steps, and the learning rate over `num_steps`.
+    """Returns the network of `config`, its initial state, its steps, and the learning rate over `num_steps`.
 
-    `task` gives the loss, the carry and the classes of the metrics; without one it is the classification of clips.
+    `task` provides the loss, the carry and the classes of the metrics; the default is the classification of clips.
     """
     model = models.build(**config.model, num_labels=num_labels, rate_hz=rate_hz)
     if config.train.bucket_samples and not model.any_length:

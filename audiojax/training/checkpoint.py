@@ -1,7 +1,7 @@
-"""Checkpoints of a run: the last two and the best by validation accuracy. The only importer of orbax.
+"""Checkpoints of a run: the last two and the best by validation accuracy.
 
-Each holds the state and checksums of it: a bit that flipped on the disk would otherwise be believed. Only what proves
-damage sets one aside; whatever else keeps it from being read is said, and leaves it where it is.
+A checkpoint has the state and its checksums, which detect changes on disk. A damaged checkpoint is set aside; any other
+error while reading is reported and leaves it in place.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """absl, through which orbax warns of what it was asked for, speaks up for errors only."""
+    """Limits the log of absl, which orbax uses, to errors."""
     log = logging.getLogger("absl")
     before = log.level
     log.setLevel(logging.ERROR)
@@ -39,9 +39,9 @@ def _quietly() -> Iterator[None]:
 
 
 class Checkpoints:
-    """The folder `workdir/checkpoints`. Use it with `with`: saves are asynchronous, and leaving waits for them.
+    """A context manager for `workdir/checkpoints`; saves are asynchronous, and leaving waits for them.
 
-    One process at a time may write there. What killed saves left is cleared away.
+    One process at a time may write there. Files of interrupted saves are deleted.
     """
 
     def __init__(self, workdir: Path, say: Say = print):
@@ -50,22 +50,24 @@ class Checkpoints:
             shutil.rmtree(leftover, ignore_errors=True)
         self._settle()
         for step in _steps(self._folder):
-            with self._or_set_aside(step):  # orbax, which reads these files of every one, would refuse all others too
+            with self._or_set_aside(step):  # orbax reads these files of all checkpoints and would fail for all of them
                 read_json(self._folder / str(step) / "_CHECKPOINT_METADATA")
                 _ = ocp.path.step.standard_name_format().find_step(self._folder, step).commit_timestamp
                 _accuracy(self._folder / str(step))
         self._manager = _manager(self._folder)
 
     def __enter__(self) -> "Checkpoints":
+        """Returns itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Waits for pending saves."""
         with self._in_one_sentence():
             self._manager.close()
 
     @contextlib.contextmanager
     def _in_one_sentence(self) -> Iterator[None]:
-        """A save fails in the background, and is heard of at the next one or at the end."""
+        """Converts errors of a background save, which orbax raises at the next save or at the end, to InputError."""
         try:
             yield
         except Exception as error:
@@ -76,16 +78,18 @@ class Checkpoints:
 
     @property
     def last_step(self) -> int | None:
+        """Returns the step of the last checkpoint; None if there is none."""
         return self._manager.latest_step()
 
     @property
     def best_step(self) -> int | None:
+        """Returns the step of the best checkpoint; None if there is none."""
         return self._manager.best_step()
 
     def save(self, state: TrainState, validation_accuracy: float | None) -> None:
-        """Saves the state under its step; without an accuracy it is the last, but never the best.
+        """Saves the state under its step; without an accuracy it can be the last but not the best checkpoint.
 
-        Raises InputError instead of saving a number that is not finite.
+        Raises InputError if a number is not finite.
         """
         state = jax.device_get(state)
         check_finite(state)
@@ -98,7 +102,7 @@ class Checkpoints:
             if step not in self._manager.all_steps():
                 self._manager.save(step, args=args, metrics=metrics)
                 return
-            # Stopped here before it was scored: orbax would keep that one, and a kill must find one of the two.
+            # Replaces an unscored state of this step, which orbax would keep; a killed process leaves one of the two.
             (self._folder / str(step)).rename(self._folder / f"unscored-{step}")
             try:
                 self._manager.reload()
@@ -108,7 +112,7 @@ class Checkpoints:
                 self._settle()
 
     def _settle(self) -> None:
-        """Deletes the unscored state whose scored one is saved; puts it back where that failed."""
+        """Deletes the unscored state if the scored one is saved, and restores it otherwise."""
         for unscored in self._folder.glob("unscored-*"):
             scored = self._folder / unscored.name.removeprefix("unscored-")
             if scored.exists():
@@ -118,10 +122,10 @@ class Checkpoints:
 
     @_quietly()
     def restore(self, which: str, like: TrainState) -> TrainState | None:
-        """The "best" or "last" state, as numpy arrays; `like` gives its tree, shapes and types.
+        """Returns the "best" or "last" state as numpy arrays, with the tree, shapes and types of `like`.
 
-        A damaged checkpoint is set aside, with a sentence, and the one before it taken; None where none is left.
-        Raises InputError for one that cannot be read now, or that has another tree.
+        A damaged checkpoint is set aside with a message, and the previous one is used; returns None if none is left.
+        Raises InputError for a checkpoint that cannot be read or has another tree.
         """
         with self._in_one_sentence():
             self._manager.wait_until_finished()
@@ -132,19 +136,19 @@ class Checkpoints:
                 if _has_another_tree(self._folder / str(step), like):
                     raise InputError(
                         f"checkpoint {step} in {self._folder} was made by another version of audiojax, whose state has "
-                        "other names, shapes or types; go on with that version, or give another --workdir."
+                        "other names, shapes or types; use that version, or give another --workdir."
                     )
                 saved = self._manager.restore(step, args=args)
                 verify(saved["state"].__dict__, saved["checksums"])
                 return saved["state"]
             self._manager.reload()
         if any(self._folder.glob("damaged-*")):
-            self._say(f"No whole checkpoint is left in {self._folder}: training begins anew.")
+            self._say(f"No valid checkpoint is left in {self._folder}: training starts again.")
         return None
 
     @contextlib.contextmanager
     def _or_set_aside(self, step: int) -> Iterator[None]:
-        """Around what reads the checkpoint of `step`: it ends well, or with a damaged checkpoint out of the way."""
+        """A context manager for reading the checkpoint of `step`, which sets it aside if it is damaged."""
         checkpoint = self._folder / str(step)
         try:
             yield
@@ -159,14 +163,14 @@ class Checkpoints:
 
 
 def check_finite(state: TrainState) -> None:
-    """Raises InputError where a number of the state is not finite."""
+    """Raises InputError if a number of the state is not finite."""
     parts = (state.params, state.average, state.batch_stats, state.opt_state)
     if not all(np.isfinite(x).all() for x in jax.tree.leaves(parts)):
         raise diverged(f"the parameters are not finite after step {int(state.step)}")
 
 
 def diverged(what: str) -> InputError:
-    """The error of a training whose numbers are not finite any more."""
+    """Returns the error for values that are not finite."""
     return InputError(
         f"{what}; nothing of it was saved: lower --config.optimizer.learning_rate or set "
         "--config.optimizer.clip_norm=1, in another --workdir."
@@ -175,12 +179,10 @@ def diverged(what: str) -> InputError:
 
 @_quietly()
 def restore_variables(workdir: Path, which: str) -> tuple[dict[str, Any], int]:
-    """`{"params", "batch_stats"}` as numpy arrays, and their step; `which` is best or last.
+    """Returns `{"params", "batch_stats"}` as numpy arrays, and their step; `which` is "best" or "last".
 
-    The parameters are the averaged ones where a run keeps them.
-
-    Only reads, so that it may look at a run in training. Raises InputError where `workdir` has no checkpoint, and
-    for one that is damaged or cannot be read.
+    The parameters are the moving averages if the run has them. The run may be in training, as nothing is written.
+    Raises InputError if `workdir` has no checkpoint, or if it is damaged or cannot be read.
     """
     folder, patience = Path(workdir).resolve() / "checkpoints", time.monotonic() + 30
     while steps := list(before := _identities(folder)):
@@ -226,7 +228,7 @@ def _manager(folder: Path) -> ocp.CheckpointManager:
 
     best = preservation_policy.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)
     keep = preservation_policy.AnyPreservationPolicy([preservation_policy.LatestN(2), best])
-    # Every process has the whole state: the first one saves it, and waits for no other.
+    # All processes have the complete state; the first one saves it without waiting for the others.
     alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
     options = ocp.CheckpointManagerOptions(
         best_fn=score,
@@ -236,7 +238,7 @@ def _manager(folder: Path) -> ocp.CheckpointManager:
         multiprocessing_options=alone if jax.process_count() > 1 else ocp.options.MultiprocessingOptions(),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    # orbax fails in the background, and silently, with a relative path
+    # with a relative path, orbax fails silently in the background
     return ocp.CheckpointManager(folder.resolve(), item_names=("state", "checksums"), options=options)
 
 
@@ -245,15 +247,17 @@ def _steps(folder: Path) -> list[int]:
 
 
 def _identities(folder: Path) -> dict[int, tuple[int, int] | None]:
-    """What tells the folder of each step from one that takes its place; None where it has just gone."""
+    """Returns the identity of the folder of each step; None if it has just been deleted."""
     return {step: identity(folder / str(step)) for step in _steps(folder)}
 
 
 def _accuracy(checkpoint: Path) -> float | None:
-    """The validation accuracy of a checkpoint, None before it is scored; ValueError where its copies differ."""
+    """Returns the validation accuracy of a checkpoint, None if unscored. Raises ValueError if its copies differ."""
     metrics = checkpoint / "metrics" / "metrics"
     accuracy = float(read_json(metrics)[BEST_BY]) if metrics.exists() else None
-    if _read_checksums(checkpoint).get(BEST_BY, accuracy) != accuracy:  # older ones hold no copy; nan equals nothing
+    if (
+        _read_checksums(checkpoint).get(BEST_BY, accuracy) != accuracy
+    ):  # older checkpoints have no copy; NaN is unequal to itself
         raise ValueError("its accuracy is not the one that was saved")
     return accuracy
 
@@ -264,13 +268,13 @@ def _read_checksums(checkpoint: Path) -> dict[str, Any]:
 
 def _unreadable(checkpoint: Path, error: Exception) -> InputError:
     return InputError(
-        f"checkpoint {checkpoint.name} in {checkpoint.parent} cannot be read ({reason(error)}); it is left as it is: "
-        "see to that and run the command again."
+        f"checkpoint {checkpoint.name} in {checkpoint.parent} cannot be read ({reason(error)}); it is not changed: "
+        "fix the cause and run the command again."
     )
 
 
 def _wanted(manager: ocp.CheckpointManager, which: str) -> int | None:
-    """The step of the "best" or "last" checkpoint; before the first epoch has ended the last is also the best."""
+    """Returns the step of the "best" or "last" checkpoint; before the end of the first epoch both are the same."""
     last = manager.latest_step()
     return last if which == "last" else next((s for s in (manager.best_step(), last) if s is not None), None)
 
@@ -281,7 +285,7 @@ def _checksums(state: TrainState) -> dict[str, Any]:
 
 
 def _has_another_tree(checkpoint: Path, like: TrainState) -> bool:
-    """Whether both records of the tree say that it is not `like`'s: one of them alone may be what is damaged."""
+    """Returns whether both records of the tree differ from `like`; if only one differs, it may be damaged."""
     ours = checksum_of_shapes(like)
     if _read_checksums(checkpoint).get("tree") == ours:
         return False

@@ -1,4 +1,4 @@
-"""What a run was made with: the revision of this code, the versions of its libraries, the devices."""
+"""Describes the environment of a run: revision of the code, versions of libraries, devices."""
 
 import platform
 import subprocess
@@ -12,7 +12,7 @@ LIBRARIES = ("audiojax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "
 
 
 def describe(num_devices: int) -> dict[str, Any]:
-    """Ready for JSON. The revision ends in "-dirty" where files differ from it, and is None outside a checkout."""
+    """Returns the environment as JSON. The revision ends in "-dirty" if files differ; it is None outside a checkout."""
     return {
         "revision": _revision(),
         "python": platform.python_version(),
@@ -30,7 +30,7 @@ def _version(name: str) -> str | None:
 
 
 def _revision() -> str | None:
-    """Of the repository that tracks this very file: an environment may lie within somebody else's."""
+    """Returns the revision of the repository that tracks this file, as the environment may be inside another one."""
     here = Path(__file__).resolve()
     try:
         _git(here.parent, "ls-files", "--error-unmatch", here.name)

@@ -1,4 +1,4 @@
-"""The training loop: set up; for each epoch and each batch take a step and log it; score, save; report."""
+"""The training loop."""
 
 import contextlib
 import itertools
@@ -20,16 +20,18 @@ def run(
 ) -> dict[str, Any]:
     """Trains in `workdir`, from its last checkpoint if it has one, and returns the content of summary.json.
 
-    Every number is a function of the config and the clips: a run that was stopped and resumed ends with the
-    parameters of an unbroken one, bit for bit on the CPU.
+    Results are a function of the config and the clips: a run that was stopped and resumed ends with the parameters of
+    an uninterrupted one, bit for bit on the CPU.
 
     Args:
-        num_devices: how many of the visible devices share each batch; all by default.
-        deadline: when to stop as if asked to, in seconds of `time.monotonic`; for one process alone.
+        task: What is trained.
+        workdir: The folder of the run.
+        num_devices: Number of devices that share each batch; all visible ones by default.
+        deadline: Time to stop, in seconds of `time.monotonic`; for single-process runs.
 
     Raises:
-        InputError: a workdir of another run, data or a config that cannot be used, a loss that is not finite.
-        Stopped: Ctrl-C, SIGTERM or the deadline came, and what was done is saved.
+        InputError: The workdir has another run, the data or the config cannot be used, or the loss is not finite.
+        Stopped: Ctrl-C, SIGTERM or the deadline; the state is saved.
     """
     with contextlib.ExitStack() as stack:
         job = set_up(task, Path(workdir), num_devices, deadline, stack)
@@ -58,5 +60,5 @@ def run(
         except Stopped as stopped:
             steps.flush()
             job.save_unscored(state, done)
-            where = f"stopped at step {done} of {job.num_steps}, which is saved; the same command goes on from there."
+            where = f"stopped at step {done} of {job.num_steps}, which is saved; the same command resumes there."
             raise Stopped(where, stopped.signal_number) from None

@@ -1,4 +1,4 @@
-"""Metrics as sums: add them, divide once."""
+"""Metrics as sums, which are added over batches and divided once."""
 
 from typing import Any
 
@@ -10,20 +10,21 @@ import optax
 
 
 class Metrics(flax.struct.PyTreeNode):
-    """Sums over clips. `a + b` is what both saw; nothing is divided before `summary`."""
+    """Sums over clips, which can be added; `summary` divides them."""
 
     loss_sum: jax.Array | np.ndarray  # f32[]
     confusion: jax.Array | np.ndarray  # i32[labels, labels], [true, predicted]
 
     @classmethod
     def zero(cls, num_labels: int) -> "Metrics":
+        """Returns metrics of no clips."""
         return cls(np.zeros((), np.float32), np.zeros((num_labels, num_labels), np.int32))
 
     @classmethod
     def of(cls, logits: Any, label: Any, mask: Any) -> "Metrics":
-        """Sums over one batch, jax or numpy: `logits` f32[B, labels], `label` i32[B], `mask` f32[B] of 0 and 1.
+        """Returns the metrics of a batch: `logits` f32[B, labels], `label` i32[B], `mask` f32[B] of 0 and 1.
 
-        Raises ValueError for a mask of another shape: [B, 1] would broadcast to a wrong sum in silence.
+        Raises ValueError for a mask of another shape, as [B, 1] would be broadcast to a wrong sum.
         """
         if mask.shape != label.shape:
             raise ValueError(f"mask has shape {mask.shape}, label {label.shape}; they must be the same")
@@ -35,13 +36,14 @@ class Metrics(flax.struct.PyTreeNode):
 
     @property
     def count(self) -> int:
-        """How many clips are in the sums."""
+        """Returns the number of clips."""
         return int(np.sum(self.confusion))
 
     def __add__(self, other: "Metrics") -> "Metrics":
+        """Returns the metrics of both sets of clips."""
         return Metrics(self.loss_sum + other.loss_sum, self.confusion + other.confusion)
 
     def summary(self, accuracy_name: str = "accuracy") -> dict[str, float]:
-        """`loss`, the mean cross-entropy in nats, and under `accuracy_name` the accuracy in [0, 1]."""
+        """Returns `loss`, the mean cross-entropy in nats, and under `accuracy_name` the accuracy in [0, 1]."""
         correct, count = np.trace(np.asarray(self.confusion)), self.count
         return {"loss": float(self.loss_sum) / count, accuracy_name: float(correct) / count}

@@ -21,18 +21,21 @@ def make_optimizer(
     clip_norm: float,
     total_steps: int,
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """The optimizer, and its learning rate as a function of the steps done.
+    """Returns the optimizer, and its learning rate as a function of the step.
 
     Args:
         algorithm: "sgd" with momentum, "adam" (Kingma & Ba 2015), whose first moment decays by `momentum`, or "adamw"
-            (Loshchilov & Hutter 2019), which differs in its weight decay.
-        schedule: what follows the linear warm-up to `learning_rate`: "constant", "cosine" down to 0, or "halving" after
-            each quarter of the steps.
-        warmup_steps: at most half of `total_steps` are taken.
-        weight_decay: times each parameter but biases and BatchNorm's scales, added to its gradient (an L2 penalty,
-            which Adam then rescales); with "adamw" times the learning rate, subtracted from the parameter.
-        clip_norm: bounds the gradient's global norm; 0 does not.
-        total_steps: where the cosine ends.
+            (Loshchilov & Hutter 2019), with decoupled weight decay.
+        schedule: After a linear warm-up to `learning_rate`: "constant", "cosine" decay to 0, or "halving" after each
+            quarter of the steps.
+        learning_rate: The peak learning rate.
+        warmup_steps: Steps of the warm-up, at most half of `total_steps`.
+        momentum: Decay of the momentum, or of Adam's first moment.
+        nesterov: Whether to use Nesterov momentum.
+        weight_decay: Factor of the parameters, except biases and scales, that is added to their gradients (an L2
+            penalty, which Adam rescales); with "adamw", decoupled weight decay.
+        clip_norm: Maximum global norm of the gradient; 0 is no limit.
+        total_steps: Steps of the run.
     """
     warmup_steps = min(warmup_steps, total_steps // 2)
     if schedule == "cosine":
@@ -68,5 +71,5 @@ def make_optimizer(
 
 
 def _decays(params: dict[str, Any]) -> dict[str, Any]:
-    """Returns which parameters decay: all but those named bias or scale, whatever their shapes."""
+    """Returns which parameters decay: all except those named bias or scale."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in ("bias", "scale"), params)

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a deadline as a wish that is granted between two steps; a second signal is obeyed at once."""
+"""Stops training between two steps after Ctrl-C, SIGTERM or a deadline; a second signal ends the process at once."""
 
 import math
 import os
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Stopped(Exception):
-    """Training was asked to stop and has saved what it did. Its text is one sentence for the person who asked."""
+    """Training has stopped on request and has saved its state; the message is one sentence."""
 
     def __init__(self, sentence: str, signal_number: int):
         super().__init__(sentence)
@@ -20,10 +20,11 @@ class Stopped(Exception):
 
 
 class Interrupt:
-    """Catches the first signal while the block runs. Outside a process's main thread it catches nothing, nor where the
-    run has several processes (`alone` False), which must agree on a step first: see `mesh.preempted`.
+    """A context manager that handles the first signal, and a deadline in seconds of `time.monotonic`.
 
-    From `deadline` on, in seconds of `time.monotonic`, it asks as SIGTERM does, on any thread."""
+    Signals are handled on the main thread of single-process runs (`alone`) only; several processes have to stop at a
+    common step, see `sharding.preempted`. The deadline works on any thread.
+    """
 
     def __init__(self, *, alone: bool = True, deadline: float = math.inf) -> None:
         self.signal_number, self._numbers = 0, (signal.SIGINT, signal.SIGTERM) if alone else ()
@@ -31,6 +32,7 @@ class Interrupt:
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupt":
+        """Installs the signal handlers."""
         for number in self._numbers:
             try:
                 self._previous[number] = signal.signal(number, self._ask)
@@ -39,17 +41,18 @@ class Interrupt:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Restores the previous signal handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _ask(self, number: int, _: object) -> None:
         if self.signal_number:
-            os.write(2, b"\x1b[?25h\n" if sys.stderr.isatty() else b"")  # a progress bar has hidden the cursor
+            os.write(2, b"\x1b[?25h\n" if sys.stderr.isatty() else b"")  # shows the cursor, which a progress bar hides
             os._exit(128 + number)
         self.signal_number = number
 
     def guard(self, items: Iterable[T]) -> Iterator[T]:
-        """The same items, until somebody asks: then raises Stopped."""
+        """Yields the same items until a signal or the deadline, then raises Stopped."""
         for item in items:
             if self.signal_number:
                 raise Stopped("asked to stop", self.signal_number)

@@ -1,4 +1,4 @@
-"""`workdir/config.json`: the config that a run was made by, and whether another one may go on with it."""
+"""Reads and writes `workdir/config.json`, and checks whether a run can be resumed with another config."""
 
 import dataclasses
 import json
@@ -17,15 +17,12 @@ from audiojax.io.files import read_json, write_text
 from audiojax.models import module_class
 from audiojax.schema import NETWORKS
 
-# What may change between two starts of one run; train.num_epochs too, but only upwards.
+# Keys that may change when a run is resumed; train.num_epochs may also increase.
 FREE_TO_CHANGE = ("data.root", "data.also_root", "data.cache", "wandb", "mesh", "decoder", "train.log_every_steps")
 
 
 def save(workdir: Path, config: ConfigDict, data: dict[str, Any], environment: dict[str, Any]) -> None:
-    """Writes `workdir/config.json`: the config, what is to be known of the data, and what the run is made with.
-
-    A run that goes on in another environment lists them all.
-    """
+    """Writes `workdir/config.json`: the config, the record of the data, and all environments the run has had."""
     path = workdir / "config.json"
     environments = read_json(path).get("environments", []) if path.exists() else []
     if not isinstance(environments, list):
@@ -37,11 +34,11 @@ def save(workdir: Path, config: ConfigDict, data: dict[str, Any], environment: d
 
 
 def load(workdir: Path) -> tuple[ConfigDict, dict[str, Any]]:
-    """The config and the data of a run; raises InputError where `workdir` is not one."""
+    """Reads the config and the record of the data of a run. Raises InputError if `workdir` has none."""
     path = workdir / "config.json"
     try:
         saved = read_json(path)
-        saved["config"]["model"]["name"], saved["data"]["label_names"][0]  # without which there is no run
+        saved["config"]["model"]["name"], saved["data"]["label_names"][0]  # required
         # before `split.seed` existed, `seed` decided the split too
         saved["config"]["split"] = {"seed": saved["config"]["seed"]} | saved["config"].get("split", {})
         for name, section in base(parse_arg("")).to_dict().items():
@@ -57,7 +54,7 @@ def load(workdir: Path) -> tuple[ConfigDict, dict[str, Any]]:
 
 
 def _check_types(path: Path, saved: dict[str, Any]) -> None:
-    """Raises InputError for the first value in config.json whose type is not that of the key's default."""
+    """Raises InputError for the first value in config.json whose type is not that of the default."""
     name = saved["config"]["model"]["name"]
     fields = dataclasses.fields(module_class(name)) if name in NETWORKS else ()  # `models.build` refuses an unknown one
     of_model = {f.name: f.default for f in fields if isinstance(f.default, bool | int | float | str | tuple)}
@@ -74,9 +71,9 @@ def _check_types(path: Path, saved: dict[str, Any]) -> None:
 
 
 def _is_like(value: object, default: object) -> bool:
-    """Whether a value has the type of its key's default; an int may stand for a float, and lists are as JSON has them.
+    """Returns whether a value has the type of its default, as in JSON; an int may replace a float.
 
-    A list whose default is empty holds numbers.
+    A list whose default is empty has numbers.
     """
     if isinstance(default, list):
         item = default[0] if default else 0.0
@@ -87,9 +84,9 @@ def _is_like(value: object, default: object) -> bool:
 
 
 def read_parameters(folder: Path) -> dict[str, Any]:
-    """Returns the variables in `folder`/parameters.npz, which `Trained.write_packaged` writes.
+    """Returns the variables in `folder`/parameters.npz, see `Trained.write_packaged`.
 
-    Raises InputError where the file is damaged.
+    Raises InputError if the file is damaged.
     """
     try:
         with np.load(folder / "parameters.npz") as saved:
@@ -99,7 +96,7 @@ def read_parameters(folder: Path) -> dict[str, Any]:
 
 
 def check_resumable(workdir: Path, config: ConfigDict, data: dict[str, Any]) -> None:
-    """Raises InputError where `workdir` holds a run of another config or other data, naming what differs."""
+    """Raises InputError, naming the differences, if `workdir` has a run with another config or other data."""
     saved, saved_data = load(workdir)
     old, new = flatten(saved.to_dict()), flatten(config.to_dict())
     differing = [
@@ -122,6 +119,6 @@ def check_resumable(workdir: Path, config: ConfigDict, data: dict[str, Any]) -> 
 def _may_change(name: str, old: object, new: object) -> bool:
     if name == "train.num_epochs" and isinstance(old, int) and isinstance(new, int):
         return new > old
-    if name == "streams.real":  # where the recordings lie, but not whether there are some
+    if name == "streams.real":  # a path, which may change, but not to or from none
         return bool(old) == bool(new)
     return any(name == free or name.startswith(free + ".") for free in FREE_TO_CHANGE)

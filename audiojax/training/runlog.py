@@ -1,4 +1,4 @@
-"""Where a run tells what it does: the console, `metrics.jsonl` and, through its tracker, Weights & Biases."""
+"""The log of a run: the console, `metrics.jsonl` and Weights & Biases."""
 
 import contextlib
 import json
@@ -14,16 +14,16 @@ from audiojax.io.console import _bar, _console
 from audiojax.io.files import write_text
 from audiojax.training.wandb_logging import Tracker
 
-_PLAIN_LINE_SECONDS = 30.0  # without a terminal: at most this often, a line inside an epoch
+_PLAIN_LINE_SECONDS = 30.0  # minimum time between lines within an epoch, without a terminal
 
 
 class RunLog:
-    """One run's log. Rows go to `workdir/metrics.jsonl` and, under the same names, to W&B; use it with `with`."""
+    """A context manager for the log of a run. Rows go to `workdir/metrics.jsonl` and, with the same names, to W&B."""
 
     def __init__(self, workdir: Path, config: dict[str, Any], *, step: int, num_steps: int, scored: bool = True):
-        """Goes on at `step` of `num_steps`: rows of later steps, which a killed run may have left, are dropped.
+        """Continues the log at `step` of `num_steps` and removes rows of later steps, which a killed run may have left.
 
-        So is that of an epoch which ends at `step`, where the state that training goes on from is not `scored`.
+        The row of an epoch that ends at `step` is also removed if its state is not `scored`.
         """
         self.console = _console()
         self._path = workdir / "metrics.jsonl"
@@ -37,27 +37,29 @@ class RunLog:
         self._step, self._num_steps, self._last_plain_line = step, num_steps, time.monotonic()
 
     def __enter__(self) -> "RunLog":
+        """Starts the progress bar."""
         self._bar.start()
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """Closes the log and ends the W&B run."""
         self._bar.stop()
         self._rows.close()
         self._tracker.finish(exit_code=0 if error is None else 1)
 
     def say(self, text: str) -> None:
-        """A line for the person who watches."""
+        """Prints a line on the console."""
         self.console.print(text)
 
     def advance(self, step: int, note: str) -> None:
-        """Shows that `step` steps are done: a bar on a terminal, elsewhere a plain line now and then."""
+        """Shows progress: a bar on a terminal, otherwise an occasional line."""
         self._bar.update(self._task, completed=step, note=note)
         if not self.console.is_terminal and time.monotonic() - self._last_plain_line > _PLAIN_LINE_SECONDS:
             self._last_plain_line = time.monotonic()
             self.say(f"  step {step}/{self._num_steps}  {note}")
 
     def row(self, step: int, values: Mapping[str, float]) -> None:
-        """One row of numbers, on disk before this returns."""
+        """Writes a row of numbers to disk and sends it to W&B."""
         row, self._step = {"step": step, **values}, step
         self._rows.write(json.dumps(row, allow_nan=False) + "\n")
         self._rows.flush()
@@ -66,12 +68,12 @@ class RunLog:
     def pictures(
         self, paths: list[Path], sounds: dict[str, tuple[np.ndarray, int]], confusion: np.ndarray, names: Sequence[str]
     ) -> None:
-        """Sends the end of a run to W&B: PNGs, {caption: (i16[t], rate_hz)}, counts [true, predicted] of `names`."""
+        """Sends plots, sounds {caption: (i16[t], rate_hz)} and the confusion matrix [true, predicted] to W&B."""
         self._tracker.pictures(self._step, paths, sounds, confusion, names)
 
 
 def read_rows(workdir: Path) -> list[dict[str, Any]]:
-    """The rows of `workdir/metrics.jsonl`; one that is half written or damaged is dropped."""
+    """Returns the rows of `workdir/metrics.jsonl`; incomplete and damaged ones are dropped."""
     path = workdir / "metrics.jsonl"
     rows = []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else ():

@@ -1,4 +1,4 @@
-"""Everything that training does before its first step, and with what it goes on from step to step."""
+"""Prepares a training run: data, mesh, state, checkpoints and log."""
 
 import contextlib
 import functools
@@ -32,12 +32,12 @@ from audiojax.training.state import TrainState
 from audiojax.training.steps import AugmentStep, TrainStep
 from audiojax.training.task import Batches, Task
 
-_OUTPUTS = ("checkpoints", "metrics.jsonl", "summary.json", "report.html")  # what a run replaces in its workdir
+_OUTPUTS = ("checkpoints", "metrics.jsonl", "summary.json", "report.html")  # files that a run replaces
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run that is about to take its first step, or the first one after those that it took before."""
+    """A prepared or resumed run."""
 
     task: Task
     workdir: Path
@@ -53,26 +53,26 @@ class Job:
 
     @property
     def num_steps(self) -> int:
-        """Returns how many steps the whole run has."""
+        """Returns the number of steps of the run."""
         return self.epochs.num_steps * self.task.config.train.num_epochs
 
     @functools.cached_property
     def first_step(self) -> int:
-        """Returns how many steps were taken before."""
+        """Returns the number of steps taken before."""
         return int(self.state.step)
 
     @functools.cached_property
     def _scored(self) -> bool:
-        """Whether the last epoch was scored: one that was stopped in its middle, or before its score, has sums."""
+        """Returns whether the last epoch was scored; an unfinished or unscored one has non-zero metrics."""
         return not self.state.metrics.count
 
     @property
     def first_epoch(self) -> int:
-        """Returns the epoch, from 0, that the first step is in, or that is still to be scored."""
+        """Returns the epoch, from 0, of the first step, or the one that has to be scored."""
         return (self.first_step - (not self._scored)) // self.epochs.num_steps
 
     def last_step(self, epoch: int) -> int:
-        """Returns how many steps are taken when `epoch` ends."""
+        """Returns the number of steps at the end of `epoch`."""
         return (epoch + 1) * self.epochs.num_steps
 
     @functools.cached_property
@@ -81,7 +81,7 @@ class Job:
         return jax.random.key(self.task.config.seed)
 
     def finished(self) -> dict[str, Any]:
-        """Returns the summary of a run that has ended and whose best checkpoint is whole; else an empty one."""
+        """Returns the summary of a finished run whose best checkpoint is valid, otherwise an empty one."""
         summary = read_summary(self.workdir, self.task.sentence)
         if self.first_step != self.num_steps or summary.get("epochs") != self.task.config.train.num_epochs:
             return {}
@@ -94,7 +94,7 @@ class Job:
         return summary
 
     def open_log(self) -> RunLog:
-        """Returns the log, to be used with `with`, and prints what is trained."""
+        """Returns the log, a context manager, and prints data and model."""
         task, num_parameters = self.task, sum(x.size for x in jax.tree.leaves(self.state.params))
         _say(f"Data: {task.data.clips.source}, split {task.config.split.name}: {task.data.describe()}")
         device = f"{self.mesh.size} x {jax.devices()[0].device_kind}"
@@ -109,16 +109,16 @@ class Job:
         return RunLog(self.workdir, task.config.to_dict(), **at, scored=self._scored)
 
     def batches(self) -> Iterator[Batch]:
-        """Returns all batches from the first step on, augmented, on the devices, one ahead of the step."""
+        """Yields the batches from the first step on, augmented on the devices, one ahead of the step."""
         stream = self.interrupt.guard(self.epochs(self.first_step, self.num_steps))
         shards = prefetch(sharding.shard_batch(batch, self.mesh) for batch in stream)
         numbered = enumerate(shards, start=self.first_step)
         return one_ahead(self.augment_step(batch, self.key, step) for step, batch in numbered)
 
     def epoch_row(self, epoch: int, state: TrainState, num_steps: int, start: float) -> dict[str, float]:
-        """Returns the row of an epoch whose last `num_steps` began at `start`, in seconds of `time.perf_counter`.
+        """Returns the log row of an epoch: its training metrics, and the scores at its end.
 
-        It has the sums of the epoch, and the scores of the parameters at its end.
+        Its last `num_steps` steps began at `start`, in seconds of `time.perf_counter`.
         """
         row: dict[str, float] = {"epoch": epoch + 1}
         sums = {"train": state.metrics.summary(self.task.train_metric)}  # waits for the steps that were dispatched
@@ -135,7 +135,7 @@ class Job:
         }
 
     def without_metrics(self, state: TrainState) -> TrainState:
-        """Returns the state at the beginning of an epoch, whose sums are zero."""
+        """Returns the state with zero metrics, as at the beginning of an epoch."""
         return state.replace(metrics=sharding.replicate(Metrics.zero(self.task.num_outputs), self.mesh))
 
     def save(self, state: TrainState, row: dict[str, float]) -> None:
@@ -143,12 +143,12 @@ class Job:
         self.checkpoints.save(state, row[BEST_BY])
 
     def save_unscored(self, state: TrainState, done: int) -> None:
-        """Saves the state after `done` steps, unless that was done."""
+        """Saves the state after `done` steps, unless it is saved already."""
         if self.checkpoints.last_step != done:
             self.checkpoints.save(state, None)
 
     def report(self, state: TrainState, log: RunLog) -> dict[str, Any]:
-        """Returns the summary of the run that has now ended, of its best checkpoint; the first process writes it."""
+        """Evaluates the best checkpoint at the end of the run and returns the summary; in the first process only."""
         if not sharding.is_first():
             return {}
         best = jax.device_get(self.checkpoints.restore("best", state) or state)
@@ -156,9 +156,9 @@ class Job:
 
 
 def check(config: ConfigDict, num_devices: int | None) -> None:
-    """Raises InputError for a config that cannot be trained by, or that differs between processes, before data is read.
+    """Raises InputError, before data is read, for an invalid config or one that differs between processes.
 
-    `num_devices` is as `loop.run` takes it.
+    For `num_devices` see `loop.run`.
     """
     sharding.check_same_values(_shared_values(config))
     configs.check(config)
@@ -166,9 +166,9 @@ def check(config: ConfigDict, num_devices: int | None) -> None:
 
 
 def set_up(task: Task, workdir: Path, num_devices: int | None, deadline: float, stack: contextlib.ExitStack) -> Job:
-    """Returns the run of `task` in `workdir`, restored from its last checkpoint; `stack` closes what it opens.
+    """Returns the run of `task` in `workdir`, restored from its last checkpoint; `stack` closes its resources.
 
-    Raises InputError as `loop.run` does, where possible before there is a workdir.
+    Raises InputError as `loop.run` does, if possible before the workdir is created.
     """
     config, mesh = task.config, sharding.make_mesh(num_devices)
     with sharding.together():
@@ -196,13 +196,13 @@ def set_up(task: Task, workdir: Path, num_devices: int | None, deadline: float, 
 
 
 def _say(text: str, **how: Any) -> None:
-    """Prints in the first process alone."""
+    """Prints in the first process only."""
     if sharding.is_first():
         print(text, **how)
 
 
 def _shared_values(config: ConfigDict) -> dict[str, Any]:
-    """Returns what the processes of one run must have in common: all keys but the mesh and paths."""
+    """Returns the values that all processes of a run must share: all keys except the mesh and paths."""
     flat = configs.flatten(config.to_dict())
     same = {f"config.{k}": v for k, v in flat.items() if k not in configs.PATHS and not k.startswith("mesh.")}
     for name in ("init_from", "streams.real"):
@@ -212,7 +212,7 @@ def _shared_values(config: ConfigDict) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _claim(workdir: Path, config: ConfigDict, record: dict[str, Any], num_devices: int) -> Iterator[None]:
-    """Holds `workdir` for this run and no other, neither another process nor another config."""
+    """Locks `workdir` for this process and checks that its config is that of this run."""
     with only_process(workdir):
         if (workdir / "config.json").exists():
             run_dir.check_resumable(workdir, config, record)
@@ -226,7 +226,7 @@ def _claim(workdir: Path, config: ConfigDict, record: dict[str, Any], num_device
 
 
 def read_summary(workdir: Path, sentence: Callable[[dict[str, Any]], str]) -> dict[str, Any]:
-    """Returns the content of summary.json; an empty one where the run has not ended, or `sentence` cannot read it."""
+    """Returns the content of summary.json; an empty one if the run is not finished or `sentence` cannot read it."""
     try:
         summary = read_json(workdir / "summary.json")
         sentence(summary)

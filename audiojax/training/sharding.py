@@ -1,4 +1,4 @@
-"""All of jax.sharding and jax.distributed: rows of a batch over all processes' devices, everything else on each."""
+"""Data parallelism over the devices of all processes: batches are sharded by row, everything else is replicated."""
 
 import contextlib
 import json
@@ -20,13 +20,13 @@ from audiojax.errors import InputError, one_line
 from audiojax.training.preemption import Stopped
 
 T = TypeVar("T")
-HEARTBEAT_SECONDS = 15  # without a sign of life, after which a process counts as dead
+HEARTBEAT_SECONDS = 15  # without a heartbeat, after which a process counts as dead
 LOST = "another process of this run has ended or cannot be reached"
 _RESTART = "start all of them again with the same commands, which continue from the last checkpoint."
-# What jax and gloo say when that happens.
+# Messages of jax and gloo in that case.
 _LOST_ERRORS = re.compile(r"gloo|peer|socket|connection|coordination|heartbeat|UNAVAILABLE|DEADLINE_EXCEEDED", re.I)
-# jax ends the process from C++ then, with a stack trace that no setting turns off. This passes on all of stderr but
-# that: it keeps lines of the coordination service back until it is known what follows them.
+# jax then ends the process from C++ with a stack trace that cannot be disabled. This filter removes it from stderr: it
+# holds lines of the coordination service back until the next lines show what they belong to.
 _FILTER = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -47,17 +47,17 @@ sys.stderr.buffer.flush()
 for line in sys.stdin.buffer:
     pass
 """
-_agreed: list[bool] = []  # not empty once all processes know that they leave
+_agreed: list[bool] = []  # not empty when all processes have agreed to exit
 
 
 @contextlib.contextmanager
 def connected(
     failed_alone: Callable[[], None], /, *, coordinator: str, num_processes: int, process_id: int
 ) -> Iterator[None]:
-    """Joins the processes of a run, see `connect`, for the block. An error in one of them ends the others.
+    """Connects the processes of a run, see `connect`, for the block. An error in one of them ends the others.
 
-    Calls `failed_alone` where only this process fails: it should exit without jax's barrier, at which it would wait for
-    the others; they end when they miss it.
+    `failed_alone` is called if only this process fails; it should exit without jax's shutdown barrier, which would wait
+    for the others. They end when its heartbeat is missing.
     """
     connect(coordinator=coordinator, num_processes=num_processes, process_id=process_id)
     try:
@@ -71,16 +71,16 @@ def connected(
 
 
 def connect(*, coordinator: str, num_processes: int, process_id: int) -> None:
-    """Joins the processes of a run on several hosts, before anything else is asked of jax.
+    """Connects the processes of a run on several hosts; call it before any other use of jax.
 
     Args:
-        coordinator: HOST:PORT of the first process, where all others find it; "auto" where the scheduler's environment
-            (Slurm, Open MPI, Kubernetes, Cloud TPU) tells it and the two numbers below; "" for a run of one process.
-        num_processes: of the run.
-        process_id: this one's number, from 0.
+        coordinator: HOST:PORT of the first process; "auto" to read it and the next two arguments from the environment
+            of the scheduler (Slurm, Open MPI, Kubernetes, Cloud TPU); "" for a single process.
+        num_processes: Number of processes.
+        process_id: Number of this process, from 0.
 
     Raises:
-        InputError: the environment tells nothing, or the processes do not find each other within five minutes.
+        InputError: The environment does not have the settings, or the processes do not connect within five minutes.
     """
     if not coordinator:
         return
@@ -94,13 +94,13 @@ def connect(*, coordinator: str, num_processes: int, process_id: int) -> None:
             )
     except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"config.mesh.coordinator is {coordinator!r}, and the processes do not come together "
+            f"config.mesh.coordinator is {coordinator!r}, and the processes do not connect "
             f"({str(error).strip().splitlines()[0]}); give HOST:PORT of the first one, num_processes and process_id."
         ) from None
 
 
 def shorten_fatal_errors() -> None:
-    """Sends this process's stderr through a filter that says `LOST` in the place of jax's stack trace."""
+    """Filters the stderr of this process: replaces jax's stack trace by the message `LOST`."""
     command = [sys.executable, "-I", "-S", "-c", _FILTER, f"audiojax: {LOST}; {_RESTART}\n"]
     sys.stderr.flush()
     read, write = os.pipe()
@@ -111,18 +111,18 @@ def shorten_fatal_errors() -> None:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that speaks, logs and saves."""
+    """Returns whether this process is the one that prints, logs and saves."""
     return jax.process_index() == 0
 
 
 def make_mesh(num_devices: int | None = None) -> Mesh:
-    """One axis, "data", over the first `num_devices` devices of all processes; all of them by default."""
+    """Returns a mesh with one axis, "data", over the first `num_devices` devices of all processes, by default all."""
     devices = jax.devices()[:num_devices]
     return Mesh(np.asarray(devices), ("data",), axis_types=(AxisType.Auto,))
 
 
 def check_divisible(batch_size: int, mesh: Mesh) -> None:
-    """Raises InputError, before anything compiles, where the devices cannot share a batch evenly."""
+    """Raises InputError if the batch size is not a multiple of the number of devices."""
     if batch_size % mesh.size:
         raise InputError(
             f"config.train.batch_size is {batch_size}, which {mesh.size} devices cannot share evenly; "
@@ -131,13 +131,13 @@ def check_divisible(batch_size: int, mesh: Mesh) -> None:
 
 
 def local_rows(batch_size: int) -> slice:
-    """The rows of a batch that this process's devices hold, and which it has to read."""
+    """Returns the rows of a batch on the devices of this process, which it has to read."""
     share = batch_size // jax.process_count()
     return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
 
 
 def shard_batch(batch: Batch, mesh: Mesh) -> Batch:
-    """The batch on the devices, its rows dealt out along the "data" axis; `batch` holds this process's `local_rows`."""
+    """Puts a batch on the devices, sharded by row along the "data" axis; `batch` has the `local_rows` only."""
     sharding = NamedSharding(mesh, PartitionSpec("data"))
     if jax.process_count() == 1:
         return jax.device_put(batch, sharding)
@@ -145,14 +145,14 @@ def shard_batch(batch: Batch, mesh: Mesh) -> Batch:
 
 
 def replicate(tree: T, mesh: Mesh) -> T:
-    """`tree`, as the first process has it, whole on every device of all of them."""
+    """Puts the `tree` of the first process on all devices."""
     tree = multihost_utils.broadcast_one_to_all(tree) if jax.process_count() > 1 else tree
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """Around what may fail in one process alone: then all of them leave, instead of waiting for it."""
+    """A context manager for code that may fail in one process only; then all processes exit instead of waiting."""
     failed = True
     try:
         yield
@@ -161,7 +161,7 @@ def together() -> Iterator[None]:
         if jax.process_count() > 1 and np.any(multihost_utils.process_allgather(np.asarray(failed))):
             _agreed.append(True)
             if not failed:
-                raise InputError("another process of this run cannot begin, and says why.")
+                raise InputError("another process of this run cannot start; see its own message.")
 
 
 def gather(text: str) -> list[str]:
@@ -177,14 +177,14 @@ def gather(text: str) -> list[str]:
 
 
 def check_same(text: str, what: str) -> None:
-    """Raises InputError, in all processes, where `text` is not the same in each; `what` says what that means."""
+    """Raises InputError in all processes if `text` differs between them; `what` begins the message."""
     if len(set(gather(text))) > 1:
         _agreed.append(True)
         raise InputError(f"{what} in one process of this run than in another; give all of them the same.")
 
 
 def check_same_values(values: Mapping[str, Any]) -> None:
-    """Raises InputError, in all processes, for the names whose JSON values are not the same in each."""
+    """Raises InputError in all processes for the names whose values, as JSON, differ between them."""
     found = [json.loads(text) for text in gather(json.dumps(values, default=str))]
     differing = [
         f"{name} is {' and '.join(dict.fromkeys(json.dumps(of.get(name)) for of in found))}"
@@ -197,13 +197,15 @@ def check_same_values(values: Mapping[str, Any]) -> None:
 
 
 def preempted(step: int) -> bool:
-    """Whether all processes are to stop before `step`, since one of them was sent SIGTERM; always False for one
-    process alone. To be asked at every step."""
+    """Returns whether all processes have to stop before `step`, because one of them received SIGTERM.
+
+    It has to be called at every step. It is always False for a single process.
+    """
     return multihost_utils.reached_preemption_sync_point(step)
 
 
 def absent() -> Any:
-    """What the other processes of a run have in the place of the first one's log and checkpoints: it does nothing."""
+    """Returns an object that does nothing, used for log and checkpoints in processes other than the first."""
     return _Absent()
 
 

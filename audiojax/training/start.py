@@ -1,4 +1,4 @@
-"""Starts a run from the parameters of another (`config.init_from`), unless that one was trained on its test clips."""
+"""Initialises a run from the parameters of another one (`config.init_from`), after a check for test clips."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -18,23 +18,23 @@ from audiojax.training import run_dir
 from audiojax.training.checkpoint import restore_variables
 from audiojax.training.state import TrainState
 
-HEAD = "logits"  # the layer whose size and meaning depend on the labels
-_SHAPE_KEYS = ("model.", "data.rate_hz", "train.length_samples")  # what decides the parameters' shapes
+HEAD = "logits"  # the layer that depends on the labels
+_SHAPE_KEYS = ("model.", "data.rate_hz", "train.length_samples")  # keys that determine the shapes of parameters
 
 
 def start_from(
     source: str, state: TrainState, config: ConfigDict, label_names: tuple[str, ...], say: Callable[[str], Any]
 ) -> TrainState:
-    """Returns the state with the best parameters of the run in the workdir `source`; unchanged where it is "".
+    """Returns the state with the best parameters of the run in the workdir `source`; unchanged if that is "".
 
-    A run with other labels gives all its parameters but those of the last layer, which stays freshly initialised.
-    Raises InputError where a parameter has another shape.
+    If the labels differ, the last layer keeps its initial parameters. Raises InputError if a parameter has another
+    shape.
     """
     if not source:
         return state
     workdir = Path(source).expanduser()
     saved, data = run_dir.load(workdir)
-    if (workdir / "parameters.npz").exists():  # what experiments.package_recognizer wrote
+    if (workdir / "parameters.npz").exists():  # written by experiments.package_recognizer
         variables, step = run_dir.read_parameters(workdir), data["step"]
     else:
         variables, step = restore_variables(workdir, "best")
@@ -48,13 +48,13 @@ def start_from(
     say(f"Starting from the parameters of {workdir} at step {step}.")
     if new_head:
         names = "; ".join(", ".join(map(str, labels[:12])) for labels in (data["label_names"], label_names))
-        say(f"Its labels are others ({names}): the last layer, {HEAD!r}, is initialised anew.")
+        say(f"Its labels differ ({names}): the last layer, {HEAD!r}, is newly initialised.")
     variables = traverse_util.unflatten_dict(theirs, sep="/") | {k: {} for k in variables if not variables[k]}
     return state.replace(**variables, average=jax.tree.map(np.copy, variables["params"]) if state.average else {})
 
 
 def _other_shapes(workdir: Path, config: ConfigDict, saved: ConfigDict, parameters: list[str]) -> str:
-    """The sentence for parameters of other shapes, with the keys that make them differ."""
+    """Returns the error message for parameters of other shapes, with the keys that differ."""
     old, new = configs.flatten(saved.to_dict()), configs.flatten(config.to_dict())
     keys = [
         f"config.{key} {old.get(key)!r} -> {new.get(key)!r}"
@@ -66,9 +66,9 @@ def _other_shapes(workdir: Path, config: ConfigDict, saved: ConfigDict, paramete
 
 
 def check_unseen(config: ConfigDict, clips: Clips, split: splits.Split, say: Callable[[str], Any]) -> None:
-    """Raises InputError where the run in `config.init_from` was trained on test or validation clips of `split`.
+    """Raises InputError if the run in `config.init_from` was trained on test or validation clips of `split`.
 
-    What that run itself started from counts too. Says so where it cannot be told.
+    It includes the runs that that run itself started from. If this cannot be determined, it prints a message.
     """
     source, seen, visited = config.init_from, np.zeros(len(clips), bool), set()
     while source and source not in visited:
@@ -79,30 +79,30 @@ def check_unseen(config: ConfigDict, clips: Clips, split: splits.Split, say: Cal
             for theirs, indices in _trained_on(saved, data, clips):
                 seen |= _shared(config, clips, saved, theirs, indices)
         except (InputError, OSError) as error:
-            say(f"Whether {workdir} was trained on test clips of this run cannot be told: {one_line(error, 300)}.")
+            say(f"It is unknown whether {workdir} was trained on test clips of this run: {one_line(error, 300)}.")
             break
         source = saved.init_from
         counts = {part: int(seen[getattr(split, part)].sum()) for part in ("test", "validation")}
         if any(counts.values()):
-            told = " and ".join(
+            counted = " and ".join(
                 f"{n:,} of the {len(getattr(split, part)):,} {part} clips" for part, n in counts.items()
             )
             same = [f"--config.split.{k}={v}" for k, v in sorted(saved.split.items()) if v != config.split[k]]
             fix = f"give this run the same split ({' '.join(same)}), or " if same else ""
             raise InputError(
-                f"config.init_from leads to {workdir}, which was trained on {told} of this run's split; "
+                f"config.init_from leads to {workdir}, which was trained on {counted} of this run's split; "
                 f"{fix}start from another run."
             )
 
 
 def _trained_on(saved: ConfigDict, data: dict[str, Any], clips: Clips) -> Iterator[tuple[Clips, np.ndarray]]:
-    """Yields the clips and indices that the run of `saved` was trained on, as far as they may be among `clips`."""
+    """Yields the training clips and indices of the run of `saved` that may be among `clips`."""
     if data["key"] == clips.key:
         yield clips, splits.make(clips, **saved.split).train
     elif saved.data.source == clips.source:
         theirs = loading.load_clips(saved)
         if theirs.key != data["key"]:
-            raise InputError("its sound files were changed since")
+            raise InputError("its sound files have changed since")
         yield theirs, splits.make(theirs, **saved.split).train
     whole = [(saved.data.also, saved.data.also_root)]
     whole += [(maker, "") for maker in saved.streams.voices if saved.streams.steps_per_epoch]
@@ -119,7 +119,7 @@ def _source(saved: ConfigDict, source: str, root: str) -> Clips:
 
 
 def _shared(config: ConfigDict, clips: Clips, saved: ConfigDict, theirs: Clips, indices: np.ndarray) -> np.ndarray:
-    """bool[n]: which of `clips` are among `theirs` at `indices`: by their sound, or at other rates by their files."""
+    """Returns bool[n], which of `clips` are among `theirs` at `indices`: by samples, or at other rates by file."""
     if theirs.key == clips.key:
         return np.isin(np.arange(len(clips)), indices)
     if theirs.rate_hz == clips.rate_hz:
@@ -127,7 +127,7 @@ def _shared(config: ConfigDict, clips: Clips, saved: ConfigDict, theirs: Clips, 
         return np.fromiter((_hash(clips[index]) in known for index in range(len(clips))), bool, len(clips))
     roots = [Path(of.data.root).expanduser().resolve() for of in (config, saved)]
     if roots[0] != roots[1] or config.synthetic.to_dict() != saved.synthetic.to_dict():
-        raise InputError("it has another rate and its sound files lie elsewhere")
+        raise InputError("it has another sampling rate and its sound files are in another folder")
     files = {theirs.path[index] for index in indices}
     return np.fromiter((path in files for path in clips.path), bool, len(clips))
 

@@ -1,4 +1,4 @@
-"""The state of training and the pure functions over it: to augment a batch, to learn from it, to evaluate one."""
+"""The training state."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,20 +13,20 @@ from audiojax.training.metrics import Metrics
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """All that a step changes, and all that a checkpoint holds."""
+    """Everything that a training step changes; the content of a checkpoint."""
 
-    step: jax.Array  # i32[], steps done
+    step: jax.Array  # i32[], number of steps
     params: dict[str, Any]
-    average: dict[str, Any]  # of the parameters over the last steps; empty where none is kept
+    average: dict[str, Any]  # moving average of the parameters; empty if disabled
     batch_stats: dict[str, Any]
     opt_state: optax.OptState
-    metrics: Metrics  # sums over the epoch so far: an epoch may be stopped in its middle
-    gradient_norm: jax.Array  # f32[], the last step's
-    carry: Any = flax.struct.field(default_factory=dict)  # what a listener remembers of its streams; else empty
+    metrics: Metrics  # sums over the epoch so far, so that it can be resumed
+    gradient_norm: jax.Array  # f32[], of the last step
+    carry: Any = flax.struct.field(default_factory=dict)  # recurrent state of streams; empty for clips
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What is scored and used."""
+        """Returns the variables for evaluation."""
         return {"params": self.average or self.params, "batch_stats": self.batch_stats}
 
 
@@ -40,13 +40,16 @@ def create_state(
     averaged: bool,
     initial_carry: Callable[[nn.Module, dict[str, Any]], Any] | None = None,
 ) -> TrainState:
-    """Returns a fresh state, the same for the same seed.
+    """Returns the initial state, a function of the seed.
 
     Args:
-        length_samples: of the sound by which the parameters get their shapes.
-        num_outputs: classes of the metrics.
-        averaged: keeps room for the average of the parameters.
-        initial_carry: (model, variables) -> what a batch hands to the next one, before the first; None for nothing.
+        model: The network.
+        optimizer: The optimizer.
+        seed: Seed of the parameters.
+        length_samples: Length of the input for shape inference.
+        num_outputs: Number of classes of the metrics.
+        averaged: Whether to keep a moving average of the parameters.
+        initial_carry: (model, variables) -> the state that is carried from batch to batch; None for none.
     """
 
     @jax.jit  # one program, without the forward pass
@@ -65,5 +68,5 @@ def create_state(
 
 
 def listens(model: nn.Module) -> bool:
-    """Whether a network says of every step of an endless stream what has just been said, or of a clip what it is."""
+    """Returns whether a network recognises words in streams; otherwise it classifies clips."""
     return getattr(model, "listens", False)

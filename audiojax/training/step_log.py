@@ -1,4 +1,4 @@
-"""What the training loop logs: a row for every few steps, a row and a line for every epoch."""
+"""The log rows of training steps and epochs."""
 
 import math
 
@@ -12,26 +12,26 @@ PARTS = ("train", "validation", "test")
 
 
 class StepLog:
-    """Logs a step in every few, once the step after it is dispatched, so that the device never waits for the host.
+    """Logs every n-th step after the next step is dispatched, so that the device does not wait for the host.
 
-    Nothing is fetched from the device for the steps between.
+    No values of other steps are transferred to the host.
     """
 
     def __init__(self, log: RunLog, accuracy_name: str, log_every_steps: int):
-        """`accuracy_name` is what the accuracy of a training step is called."""
+        """Logs every `log_every_steps` steps; `accuracy_name` is the name of the training accuracy."""
         self._log, self._accuracy_name, self._every = log, accuracy_name, log_every_steps
         self._waiting: tuple[int, StepReport] | None = None
         self._note = ""
 
     def add(self, done: int, report: StepReport) -> None:
-        """Takes the report of the step that made `done` steps, and logs the one before it if that is due."""
+        """Receives the report of step `done`, and logs the pending one."""
         self.flush()
         if done % self._every == 0:
             self._waiting = done, report
         self._log.advance(done, self._note)
 
     def flush(self) -> None:
-        """Logs the step that waits. Raises InputError where its loss or its gradient is not finite."""
+        """Logs the pending step. Raises InputError if its loss or gradient is not finite."""
         if self._waiting is None:
             return
         (done, report), self._waiting = jax.device_get(self._waiting), None
@@ -44,13 +44,13 @@ class StepLog:
 
 
 def check_finite(row: dict[str, float], done: int) -> None:
-    """Raises InputError where a number of the row is not finite."""
+    """Raises InputError if a number of the row is not finite."""
     if wrong := [f"{name} is {value:g}" for name, value in row.items() if not math.isfinite(value)]:
         raise diverged(f"{' and '.join(wrong)} at step {done}")
 
 
 def epoch_line(row: dict[str, float], num_epochs: int) -> str:
-    """Returns one line about an epoch, with the loss and the accuracy of each part."""
+    """Returns a line with loss and accuracy of each part."""
     parts = []
     for name in PARTS:
         key = next(key for key in row if key.startswith(f"{name}/") and key.endswith("accuracy"))

@@ -17,7 +17,7 @@ from audiojax.training.state import TrainState
 
 
 class StepReport(flax.struct.PyTreeNode):
-    """What one training step tells: its batch's metrics, its gradient's norm and its learning rate."""
+    """The report of a training step: metrics of the batch, norm of the gradient, learning rate."""
 
     metrics: Metrics
     gradient_norm: jax.Array  # f32[], global, before clipping
@@ -38,13 +38,13 @@ Loss = Callable[
 
 
 def cross_entropy(logits: jax.Array, batch: Batch, label_smoothing: float) -> jax.Array:
-    """f32[], the mean over the clips of a batch, or over the steps of its streams: `logits` [..., labels]."""
+    """Returns the mean cross-entropy f32[] of `logits` [..., labels] over the clips, or the steps of streams."""
     target = optax.smooth_labels(jax.nn.one_hot(batch["label"], logits.shape[-1]), label_smoothing)
     return jnp.sum(optax.softmax_cross_entropy(logits, target) * batch["mask"]) / jnp.sum(batch["mask"])
 
 
 def clip_loss(label_smoothing: float) -> Loss:
-    """Returns the loss of a network that has one answer for each clip: the cross-entropy of its labels."""
+    """Returns the loss of a clip classifier, the cross-entropy."""
 
     def loss(
         model: nn.Module, variables: dict[str, Any], carry: Any, batch: Batch, dropout_key: jax.Array
@@ -57,10 +57,9 @@ def clip_loss(label_smoothing: float) -> Loss:
 
 
 def make_augment_step(augment: Augment) -> AugmentStep:
-    """The jit-compiled augmentation of the batch of one step: (batch, key, step) -> batch.
+    """Returns the jit-compiled augmentation (batch, key, step) -> batch; its key is `fold_in(key, step)`.
 
-    Its randomness is an address: `fold_in(key, step)`. It is a program of its own, so that the next batch is made ready
-    while the step before it runs: a recurrence leaves most of the device idle.
+    It is a separate program, so that the next batch is augmented during the previous step.
     """
 
     def augment_step(batch: Batch, key: jax.Array, step: int) -> Batch:
@@ -71,7 +70,7 @@ def make_augment_step(augment: Augment) -> AugmentStep:
 
 
 def _keys(key: jax.Array, step: jax.Array | int) -> jax.Array:
-    """key[2] of a step: of its augmentation and of its dropout."""
+    """Returns key[2], the keys of augmentation and dropout of a step."""
     return jax.random.split(jax.random.fold_in(key, step))
 
 
@@ -83,10 +82,10 @@ def make_train_step(
     average_decay: float,
     loss: Loss,
 ) -> TrainStep:
-    """Returns the jit-compiled training step, which takes over the memory of the state that it is given.
+    """Returns the jit-compiled training step, which donates its input state; its key is `fold_in(key, state.step)`.
 
-    Its randomness is `fold_in(key, state.step)`. Where `average_decay` is not 0 it keeps an average of the parameters
-    (Polyak and Juditsky 1992), of all steps at first and of about the last 1 / (1 - average_decay) later.
+    If `average_decay` is not 0, it keeps a moving average of the parameters (Polyak and Juditsky 1992): at first of all
+    steps, later of about the last 1 / (1 - average_decay).
     """
 
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, StepReport]:
@@ -98,10 +97,10 @@ def make_train_step(
 
         gradient, (logits, updates, carry) = jax.grad(loss_fn, has_aux=True)(state.params)
         with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes integers with floats
-            change, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+            deltas, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         metrics = Metrics.of(logits, label, mask)
         report = StepReport(metrics, optax.global_norm(gradient), schedule(state.step))
-        params = optax.apply_updates(state.params, change)
+        params = optax.apply_updates(state.params, deltas)
         average = state.average
         if average_decay:
             share = jnp.maximum(1 - average_decay, 9 / (10 + state.step.astype(jnp.float32)))
@@ -118,7 +117,7 @@ def make_eval_step(model: nn.Module) -> EvalStep:
     return functools.partial(_evaluate, model)
 
 
-@functools.partial(jax.jit, static_argnums=0)  # compiled once for each network, however often it is asked for
+@functools.partial(jax.jit, static_argnums=0)  # compiled once per network
 def _evaluate(model: nn.Module, variables: dict[str, Any], batch: Batch) -> Metrics:
     logits = model.apply(variables, batch["audio"], batch["length"])
     return Metrics.of(logits, batch["label"], batch["mask"])

@@ -1,4 +1,4 @@
-"""The interface between the training loop and what is learned."""
+"""The interface between the training loop and a task."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,23 +14,23 @@ from audiojax.training.metrics import Metrics
 from audiojax.training.runlog import RunLog
 from audiojax.training.sharding import Mesh
 
-Guard = Callable[[Any], Iterator[Any]]  # passes items on, and lets Ctrl-C through between two of them
+Guard = Callable[[Any], Iterator[Any]]  # yields the items, and raises Stopped between two of them after Ctrl-C
 
 
 class Batches(Protocol):
     """An endless sequence of batches; batch k is a function of the seed and k."""
 
-    num_steps: int  # in an epoch
-    clips_per_step: float  # clips, or streams, that a batch has on average
+    num_steps: int  # per epoch
+    clips_per_step: float  # mean number of clips, or streams, per batch
 
     def __call__(self, start: int, stop: int) -> Iterator[Batch]:
-        """Returns batches `start` to `stop` (exclusive)."""
+        """Yields batches `start` to `stop` (exclusive)."""
 
 
 class Task(Protocol):
-    """What is learned from which data. Neither the loop nor a step knows more of it than this."""
+    """Data, loss and evaluation of a training run; the loop and the steps use this interface only."""
 
-    train_metric: ClassVar[str]  # what a training step's accuracy is called
+    train_metric: ClassVar[str]  # name of the training accuracy
 
     @property
     def config(self) -> ConfigDict:
@@ -38,20 +38,20 @@ class Task(Protocol):
 
     @property
     def data(self) -> Data:
-        """Returns what it is trained and scored on."""
+        """Returns the data of the run."""
 
     @property
     def num_outputs(self) -> int:
         """Returns the number of classes of the metrics."""
 
     def warning(self) -> str | None:
-        """Returns a sentence about data that training cannot use as it is; None where there is nothing to say."""
+        """Returns a warning about the data; None if there is none."""
 
     def batches(self, rows: slice) -> Batches:
-        """Returns the training batches, of each only `rows`."""
+        """Returns the training batches; of each batch only `rows` are computed."""
 
     def initial_carry(self, model: nn.Module, variables: dict[str, Any]) -> Any:
-        """Returns the state that a batch hands to the next one, before the first; an empty tree for none."""
+        """Returns the initial value of the state that is carried from batch to batch; an empty tree for none."""
 
     def loss(
         self, model: nn.Module, variables: dict[str, Any], carry: Any, batch: Batch, dropout_key: jax.Array
@@ -59,12 +59,12 @@ class Task(Protocol):
         """Returns the loss f32[], and (logits f32[..., classes], updated batch statistics, the next carry)."""
 
     def score(self, model: nn.Module, variables: dict[str, Any], part: str, mesh: Mesh, guard: Guard) -> Metrics:
-        """Returns the sums over a part of the split."""
+        """Returns the metrics of a part of the split."""
 
     def report(
         self, model: nn.Module, variables: dict[str, Any], step: int, workdir: Path, log: RunLog
     ) -> dict[str, Any]:
-        """Scores the best `variables` of a run that has ended, draws, and writes summary.json; returns its content."""
+        """Evaluates the best `variables` of a finished run, writes plots and summary.json, and returns its content."""
 
     def sentence(self, summary: dict[str, Any]) -> str:
-        """Returns a summary in words. Raises LookupError, TypeError or ValueError for what is none."""
+        """Returns a summary as a sentence. Raises LookupError, TypeError or ValueError if it is invalid."""

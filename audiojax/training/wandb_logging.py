@@ -1,7 +1,7 @@
-"""Weights & Biases, in a process of its own: it can neither stop training nor slow it. The only importer of wandb.
+"""Logging to Weights & Biases in a process of its own, which can neither stop training nor slow it down.
 
-`Tracker` is training's side, `serve` the other; between them go lines of JSON. Whatever happens to W&B, a hang, a
-crash, a full disk or no network, ends with one sentence, and W&B is left out from then on.
+`Tracker` runs in the training process and sends lines of JSON to `serve` in the other process. Any failure of W&B, such
+as a hang, a crash, a full disk or no network, is reported once, and logging to W&B ends.
 """
 
 import base64
@@ -26,14 +26,15 @@ import numpy as np
 from audiojax.errors import InputError, one_line
 from audiojax.io.files import write_text
 
-_PATIENCE_SECONDS = 60.0  # how long the end of a run waits for what is still to be sent
+_PATIENCE_SECONDS = 60.0  # maximum time to wait for pending data at the end of a run
 
 
 class Tracker:
-    """A W&B run, as training sees it: nothing here waits but `finish`, and that not for ever."""
+    """The interface of the training process to a W&B run; only `finish` blocks, for a limited time."""
 
     def __init__(self, workdir: Path, config: dict[str, Any], say: Callable[[str], None]):
-        self._say, self._heard_failure = say, False
+        """Starts the process, unless W&B is disabled."""
+        self._say, self._failed = say, False
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._process: subprocess.Popen[str] | None = None
         mode = wandb_mode(config["wandb"]["mode"])
@@ -46,7 +47,7 @@ class Tracker:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
-                start_new_session=True,  # Ctrl-C is training's; and all of it can be killed together
+                start_new_session=True,  # so that it does not receive Ctrl-C and can be killed with its children
             )
         except OSError as error:
             self._fail(one_line(error))
@@ -57,7 +58,7 @@ class Tracker:
         self._send("start", workdir=str(workdir.resolve()), config=config, mode=mode)
 
     def log(self, row: dict[str, Any]) -> None:
-        """One row of numbers, of the training step `row["step"]`."""
+        """Sends a row of numbers of the training step `row["step"]`."""
         self._send("log", row=row)
 
     def pictures(
@@ -68,7 +69,7 @@ class Tracker:
         confusion: np.ndarray,
         names: Sequence[str],
     ) -> None:
-        """The end of a run, at `step`: PNGs, {caption: (i16[t], rate_hz)}, counts [true, predicted] of `names`."""
+        """Sends plots, sounds {caption: (i16[t], rate_hz)} and the confusion matrix [true, predicted] of a run."""
         coded = {}
         for caption, (sound, rate_hz) in sounds.items():
             coded[caption] = (base64.b64encode(sound.tobytes()).decode(), rate_hz)
@@ -76,7 +77,7 @@ class Tracker:
         self._send("pictures", **about, confusion=confusion.tolist(), names=list(names))
 
     def finish(self, exit_code: int) -> None:
-        """Waits until everything has arrived, or until patience ends."""
+        """Waits until all data is sent, at most `_PATIENCE_SECONDS`."""
         if self._process is None:
             return
         self._send("finish", exit_code=exit_code)
@@ -115,13 +116,13 @@ class Tracker:
                 self._say(text)
 
     def _fail(self, reason: str) -> None:
-        if not self._heard_failure:
-            self._heard_failure = True
-            self._say(f"W&B failed and is left out from here ({reason}); training goes on.")
+        if not self._failed:
+            self._failed = True
+            self._say(f"W&B failed and is not used from here on ({reason}); training continues.")
 
 
 def serve(lines: IO[str], say: Callable[[str], None]) -> None:
-    """W&B's side: makes the calls that `lines` ask for, until they end."""
+    """Executes the calls in `lines`; runs in the process of W&B."""
     import wandb
 
     run: Any = None
@@ -145,7 +146,7 @@ def serve(lines: IO[str], say: Callable[[str], None]) -> None:
 
 def _start(wandb: Any, workdir: Path, config: dict[str, Any], mode: str, say: Callable[[str], None]) -> Any:
     identity = workdir / "wandb_id.txt"
-    if not identity.exists() or not identity.read_text().strip():  # an empty one is a killed run's
+    if not identity.exists() or not identity.read_text().strip():  # an empty file is from a killed run
         of_sweep = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
         write_text(identity, of_sweep or uuid.uuid4().hex[:8])
     about: dict[str, Any] = dict(
@@ -162,19 +163,19 @@ def _start(wandb: Any, workdir: Path, config: dict[str, Any], mode: str, say: Ca
     except wandb.Error as error:
         if mode != "online":
             raise
-        say(f"W&B cannot be reached ({one_line(error, 80)}); this run is kept offline.")
+        say(f"W&B cannot be reached ({one_line(error, 80)}); this run is logged offline.")
         mode = "offline"
         wandb.teardown()
         run = wandb.init(mode=mode, **about)
-    run.define_metric("*", step_metric="step")  # the axis, also of rows that are repeated under other steps of W&B's
+    run.define_metric("*", step_metric="step")  # the x axis, also for repeated rows, which have other W&B steps
     say(f"W&B: {run.url}" if mode == "online" else f"W&B: offline; `wandb sync {_parts(run)}` uploads it")
     return run
 
 
 def _parts(run: Any) -> str:
-    """The folders of all offline parts of a run, in order of their start: each start of training makes one.
+    """Returns the folders of all offline parts of a run in order; each start of training creates one.
 
-    Synced one after another they make one curve.
+    Synchronised in this order they form one run.
     """
     folder = Path(run.dir).parent  # offline-run-DATE_TIME-ID
     parts = sorted(folder.parent.glob(f"offline-run-*-{glob.escape(run.id)}"))
@@ -182,10 +183,10 @@ def _parts(run: Any) -> str:
 
 
 class _Rows:
-    """Logs rows of a W&B run under their own steps.
+    """Logs rows of a W&B run with their own steps.
 
-    W&B drops a row whose step is below one that it has seen, and a run that was killed and is resumed online repeats
-    some: those rows get the next step that W&B takes, and lie where they belong on the axis "step".
+    W&B drops rows with a step below the last one. A killed run that is resumed online repeats some rows; they are
+    logged with the next W&B step and keep their value of "step", the x axis.
     """
 
     def __init__(self, run: Any):
@@ -221,14 +222,14 @@ def _log_pictures(
     rows.log(media | {"step": step})
 
 
-def wandb_mode(wanted: str) -> str:
-    """online, offline or disabled: $WANDB_MODE or else `wanted`, online only where a key is configured.
+def wandb_mode(configured: str) -> str:
+    """Returns online, offline or disabled: $WANDB_MODE or else `configured`; online only with an API key.
 
-    Without a key W&B would ask for a login.
+    Without a key, W&B would prompt for a login.
     """
     modes = {"auto": "auto", "online": "online", "offline": "offline", "disabled": "disabled"}
-    modes |= {"run": "auto", "dryrun": "offline", "shared": "auto"}  # W&B's other names
-    mode = os.environ.get("WANDB_MODE") or wanted
+    modes |= {"run": "auto", "dryrun": "offline", "shared": "auto"}  # other names in W&B
+    mode = os.environ.get("WANDB_MODE") or configured
     if mode not in modes:
         raise InputError(f"$WANDB_MODE is {mode!r}; choose one of {', '.join(modes)}.")
     if modes[mode] in ("auto", "online"):
@@ -237,7 +238,7 @@ def wandb_mode(wanted: str) -> str:
 
 
 def _key_in_netrc() -> bool:
-    """Whether W&B's host, or where none is set a host of W&B's, has an entry in the netrc file."""
+    """Returns whether the configured host of W&B, or by default any of its hosts, has an entry in the netrc file."""
     host = os.environ.get("WANDB_BASE_URL", "").rpartition("//")[2].partition("/")[0].partition(":")[0]
     try:
         known = netrc.netrc(os.environ.get("NETRC")).hosts
@@ -249,5 +250,5 @@ def _key_in_netrc() -> bool:
 if __name__ == "__main__":
     try:
         serve(sys.stdin, lambda text: print("say", text, flush=True))
-    except BaseException as failure:  # whatever it is, it is W&B's and not training's
+    except BaseException as failure:  # no failure of W&B may affect training
         print("failed", one_line(failure), flush=True)

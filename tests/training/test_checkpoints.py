@@ -183,7 +183,7 @@ def test_no_whole_checkpoint_left_is_said(workdir, capsys):
         (workdir / "checkpoints" / step / "checksums" / "metadata").write_text("{}")
     with Checkpoints(workdir) as checkpoints:
         assert restored(checkpoints) is None
-    assert "No whole checkpoint is left in" in capsys.readouterr().out
+    assert "No valid checkpoint is left in" in capsys.readouterr().out
 
 
 KILLED = """

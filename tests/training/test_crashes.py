@@ -31,7 +31,7 @@ def test_sigterm_saves_in_the_middle_of_an_epoch_and_the_same_command_goes_on(ti
     wait_for(lambda: len(runlog.read_rows(workdir)) >= 5)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM and "the same command goes on from there" in err
+    assert process.returncode == 128 + signal.SIGTERM and "the same command resumes there" in err
     assert "Traceback" not in err and "Traceback" not in out and len(err.strip().splitlines()) == 1
     step = restore_variables(workdir, "last")[1]
     assert f"at step {step} of 35" in err and runlog.read_rows(workdir)[-1]["step"] <= step
@@ -143,7 +143,7 @@ def test_all_checkpoints_damaged_starts_anew(tiny_config, trained_run, tmp_path,
         restore_variables(workdir, "best")
     tasks.train(tiny_config(), workdir)
     said = capsys.readouterr().out
-    assert "Resuming" not in said and said.count("is damaged") >= 2 and "No whole checkpoint is left" in said
+    assert "Resuming" not in said and said.count("is damaged") >= 2 and "No valid checkpoint is left" in said
     assert same_run(workdir, trained_run)
 
 

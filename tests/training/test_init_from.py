@@ -143,7 +143,7 @@ def test_protocols_set_both_seeds_and_records_stay_valid():
             if "digest" in record:
                 argv = [flag.replace("=configs/", f"={ROOT}/configs/") for flag in shlex.split(record["command"])[3:]]
                 config = cli.parse_with_config(cli.parser("test", ""), argv)[1]
-                other = PROTOCOLS[name].runs[0].heard if name in PROTOCOLS else ""
+                other = PROTOCOLS[name].runs[0].tested_on if name in PROTOCOLS else ""
                 digest = records.digest(config, " ".join(filter(None, (record["start"], other))))
                 assert digest == record["digest"], (path, record["name"])
                 known += 1

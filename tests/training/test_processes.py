@@ -78,7 +78,7 @@ def test_two_processes_stop_together_and_end_where_one_does(gru_args, tmp_path):
 @pytest.mark.parametrize(
     ("second", "sentence"),
     [
-        ("--config.data.root=/nonexistent", "another process of this run cannot begin"),
+        ("--config.data.root=/nonexistent", "another process of this run cannot start"),
         ("--config.data.rate_hz=4000", "config.data.rate_hz is 8000 and 4000"),
         ("--config.optimizer.learning_rate=0.5", "config.optimizer.learning_rate is 0.02 and 0.5"),
         ("--config.model.batch_norm=False", "config.model.batch_norm is true and false"),
