@@ -1,4 +1,4 @@
-"""audiojax: spoken-digit recognition in JAX. Importing the package imports nothing heavy."""
+"""audiojax: spoken-digit recognition in JAX. Its public names are imported when they are first used."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -21,4 +21,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
+    """Returns the names of the package, with those not yet imported."""
     return sorted({*globals(), *__all__})

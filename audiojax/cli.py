@@ -1,4 +1,4 @@
-"""What every command shares: the config flag with its overrides, quiet libraries, errors as one sentence."""
+"""Functions of all commands: the config flag with its overrides, setup of jax, errors as one sentence."""
 
 import argparse
 import contextlib
@@ -21,13 +21,13 @@ from audiojax import config as configs
 from audiojax.errors import InputError, one_line
 from audiojax.training.preemption import Stopped
 
-_SPACE = "make room there, or choose another disk with --workdir or --config.data.cache; what was saved is whole."
+_SPACE = "make room there, or choose another disk with --workdir or --config.data.cache; what was saved is complete."
 _RIGHTS = "choose a folder that you may write to with --workdir or --config.data.cache."
 _FIXES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _SPACE),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _RIGHTS),
 }
-_at_once: list[bool] = []  # not empty where `run` does not wait
+_at_once: list[bool] = []  # not empty if `run` does not wait
 
 
 def _interrupt(number: int, _: object) -> None:
@@ -37,9 +37,9 @@ def _interrupt(number: int, _: object) -> None:
 def run(
     main: Callable[[list[str]], int | None],
     *,
-    interrupted: str = "interrupted; the same command starts again from what is whole.",
+    interrupted: str = "interrupted; the same command continues from what is complete.",
 ) -> None:
-    """Runs a command and exits: an InputError or Ctrl-C becomes one sentence on stderr and a non-zero exit code."""
+    """Runs a command and exits; an InputError or Ctrl-C becomes one sentence on stderr and a non-zero exit code."""
     try:
         _run(main, interrupted)
     except BaseException as error:
@@ -54,7 +54,7 @@ def run(
 
 
 def exit_at_once() -> None:
-    """Has `run` exit without waiting for threads and exit handlers, which may wait for another process in vain."""
+    """Makes `run` exit without waiting for threads and exit handlers, which may wait for another process forever."""
     _at_once.append(True)
 
 
@@ -71,14 +71,16 @@ def _run(main: Callable[[list[str]], int | None], interrupted: str) -> None:
         number = error.args[0] if error.args else signal.SIGINT
         print(f"\naudiojax: {interrupted}", file=sys.stderr)
         code = 128 + number
-    except BrokenPipeError:  # the reader, `head` for one, has left
+    except BrokenPipeError:  # the reader, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except OSError as error:
         where, what = error.filename or "the disk", error.strerror or str(error)
-        sys.exit(f"audiojax: {where}: {what}; {_FIXES.get(error.errno or 0, 'see to it and run the command again.')}")
+        sys.exit(
+            f"audiojax: {where}: {what}; {_FIXES.get(error.errno or 0, 'fix the cause and run the command again.')}"
+        )
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):  # as jax says it
+        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):  # the message of jax
             raise
         sys.exit(
             f"audiojax: there is too little memory ({one_line(error, 120)}); "
@@ -88,7 +90,7 @@ def _run(main: Callable[[list[str]], int | None], interrupted: str) -> None:
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
-    """A parser for `python -m audiojax.NAME`, or `python -m NAME` for a name with a dot, that shows the docstring."""
+    """Returns a parser for `python -m audiojax.NAME`, or for `python -m NAME` if the name has a dot."""
     return argparse.ArgumentParser(
         prog=f"python -m {name if '.' in name else f'audiojax.{name}'}",
         description=description,
@@ -98,7 +100,7 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
 
 
 def parse_with_config(command: argparse.ArgumentParser, argv: list[str]) -> tuple[argparse.Namespace, ConfigDict]:
-    """Adds `--config FILE.py[:ARGUMENT]` and its `--config.KEY=VALUE` overrides to a command, and reads both."""
+    """Adds `--config FILE.py[:ARGUMENT]` and its overrides `--config.KEY=VALUE` to a command, and parses both."""
     command.add_argument(
         "--config", required=True, metavar="FILE.py[:ARG]", help=f"config file; ARG is {configs.GRAMMAR}"
     )
@@ -122,19 +124,19 @@ def parse_with_config(command: argparse.ArgumentParser, argv: list[str]) -> tupl
 
 
 def _config_file(path: Path) -> Path:
-    """Returns `path`, or the config of that name that comes with audiojax; raises InputError where there is neither."""
+    """Returns `path`, or the packaged config of that name. Raises InputError if there is neither."""
     package = Path(__file__).parent
-    folders = (package / "configs", package.parent / "configs")  # where a wheel has it, and a checkout
+    folders = (package / "configs", package.parent / "configs")  # in a wheel and in a checkout
     packaged = {f"configs/{file.name}": file for folder in folders for file in sorted(folder.glob("[!_]*.py"))}
     file = path if path.is_file() else packaged.get(path.as_posix())
     if file is None:
         names = ", ".join(packaged)
-        raise InputError(f"--config {path} is not a file; give the path of one, or one of audiojax's own: {names}.")
+        raise InputError(f"--config {path} is not a file; give the path of one, or a packaged one: {names}.")
     return file
 
 
 def _read(argv: list[str]) -> tuple[ConfigDict, list[str]]:
-    """The config that `argv` asks for, and what of `argv` is no flag."""
+    """Returns the config of the flags in `argv`, and the arguments that are not flags."""
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values, sys_argv=["audiojax", *argv])
     rest = values(["audiojax", *argv])[1:]
@@ -146,7 +148,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _wrong_key(keys: list[str], overrides: list[str]) -> str | None:
-    """The sentence for the first override of a key that does not exist."""
+    """Returns the error message for the first override of an unknown key; None if there is none."""
     for override in overrides:
         match = re.match(r"--(?:no)?config\.([^=]+)", override)
         if match and match[1] not in keys:
@@ -160,7 +162,7 @@ def _wrong_key(keys: list[str], overrides: list[str]) -> str | None:
 
 
 def setup_jax() -> None:
-    """Keeps compiled programs on disk, so that a second start is quick, and memory; keeps libraries from chatting."""
+    """Enables the compilation cache, keeps freed memory, and reduces the log output of libraries."""
     keep_memory()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("absl").setLevel(logging.ERROR)
@@ -171,10 +173,10 @@ def setup_jax() -> None:
 
 
 def keep_memory() -> None:
-    """Has the C library give freed memory to the next training step, instead of to the system and back.
+    """Configures the C library to keep freed memory for the next training step instead of returning it to the system.
 
-    A step of AudioNet takes and frees 1.6 GB; getting the pages anew takes a quarter of its time on the CPU. Only glibc
-    knows these settings (mallopt(3)); other systems keep theirs.
+    A step of AudioNet allocates and frees 1.6 GB; page faults would take a quarter of its time on the CPU. The settings
+    exist in glibc only (mallopt(3)).
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):
         for setting, value in ((-4, 0), (-1, -1), (-8, 1)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX

@@ -1,10 +1,10 @@
-"""Fetches a public data set, at a pinned commit, into a folder that the other commands read.
+"""Downloads a public data set, at a pinned commit, into a folder that the other commands read.
 
   python -m audiojax.download fsdd
   python -m audiojax.download audiomnist --root /data/audiomnist
 
-A transfer that breaks goes on where it stopped, where the server allows it. Nothing is unpacked but sound files and
-the table of speakers, under names made here, and the folder appears only when it is complete.
+An interrupted download is resumed if the server supports it. Only sound files and the table of speakers are unpacked,
+and the folder is created when it is complete.
 """
 
 import pkgutil
@@ -16,14 +16,15 @@ from audiojax.schema import SOURCES
 
 
 def main(argv: list[str]) -> None:
+    """Downloads a data set."""
     parser = cli.parser("download", __doc__ or "")
     parser.add_argument("name", choices=sorted(name for name, source in SOURCES.items() if source.download))
-    parser.add_argument("--root", type=Path, help="the folder to make (default: one in audiojax's cache)")
-    parser.add_argument("--url", help="another address of the same archive (.tar.gz), a mirror's for one")
+    parser.add_argument("--root", type=Path, help="folder to create (default: one in audiojax's cache)")
+    parser.add_argument("--url", help="another address of the same archive (.tar.gz), such as a mirror")
     args = parser.parse_args(argv)
     root = (args.root or configs.cache_dir() / args.name).expanduser().resolve()
     found = pkgutil.resolve_name(SOURCES[args.name].download)(root, args.url)
-    print(f"{len(found.files):,} clips of {len(found.speakers)} speakers lie in {root}; now, for example:")
+    print(f"{len(found.files):,} clips of {len(found.speakers)} speakers are in {root}; next, for example:")
     print(f"python -m audiojax.main --config configs/cnn.py:{args.name} --config.data.root={root}")
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 
 class InputError(Exception):
-    """Something a person can put right. Its text is one sentence: the file or key, the value, the fix."""
+    """An error that the user can fix. Its message is one sentence with the file or key, the value and the fix."""
 
 
 def one_line(error: object, length: int = 150) -> str:
-    """What an error says, fit for the middle of a sentence."""
+    """Returns the message of an error on one line, for use within a sentence."""
     return " ".join(str(error).split())[:length].rstrip(". ") or type(error).__name__

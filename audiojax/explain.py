@@ -1,15 +1,15 @@
-"""Shows what a network listened to, as a picture and as sound: the relevance of every sample, or bin of a spectrogram.
+"""Plots and sonifies the relevance of each sample, or of each bin of a spectrogram, for a prediction.
 
 METHOD is one of
-  integrated       integrated gradients, from silence: the default, the most faithful one wherever it was measured
-  gradient         gradient times input, of the logit of the answer
-  lrp-epsilon      layer-wise relevance propagation: each input has the share of its product in the sum
-  lrp-z+           likewise, only of what pulls the way the sum went: nothing speaks against the answer
-  lrp-alpha2beta1  likewise, twice that, less what pulls against; not for recurrent networks
+  integrated       integrated gradients with silence as the baseline (default), the most faithful one in measurements
+  gradient         gradient of the logit times input
+  lrp-epsilon      layer-wise relevance propagation: relevance in proportion to each input's part of the sum
+  lrp-z+           likewise, for the terms with the sign of the sum only
+  lrp-alpha2beta1  likewise, twice those terms minus the others; not for recurrent networks
 
-For each FILE it writes a picture and a sound in which only what spoke for the answer is left, as loud as it counted.
---faithfulness instead silences the most relevant samples or bins of test clips, and draws how fast accuracy falls.
-A clip too long for a network of one length is cut to its loudest part, as in predict.
+For each FILE it writes a plot, and a sound weighted by its positive relevance. --faithfulness instead silences the most
+relevant samples or bins of test clips and plots the accuracy. A clip that is too long for a network of fixed length is
+truncated to its loudest part, as in predict.
 """
 
 import json
@@ -33,8 +33,8 @@ from audiojax.io.files import write_text
 
 
 def _explain_files(run: Trained, files: Sequence[str], method: str, label: str | None, out: Path) -> int:
-    """Writes and prints; returns how many files could not be read."""
-    print(f"word     probability  {'picture and sound':<40} file")
+    """Explains each file and returns the number of files that could not be read."""
+    print(f"word     probability  {'plot and sound':<40} file")
     bad, rate_hz, shorter = 0, run.config.data.rate_hz, list[str]()
     for file, stem in zip(files, _stems(files), strict=True):
         try:
@@ -45,7 +45,7 @@ def _explain_files(run: Trained, files: Sequence[str], method: str, label: str |
             continue
         of = explain(run, sound, method, label)
         if len(of.sound) < len(sound):
-            taken = f"lasts {len(sound) / rate_hz:.2f} s; the loudest {len(of.sound) / rate_hz:g} s is taken."
+            taken = f"lasts {len(sound) / rate_hz:.2f} s; the loudest {len(of.sound) / rate_hz:g} s are used."
             print(f"audiojax: {file} {taken}", file=sys.stderr)
         title = f"{Path(file).name}: “{of.label}” {of.probability:.1%}, {method}"
         picture = draw(run, of, title, out / f"{stem}.relevance.png")
@@ -58,7 +58,7 @@ def _explain_files(run: Trained, files: Sequence[str], method: str, label: str |
 
 
 def _stems(files: Sequence[str]) -> list[str]:
-    """Names for what is written, no two alike."""
+    """Returns unique names of the output files."""
     stems: list[str] = []
     for file in files:
         stem, number = Path(file).stem, 1
@@ -92,16 +92,19 @@ def _faithfulness(run: Trained, part: str, num_clips: int, workdir: Path, out: P
 
 
 def main(argv: list[str]) -> int:
+    """Explains predictions, or measures the faithfulness of all methods."""
     parser = cli.parser("explain", __doc__ or "")
     parser.add_argument("--workdir", type=Path, required=True, help="the folder that training printed")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
     parser.add_argument("--method", choices=tuple(methods.METHODS), default=DEFAULT, help=f"default: {DEFAULT}")
-    parser.add_argument("--label", help="explain this word instead of the most probable one")
-    parser.add_argument("--out", type=Path, help="where to write (default: WORKDIR/explanations)")
+    parser.add_argument("--label", help="label to explain (default: the predicted one)")
+    parser.add_argument("--out", type=Path, help="output folder (default: WORKDIR/explanations)")
     parser.add_argument("--faithfulness", action="store_true", help="compare all methods on clips of the data set")
-    parser.add_argument("--part", choices=splits.Split._fields, default="test", help="on which of them (default: test)")
-    parser.add_argument("--num-clips", type=int, default=200, help="on how many of them (default: 200)")
-    parser.add_argument("--root", help="where the data set lies now, if not where it was trained from")
+    parser.add_argument(
+        "--part", choices=splits.Split._fields, default="test", help="part of these clips (default: test)"
+    )
+    parser.add_argument("--num-clips", type=int, default=200, help="number of these clips (default: 200)")
+    parser.add_argument("--root", help="folder of the data set, if it has moved since the training")
     parser.add_argument("files", nargs="*", metavar="FILE")
     args = parser.parse_args(argv)
     if args.faithfulness == bool(args.files):

@@ -1,8 +1,8 @@
-"""Writes a trained network as files that run without this package: StableHLO for jax, ONNX for everything else.
+"""Exports a trained network to files that run without this package: StableHLO for jax, ONNX for other runtimes.
 
-classifier.* hears whole clips; step.*, of a recurrent network, one hop of a stream after the other and what it is to
-remember. manifest.json says what goes in and comes out. Nothing is written unless each file's answers are the network's
-own, on the run's test clips. experiments/recognize_onnx.py listens to a file with nothing but ONNX's runtime.
+classifier.* maps whole clips to logits; step.*, of a recurrent network, maps one step of a stream and the state to
+logits and the next state. manifest.json describes inputs and outputs. The files are written only if their outputs equal
+those of the network on test clips. experiments/recognize_onnx.py runs such a step with onnxruntime only.
 """
 
 from pathlib import Path
@@ -13,14 +13,15 @@ from audiojax.inference import Trained
 
 
 def main(argv: list[str]) -> None:
+    """Exports a run, or the packaged recogniser."""
     parser = cli.parser("export", __doc__ or "")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--workdir", type=Path, help="export the run in this folder, which training printed")
-    which.add_argument("--packaged", action="store_true", help="export the listener that comes with the package")
+    which.add_argument("--packaged", action="store_true", help="export the packaged streaming recogniser")
     parser.add_argument(
         "--out",
         type=Path,
-        help="the folder to write (default: WORKDIR/export); replaced only where it is empty or an earlier export",
+        help="output folder (default: WORKDIR/export); it has to be empty or an earlier export",
     )
     args = parser.parse_args(argv)
     if args.packaged and not args.out:
@@ -36,7 +37,7 @@ def main(argv: list[str]) -> None:
         print(f"{file.name:<22} {file.num_bytes / 1e6:>6.2f} {file.error:>9.1e}   {taken}")
     if not has_onnx(run):
         print(f"\nNo ONNX file: config.model.name is {run.config.model.name!r}, which has no ONNX graph.")
-    print(f"\nThe largest differences from the network's own answers, on {checked_on}.")
+    print(f"\nThe errors are the largest differences from the outputs of the network, on {checked_on}.")
     print(f"Written with manifest.json: {out}")
 
 

@@ -1,11 +1,12 @@
-"""Says which digits are spoken while they are spoken: in sound files, at a microphone, in raw samples on stdin.
+"""Recognises digits in sound files, from a microphone or on stdin, and prints each word when it is recognised.
 
-Files have any format, rate and length, and each is heard afresh. stdin has any format too; without a header its samples
-are 16 bit, little-endian, mono. WAV, AIFF, AU, CAF and raw samples are heard while they come, other formats at the end:
+Files can have any format, rate and length; each starts from the initial state. stdin can have any format too; samples
+without a header are 16 bit, little-endian, mono. WAV, AIFF, AU, CAF and raw samples are processed as they arrive, other
+formats at their end:
 
   arecord -q -t raw -f S16_LE -r 16000 | python -m audiojax.listen -
 
-Ctrl-C ends it and says all that was heard. Bad files get a sentence on stderr, and exit code 1 after the good ones.
+Ctrl-C ends the command and prints all words. Bad files cause a message on stderr and exit code 1 after the others.
 """
 
 import json
@@ -29,12 +30,12 @@ from audiojax.streaming.decoder import Event
 from audiojax.streaming.recognizer import Recognizer
 from audiojax.synthesis.phonemes import named
 
-BLOCK_SECONDS = 0.1  # what is read at once; of stdin at most
+BLOCK_SECONDS = 0.1  # length of a block; the maximum for stdin
 _STDIN = 0
-_LONG_SECONDS = 30.0  # a file that gets a progress bar
-_METER_DB = 60.0  # below full scale, where the level meter begins
+_LONG_SECONDS = 30.0  # longer files have a progress bar
+_METER_DB = 60.0  # range of the level meter below full scale
 _METER_WIDTH = 30
-_SEGMENTS = (  # of the digits, as a pocket calculator draws them
+_SEGMENTS = (  # seven-segment digits
     "┏━┓   ╻ ╺━┓ ╺━┓ ╻ ╻ ┏━╸ ┏━╸ ╺━┓ ┏━┓ ┏━┓",
     "┃ ┃   ┃ ┏━┛ ╺━┫ ┗━┫ ┗━┓ ┣━┓   ┃ ┣━┫ ┗━┫",
     "┗━┛   ╹ ┗━╸ ╺━┛   ╹ ╺━┛ ┗━┛   ╹ ┗━┛ ╺━┛",
@@ -42,24 +43,26 @@ _SEGMENTS = (  # of the digits, as a pocket calculator draws them
 
 
 class Moment(NamedTuple):
-    """What is known after one more block of sound."""
+    """The result of one more block of sound."""
 
     events: list[Event]
     level_db: float  # of the block, 0 is full scale
     seconds: float
-    total_seconds: float | None  # None where there is no end
-    guess: str  # the likeliest word just now, "" for none
-    probability: float  # of it
+    total_seconds: float | None  # None if unknown
+    guess: str  # the most probable word at this time, "" for none
+    probability: float  # of the guess
 
 
 class Listening:
-    """One input as it is heard, moment by moment: iterate over it."""
+    """An iterable over the results of one input."""
 
     def __init__(self, recognizer: Recognizer, name: str, blocks: Blocks):
-        self.name, self.heard = name, list[str]()
+        """Takes the blocks of an input and its name."""
+        self.name, self.words = name, list[str]()
         self._recognizer, self._blocks = recognizer, blocks
 
     def __iter__(self) -> Iterator[Moment]:
+        """Yields the result of each block, and of the end of the input."""
         self._recognizer.reset()
         seconds, total_seconds = 0.0, None
         for samples, rate_hz, total_seconds in self._blocks:
@@ -69,12 +72,12 @@ class Listening:
         yield self._moment(self._recognizer.flush(), np.zeros(1, np.int16), seconds, total_seconds)
 
     def summary(self) -> str:
-        """All that was heard, as in "heard: 4 7 1"."""
-        said = [str(DIGITS.index(label)) if label in DIGITS else label for label in self.heard]
-        return f"heard: {' '.join(said) or 'nothing'}"
+        """Returns all recognised words, as in "recognised: 4 7 1"."""
+        words = [str(DIGITS.index(label)) if label in DIGITS else label for label in self.words]
+        return f"recognised: {' '.join(words) or 'nothing'}"
 
     def _moment(self, events: list[Event], samples: np.ndarray, seconds: float, total: float | None) -> Moment:
-        self.heard += [event.label for event in events]
+        self.words += [event.label for event in events]
         level = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) / 32768 if len(samples) else 0.0
         names, probabilities = (*self._recognizer.label_names, ""), self._recognizer.probabilities
         best = int(np.argmax(probabilities))
@@ -83,11 +86,14 @@ class Listening:
 
 
 def main(argv: list[str]) -> int:
+    """Recognises the words in all inputs."""
     parser = cli.parser("listen", __doc__ or "")
-    parser.add_argument("--workdir", type=Path, help="a folder that training a listener printed; default: ours")
-    parser.add_argument("--mic", action="store_true", help="listen to the microphone")
-    parser.add_argument("--rate", type=int, metavar="HZ", help="of the samples on stdin; default: 16000")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a word")
+    parser.add_argument(
+        "--workdir", type=Path, help="folder of a run of configs/listen.py; default: the packaged recogniser"
+    )
+    parser.add_argument("--mic", action="store_true", help="use the microphone")
+    parser.add_argument("--rate", type=int, metavar="HZ", help="sampling rate of raw samples on stdin; default: 16000")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per word")
     parser.add_argument("files", nargs="*", metavar="FILE", help="a sound file, or - for stdin")
     args = parser.parse_args(argv)
     shorter: list[str] = []
@@ -112,11 +118,11 @@ def main(argv: list[str]) -> int:
 
 
 def _inputs(files: Sequence[str], mic: bool, rate_hz: int | None, warn: Warn) -> list[tuple[str, Blocks]]:
-    """Each input's name with its sound."""
+    """Returns name and sound of each input."""
     if mic == bool(files):
-        raise InputError("what to hear is not clear; give sound files, or - for stdin, or --mic.")
+        raise InputError("the input is missing or ambiguous; give sound files, or - for stdin, or --mic.")
     if rate_hz is not None and "-" not in files:
-        raise InputError(f"--rate {rate_hz} is of samples on stdin, which none of the inputs is; leave it out.")
+        raise InputError(f"--rate {rate_hz} is for samples on stdin, which is not an input; leave it out.")
     if rate_hz is not None and not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
         raise InputError(
             f"--rate is {rate_hz}; give the rate in Hz of the samples on stdin, from {MIN_RATE_HZ} to {MAX_RATE_HZ}."
@@ -134,7 +140,7 @@ def _inputs(files: Sequence[str], mic: bool, rate_hz: int | None, warn: Warn) ->
 
 
 def _microphone() -> Blocks:
-    """The default microphone at its own rate, which is looked for at once."""
+    """Returns the sound of the default microphone at its own rate. Raises InputError if there is none."""
     try:
         import sounddevice
     except ImportError:
@@ -152,13 +158,13 @@ def _microphone() -> Blocks:
                 while True:
                     yield microphone.read(rate_hz // 50)[0][:, 0], rate_hz, None
         except sounddevice.PortAudioError as error:
-            raise InputError(f"the microphone cannot be heard ({one_line(error)}); see to it, or give files.") from None
+            raise InputError(f"the microphone failed ({one_line(error)}); connect it again, or give files.") from None
 
     return blocks()
 
 
 def _show(listening: Listening, *, as_json: bool, titled: bool) -> None:
-    """Hears an input to its end, and tells of it: on a screen, or a line an event."""
+    """Processes an input to its end and shows the results: on a terminal, or with a line per event."""
     if console.has_screen() and not as_json:
         _draw(listening, titled)
         return
@@ -170,11 +176,11 @@ def _show(listening: Listening, *, as_json: bool, titled: bool) -> None:
 
 
 def _with_bar(listening: Listening) -> Iterator[Moment]:
-    """The moments; those of a long file with a bar on stderr, where that is a terminal and stdout another place."""
+    """Yields the results, with a progress bar on stderr for a long file if only stderr is a terminal."""
     if sys.stdout.isatty() or not sys.stderr.isatty():
         yield from listening
         return
-    with console.progress(f"listening to {Path(listening.name).name}", "seconds") as report:
+    with console.progress(f"processing {Path(listening.name).name}", "seconds") as report:
         for moment in listening:
             if moment.total_seconds is not None and moment.total_seconds > _LONG_SECONDS:
                 report(int(moment.seconds), int(moment.total_seconds))
@@ -191,7 +197,7 @@ def _as_line(event: Event) -> str:
 
 
 def _draw(listening: Listening, titled: bool) -> None:
-    """Events as they come, above them that pass; below: the level, what it may be just now, and all digits, large."""
+    """Shows events as they arrive; below them the level, the current guess, and all digits in large type."""
     with console.Screen() as screen:
         if titled:
             screen.say(f"{listening.name}:")
@@ -200,10 +206,10 @@ def _draw(listening: Listening, titled: bool) -> None:
             for moment in listening:
                 for event in moment.events:
                     screen.say(_as_line(event))
-                large = _large(listening.heard, screen.width)
+                large = _large(listening.words, screen.width)
                 screen.draw([*_instruments(listening.name, moment), ("", ""), *large])
         finally:
-            screen.draw(_large(listening.heard, screen.width))
+            screen.draw(_large(listening.words, screen.width))
     print(listening.summary(), flush=True)
 
 
@@ -220,7 +226,7 @@ def _instruments(name: str, moment: Moment) -> list[tuple[str, str]]:
 
 
 def _large(labels: Sequence[str], width: int) -> list[tuple[str, str]]:
-    """The last digits that `width` columns have room for; of other words one line."""
+    """Returns the last digits that fit into `width` columns, in large type; other words as one line."""
     if not labels:
         return []
     if not all(label in DIGITS for label in labels):

@@ -1,12 +1,12 @@
-"""Trains a spoken-digit recogniser, or goes on where an earlier start of the same command stopped.
+"""Trains a spoken-digit recogniser, or resumes an interrupted run of the same command.
 
-  python -m audiojax.main --config configs/cnn.py                     the embedded synthetic voices; no download
+  python -m audiojax.main --config configs/cnn.py                     synthetic voices; no download
   python -m audiojax.main --config configs/cnn.py:fsdd --config.data.root=DIR
   python -m audiojax.main --config configs/cnn.py:audiomnist,split=folds,fold=0 --config.data.root=DIR
   python -m audiojax.main --config configs/cnn.py:runlocal            a trial run in about a minute; no download
   python -m audiojax.main --config configs/cnn.py:fsdd,runlocal --config.data.root=DIR      likewise, on some of FSDD
 
-The workdir holds config.json, metrics.jsonl, checkpoints/, plots/, summary.json and what W&B keeps.
+The workdir has report.html, config.json, metrics.jsonl, checkpoints/, plots/, summary.json and the files of W&B.
 """
 
 import os
@@ -18,9 +18,9 @@ from audiojax import config as configs
 
 
 def _default_workdir(config_flag: str) -> Path:
-    """runs/cnn-synthetic for configs/cnn.py, runs/cnn-fsdd-recipe-seed for configs/cnn.py:fsdd,recipe=seed.
+    """Returns, for example, runs/cnn-fsdd-recipe-seed for configs/cnn.py:fsdd,recipe=seed.
 
-    Started by a W&B agent, each run of its sweep has a folder of its own.
+    Each run of a W&B sweep has a folder of its own.
     """
     path, _, arg = config_flag.partition(":")
     words = [Path(path).stem, re.sub(r"[^\w.]+", "-", arg or "synthetic").strip("-")]
@@ -30,17 +30,18 @@ def _default_workdir(config_flag: str) -> Path:
 
 
 def main(argv: list[str]) -> None:
+    """Trains a config."""
     parser = cli.parser("main", __doc__ or "")
-    parser.add_argument("--workdir", type=Path, help="where everything lies (default: runs/CONFIG-ARG)")
+    parser.add_argument("--workdir", type=Path, help="folder of the run (default: runs/CONFIG-ARG)")
     args, config = cli.parse_with_config(parser, argv)
     cli.setup_jax()
-    from audiojax import tasks  # late: --help and a mistyped key need no jax
+    from audiojax import tasks  # imported here: --help and a mistyped key need no jax
     from audiojax.training import sharding
 
     with sharding.connected(cli.exit_at_once, **config.mesh):
         tasks.train(config, args.workdir or _default_workdir(args.config))
         if sharding.is_first() and configs.is_trial(args.config.partition(":")[2]):
-            print("This was a trial run on a few clips, to see that everything works; train without runlocal for use.")
+            print("This was a trial run on a few clips; train without runlocal for a usable network.")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Says which word a sound file holds: wav, flac, ogg, mp3, any sample rate, any length.
+"""Predicts the word in a sound file: wav, flac, ogg, mp3, any sampling rate, any length.
 
-For a network trained on one length a longer clip is cut to its loudest part, and that is outputs. A listener, which is
-what comes with the package, answers with every word that it hears, a line each, or with nothing; in JSON the first one,
-and all of them as "words". Bad files get a sentence on stderr, and exit code 1 after the good ones were answered.
+For a network of fixed length, a longer clip is truncated to its loudest part, with a message. A streaming recogniser,
+which the packaged network is, prints a line for each word; its JSON has the first word, and all of them as "words". Bad
+files cause a message on stderr and exit code 1 after the others.
 """
 
 import json
@@ -24,13 +24,13 @@ from audiojax.streaming import scoring
 from audiojax.streaming.decoder import FLUSH_SECONDS, Decoder
 from audiojax.synthesis.phonemes import named
 
-FILES_AT_ONCE = 500  # their answers come together
+FILES_AT_ONCE = 500  # files per group, whose predictions are computed together
 
 
 def classify(
     run: Trained, paths: Sequence[str | Path], warn: Warn = lambda sentence: None
 ) -> Iterator[dict[str, Any] | InputError]:
-    """The answer for each file, in their order and ready for JSON; a sentence for one that cannot be read."""
+    """Yields the prediction for each file, in order, as JSON; or an InputError for one that cannot be read."""
     groups = (paths[i : i + FILES_AT_ONCE] for i in range(0, len(paths), FILES_AT_ONCE))
     rate_hz, train = run.config.data.rate_hz, run.config.train
     for group in prefetch(([(path, _read(path, rate_hz, warn)) for path in group] for group in groups), size=1):
@@ -55,7 +55,7 @@ def classify(
 
 
 def _words(run: Trained, sounds: Sequence[np.ndarray]) -> Iterator[dict[str, Any]]:
-    """What a listener answers to each sound i16[t]: its first event, or nothing, and all of them as "words"."""
+    """Yields the prediction of a streaming recogniser for each sound i16[t]: the first event, and all as "words"."""
     rate_hz, silence = run.config.data.rate_hz, np.zeros(round(FLUSH_SECONDS * run.config.data.rate_hz), np.int16)
     outputs = scoring.network_outputs(run.model, run.variables, [np.concatenate([sound, silence]) for sound in sounds])
     step_seconds = run.model.step_samples / rate_hz
@@ -86,7 +86,7 @@ def _answer(run: Trained, path: str | Path, probabilities: np.ndarray) -> dict[s
 
 
 def _lines(answer: dict[str, Any], label_names: Sequence[str]) -> Iterator[str]:
-    """The rows of the table for one file: a row for each word of a listener, else one."""
+    """Yields the rows of the table for one file: one per word of a streaming recogniser, otherwise one."""
     if answer["label"] is None:
         yield f"{'nothing':<8} {'':>11}  {'':<20} {answer['file']}"
         return
@@ -100,12 +100,11 @@ def _lines(answer: dict[str, Any], label_names: Sequence[str]) -> Iterator[str]:
 
 
 def main(argv: list[str]) -> int:
+    """Predicts the words in all files."""
     parser = cli.parser("predict", __doc__ or "")
-    parser.add_argument(
-        "--workdir", type=Path, help="the folder that training printed (default: the packaged listener)"
-    )
+    parser.add_argument("--workdir", type=Path, help="folder of a run (default: the packaged streaming recogniser)")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a file")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per file")
     parser.add_argument("files", nargs="+", metavar="FILE")
     args = parser.parse_args(argv)
     cli.setup_jax()
@@ -121,7 +120,7 @@ def main(argv: list[str]) -> int:
             bad += 1
             continue
         if answer["cut"]:
-            taken = f"lasts {answer['seconds']:.2f} s; the loudest {longest_seconds:g} s is taken."
+            taken = f"lasts {answer['seconds']:.2f} s; the loudest {longest_seconds:g} s are used."
             print(f"audiojax: {answer['file']} {taken}", file=sys.stderr)
         if args.json:
             print(json.dumps(answer), flush=True)

@@ -1,7 +1,7 @@
-"""Makes the cache of a data set's clips, which training does too when it is missing.
+"""Builds the cache of a data set; training does the same if there is none.
 
-Reads every sound file of the source, resamples it to config.data.rate_hz, groups the clips by label and keeps them
-in one file below config.data.cache.
+All sound files of the source are read, resampled to config.data.rate_hz, grouped by label and written to one file below
+config.data.cache.
 """
 
 import sys
@@ -13,6 +13,7 @@ from audiojax.data.loading import _chosen, _recordings, _source
 
 
 def main(argv: list[str]) -> None:
+    """Builds the cache and prints its size."""
     _, config = cli.parse_with_config(cli.parser("prepare", __doc__ or ""), argv)
     start = time.perf_counter()
     note = ""
@@ -21,7 +22,7 @@ def main(argv: list[str]) -> None:
     except splits.Impossible as error:
         if not error.too_few:
             raise
-        recordings, note = _recordings(config, "source", "root"), f"not enough to train on yet: {error}"
+        recordings, note = _recordings(config, "source", "root"), f"not sufficient for training yet: {error}"
     clips = _chosen(config, recordings)
     speakers = f"{len(clips.speakers)} speakers"
     if list(clips.speakers) == [sources.UNKNOWN_SPEAKER]:

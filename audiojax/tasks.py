@@ -1,4 +1,4 @@
-"""Tasks by config, and what a program that uses audiojax begins with: `train` and `load`."""
+"""Chooses the task of a config; the entry points `train` and `load`."""
 
 import math
 from pathlib import Path
@@ -15,7 +15,7 @@ from audiojax.training.task import Task
 def of(config: ConfigDict) -> Task:
     """Returns the task that `config` describes, with its data loaded."""
     if config.model.get("listens", False):
-        from audiojax.streaming.stream_task import StreamTask  # late: training on clips needs nothing of streams
+        from audiojax.streaming.stream_task import StreamTask  # imported here: training on clips does not need it
 
         return StreamTask(config, loading.load(config))
     from audiojax.evaluation.clip_task import ClipTask
@@ -26,7 +26,7 @@ def of(config: ConfigDict) -> Task:
 def train(
     config: ConfigDict, workdir: Path | str, *, num_devices: int | None = None, deadline: float = math.inf
 ) -> dict[str, Any]:
-    """Trains by `config` in `workdir`, see `training.loop.run`; returns the content of summary.json."""
+    """Trains a config in `workdir`, see `training.loop.run`, and returns the content of summary.json."""
     setup.check(config, num_devices)
     with sharding.together():
         task = of(config)

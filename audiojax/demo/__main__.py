@@ -1,8 +1,8 @@
-"""Opens a page at which a browser's microphone is listened to, live: speak digits and see them.
+"""Serves a page that recognises digits from the microphone of a browser, live.
 
-Prints the page's address. Browsers give a page the microphone on this machine (localhost) or over HTTPS only: for
-other machines give --host 0.0.0.0 with --certfile and --keyfile. It answers requests for this machine's own names;
---allow-host adds another.
+It prints the address of the page. Browsers allow the microphone on this machine (localhost) or over HTTPS only: for
+other machines give --host 0.0.0.0 with --certfile and --keyfile. The server accepts requests for the names of this
+machine; --allow-host adds another name.
 """
 
 import asyncio
@@ -16,27 +16,30 @@ from audiojax.errors import InputError
 
 
 def main(argv: list[str]) -> None:
+    """Runs the server until it is interrupted."""
     parser = cli.parser("demo", __doc__ or "")
-    parser.add_argument("--workdir", type=Path, help="the folder of a listener's training; default: the packaged one")
+    parser.add_argument(
+        "--workdir", type=Path, help="folder of a run of configs/listen.py; default: the packaged recogniser"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only")
     parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0 is any free one")
     parser.add_argument("--certfile", type=Path, help="a certificate (PEM), for HTTPS")
-    parser.add_argument("--keyfile", type=Path, help="its key, where it is in another file")
+    parser.add_argument("--keyfile", type=Path, help="its key, if it is in another file")
     parser.add_argument(
         "--allow-host",
         metavar="NAME",
         action="append",
         default=[],
-        help="a host name of this server that it answers for, as behind a proxy; may be given again",
+        help="another host name of this server, as behind a proxy; can be repeated",
     )
-    parser.add_argument("--max-clients", type=int, default=64, help="at once; default: 64")
+    parser.add_argument("--max-clients", type=int, default=64, help="concurrent clients; default: 64")
     args = parser.parse_args(argv)
     if importlib.util.find_spec("websockets") is None:
         raise InputError("the live page needs an extra: pip install -e '.[web]'.")
     if args.max_clients < 1:
         raise InputError(f"--max-clients is {args.max_clients}; give 1 or more.")
     if args.keyfile and not args.certfile:
-        raise InputError(f"--keyfile {args.keyfile} needs the certificate it belongs to; give --certfile too.")
+        raise InputError(f"--keyfile {args.keyfile} needs its certificate; give --certfile too.")
 
     from audiojax.serving import access, server
 

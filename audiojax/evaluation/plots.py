@@ -34,10 +34,7 @@ def _save(figure: Any, path: Path, dpi: int = 150) -> Path:
 
 
 def curves(rows: Sequence[dict[str, Any]], title: str, path: Path) -> Path:
-    """Plots loss and accuracy of the three parts by epoch; `rows` are those of metrics.jsonl.
-
-    The training accuracy of a streaming model is that of frames, which is dashed; the other two are of words.
-    """
+    """Plots loss and accuracy by epoch from rows of metrics.jsonl; accuracies of frames instead of words are dashed."""
     epochs = [row for row in rows if "epoch" in row]
     figure, axes = _figure(1, 2, figsize=(10, 3.8))
     for axis, measure in zip(axes, ("loss", "accuracy"), strict=True):

@@ -233,7 +233,7 @@ def test_an_interrupt_says_what_was_heard(number, options):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     summary = err if options else out.splitlines(keepends=True)[-1]
-    assert summary == b"heard: 4 7 1\n" and (options or err == b"")
+    assert summary == b"recognised: 4 7 1\n" and (options or err == b"")
 
 
 def on_a_terminal(*args, **popen) -> tuple[subprocess.Popen, int]:
@@ -258,7 +258,7 @@ def test_a_screen_shows_level_guess_and_large_digits_and_is_left_tidy():
     assert not re.search(r"\x1b\[[\d;]*\b3\d\b[\d;]*m", shown)  # no colour
     assert "\x1b[?25l" in shown and shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
     last = shown[shown.rindex("\x1b[2K") :]  # since it was last drawn anew
-    assert "╻ ╻  ╺━┓" in last and last.endswith("heard: 4 7\r\n") and " dB" not in last
+    assert "╻ ╻  ╺━┓" in last and last.endswith("recognised: 4 7\r\n") and " dB" not in last
 
 
 def test_a_long_file_has_a_bar_on_stderr_and_its_words_on_stdout(tmp_path):
@@ -321,7 +321,7 @@ def test_a_microphone_is_heard_until_it_is_gone(run_cli, monkeypatch):
     monkeypatch.setitem(sys.modules, "sounddevice", _Microphone(spoken([8, 5], 44100), 44100))
     code, out, err = run_cli("listen", "--mic")
     assert code == 1 and labels(out) == [8, 5]
-    assert err == "audiojax: the microphone cannot be heard (Input stream is gone); see to it, or give files.\n"
+    assert len(err.splitlines()) == 1 and "Input stream is gone" in err
 
 
 def test_without_a_microphone_it_is_one_sentence(run_cli, monkeypatch):

@@ -63,7 +63,7 @@ def test_two_processes_stop_together_and_end_where_one_does(gru_args, tmp_path):
     both = two_processes(gru_args, two)
     said = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
-    assert f"Resuming at step {step}" in said[0][0] and "Try it" in said[0][0] and "Try it" not in said[1][0]
+    assert f"Resuming at step {step}" in said[0][0] and "To use it" in said[0][0] and "To use it" not in said[1][0]
 
     _, config = cli.parse_with_config(cli.parser("test", ""), gru_args)
     tasks.train(config, one, num_devices=1)
