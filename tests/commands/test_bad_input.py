@@ -202,10 +202,10 @@ def test_a_folder_of_words_works_in_every_command(run_cli, tmp_path):
     code, out, _ = run_cli("predict", "--workdir", tmp_path / "run", "--json", root / "yes" / "ann_nohash_0.wav")
     assert code == 0 and '"label": "yes"' in out and '"digit"' not in out
     (root / "stray.wav").write_bytes(b"")
-    assert "does not lie in the folder of a word" in run_cli("prepare", *args)[2]
+    assert "is not in the folder of a word" in run_cli("prepare", *args)[2]
     shutil.rmtree(root / "yes")
     shutil.rmtree(root / "no")
-    assert "takes at least two folders" in run_cli("prepare", *args)[2]
+    assert "needs at least two folders" in run_cli("prepare", *args)[2]
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def test_predict_answers_the_good_files_and_names_the_bad(run_cli, trained_run, 
     lines = err.strip().splitlines()
     assert len(lines) == 4 and "missing.wav is not a file" in lines[0] and "text.wav cannot be read" in lines[1]
     assert "samples.raw cannot be read" in lines[2]
-    assert "long.wav lasts 2.00 s; the loudest 0.128 s is taken" in lines[3]
+    assert "long.wav lasts 2.00 s; the loudest 0.128 s are used" in lines[3]
     monkeypatch.setattr(predict, "FILES_AT_ONCE", 2)  # no answer hangs on what else is asked
     code, out, err = run_cli("predict", "--workdir", trained_run, "--json", *files)
     for answer, other in zip(map(json.loads, out.splitlines()), answers, strict=True):

@@ -155,7 +155,7 @@ def test_a_file_without_end_in_its_header_is_heard(tmp_path, run_cli):
     [
         ([], "give sound files, or - for stdin, or --mic"),
         (["--mic", "a.wav"], "give sound files, or - for stdin, or --mic"),
-        (["--rate=8000", "a.wav"], "--rate 8000 is of samples on stdin"),
+        (["--rate=8000", "a.wav"], "--rate 8000 is for samples on stdin"),
         (["--rate=0", "-"], "--rate is 0"),
         (["--rate=1000000000000", "-"], "--rate is 1000000000000"),
         (["--rate=999", "-"], "--rate is 999"),

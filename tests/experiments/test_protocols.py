@@ -117,7 +117,7 @@ def test_a_record_says_what_a_table_needs_and_nothing_of_the_machine(recipe, fou
 def test_a_run_stops_at_its_deadline_and_goes_on(recipe, found):
     late = recipe._replace(name="late", deadline=time.monotonic() + 1e6)
     config, folder = protocol.config_of(late, RUNS[0]), late.folder(RUNS[0])
-    with pytest.raises(Stopped, match="the same command goes on"):
+    with pytest.raises(Stopped, match="the same command resumes"):
         tasks.train(config, folder, deadline=time.monotonic())
     run = protocol.one(late, RUNS[0])
     assert run["accuracy"] == found[0]["accuracy"] and run["curves"] == found[0]["curves"]

@@ -407,7 +407,7 @@ def test_a_certificate_that_cannot_be_used_is_one_sentence(certificate, tmp_path
         (["--host", "256.1.1.1"], "--host 256.1.1.1"),
         (["--port", "70000"], "--port 70000 is not a port"),
         (["--max-clients", "0"], "--max-clients is 0; give 1 or more"),
-        (["--keyfile", "key.pem"], "needs the certificate it belongs to"),
+        (["--keyfile", "key.pem"], "needs its certificate"),
         (["--workdir", "nowhere"], "nowhere"),
         (["--allow-host", "http://audio.example"], "--allow-host http://audio.example cannot be used"),
         (["--allow-host", "audio.example:99999"], "--allow-host audio.example:99999 cannot be used"),

@@ -68,7 +68,7 @@ def test_another_source_is_learnt_as_well_and_not_scored(tiny_config, run_cli, t
     assert run.partition("validation")[2] == alone.partition("validation")[2]
     assert [runlog.read_rows(tmp_path / name)[-1]["step"] for name in ("run", "alone")] == [9, 7]
     for value, sentence in (
-        (f"audiomnist --config.data.also_root={config.data.root}", "with the clips that config.data.source has"),
+        (f"audiomnist --config.data.also_root={config.data.root}", "the same clips as config.data.source"),
         ("fsdd", "config.data.also_root is empty; set --config.data.also_root=DIR to the folder of fsdd."),
         ("nope", "config.data.also is 'nope'; choose one of"),
     ):

@@ -112,7 +112,7 @@ def test_wandb_that_fails_does_not_stop_training(tiny_config, tmp_path, monkeypa
     workdir.mkdir()
     (workdir / "wandb_id.txt").mkdir()  # not a file: reading the run's id fails
     assert tasks.train(tiny_config(**{"train.num_epochs": 1}), workdir)["epochs"] == 1
-    assert capsys.readouterr().out.count("W&B failed and is left out") == 1
+    assert capsys.readouterr().out.count("W&B failed and is not used") == 1
 
 
 def test_wandb_that_cannot_be_reached_keeps_the_run_offline(tiny_config, tmp_path, monkeypatch, capsys):
@@ -139,7 +139,7 @@ def test_wandb_whose_service_dies_or_hangs_stops_nothing(tiny_config, tmp_path, 
 
     monkeypatch.setattr(runlog.RunLog, "say", harm)
     assert tasks.train(tiny_config(**{"train.num_epochs": 3}), tmp_path / "run")["epochs"] == 3
-    assert "W&B failed and is left out" in capsys.readouterr().out
+    assert "W&B failed and is not used" in capsys.readouterr().out
     assert not [child for child in psutil.Process().children(recursive=True) if "wandb" in child.name()]
 
 
@@ -147,7 +147,7 @@ def test_wandb_that_cannot_be_started_stops_nothing(tiny_config, tmp_path, monke
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setattr(wandb_logging.sys, "executable", str(tmp_path / "gone"))
     assert tasks.train(tiny_config(**{"train.num_epochs": 1}), tmp_path / "run")["epochs"] == 1
-    assert capsys.readouterr().out.count("W&B failed and is left out") == 1
+    assert capsys.readouterr().out.count("W&B failed and is not used") == 1
 
 
 def test_a_run_whose_wandb_identity_was_lost_gets_another(tiny_config, tmp_path, monkeypatch, capsys):
