@@ -1,8 +1,8 @@
-"""Networks as the layers that `lrp` shares relevance out to: `seam`, by the network's row in `schema.NETWORKS`.
+"""Networks as lists of the layers through which `lrp` propagates relevance; see `seam`.
 
-The seam lies behind the front end: relevance is that of the samples of a network on the waveform, after their scale, or
-whose filters are learnt, and that of the bins of a network behind log-mel, in nats above its floor, or decibels. So 0
-is silence in all of them. All of it is float32.
+A network is cut behind its front end (the seam). Networks on the waveform, or with trainable filters, are explained in
+samples; networks on log-mel frames in bins, in nats above the floor, and AlexNet in decibels above its floor. So 0 is
+silence in all of them. All of it is float32.
 """
 
 import pkgutil
@@ -15,7 +15,7 @@ from audiojax.errors import InputError
 
 
 def seam(model: nn.Module) -> Seam:
-    """Returns a network's layers; raises InputError for one that cannot be explained."""
+    """Returns a network as layers, by its row in `schema.NETWORKS`; raises InputError for one without them."""
     name, row = models.row(model)
     if not row.lrp:
         raise InputError(f"config.model.name is {name!r}, which has no layers for explain in audiojax.schema.NETWORKS.")

@@ -1,4 +1,4 @@
-"""The networks on the waveform as layers, from samples f32[B, T], scaled, to logits.
+"""AudioNet and ResNet1D as layers, from scaled samples f32[B, T] to logits.
 
 Each BatchNorm is folded into the convolution before it.
 """
@@ -16,10 +16,12 @@ from audiojax.models.resnet1d import ResNet1D
 
 
 def audionet_seam(model: AudioNet) -> Seam:
+    """Returns an AudioNet as layers."""
     return samples_seam(model.scale, lambda variables, length: audionet_layers(model, variables))
 
 
 def audionet_layers(model: AudioNet, variables: dict[str, Any]) -> list[Layer]:
+    """Returns the layers from scaled samples f32[B, T] to logits."""
     params, becker = variables["params"], model.variant == "becker"
     layers: list[Layer] = [Select(lambda x: x[..., None])]
     for i in range(sum(name.startswith("conv_") for name in params)):
@@ -34,15 +36,17 @@ def audionet_layers(model: AudioNet, variables: dict[str, Any]) -> list[Layer]:
 
 
 def _wide_pool(x: jax.Array) -> jax.Array:
-    """Caffe's: three wide, and the last window may reach beyond the end."""
+    """Pools as Caffe does: windows of three, of which the last may reach beyond the end."""
     return nn.max_pool(x, (3,), strides=(2,), padding=[(0, 1 - x.shape[1] % 2)])
 
 
 def resnet_seam(model: ResNet1D) -> Seam:
+    """Returns a ResNet1D as layers."""
     return samples_seam(model.scale, lambda variables, length: resnet_layers(model, variables, length))
 
 
 def resnet_layers(model: ResNet1D, variables: dict[str, Any], length: jax.Array) -> list[Layer]:
+    """Returns the layers from scaled samples f32[B, T], of which `length` i32[B] are no padding, to logits."""
     num_heard = -(-length // model.hop_samples)
     return [
         Select(lambda x: jnp.pad(x, ((0, 0), model.margin(x.shape[1])))[..., None]),

@@ -1,4 +1,4 @@
-"""The convolutional networks on pictures of sound as layers, from their bins f32[B, frames, bands] to logits."""
+"""MelCNN and AlexNet as layers, from spectrogram bins f32[B, frames, bands] to logits."""
 
 from typing import Any
 
@@ -28,8 +28,10 @@ from audiojax.models.melcnn import MelCNN
 
 
 def melcnn_seam(model: MelCNN) -> Seam:
-    """Before frames that are learnt the features are samples. Raises InputError for other frames than those of log-mel
-    and "filterbank"."""
+    """Returns a MelCNN as layers; raises InputError for other front ends than "logmel" and "filterbank".
+
+    With the trainable "filterbank" it is explained in samples.
+    """
 
     def layers(variables: dict[str, Any], length: jax.Array) -> list[Layer]:
         return melcnn_layers(model, variables, length)
@@ -46,8 +48,10 @@ def melcnn_seam(model: MelCNN) -> Seam:
 
 
 def filterbank_layers(model: MelCNN, variables: dict[str, Any]) -> list[Layer]:
-    """`frontend.Filterbank`, from samples f32[B, T] in [-1, 1] to bins above their floor; the power of a wave has its
-    share in each band, and the logarithm passes all on."""
+    """Returns `frontend.Filterbank` as layers, from samples f32[B, T] in [-1, 1] to bins above their floor.
+
+    A band's relevance is divided among the filters by their power in it; the logarithm passes relevance on unchanged.
+    """
     waves, bands = frontend.of(model).bind({"params": variables["params"]["front_end"]}).weights()
     filters = {"kernel": waves[:, None], "bias": jnp.zeros(waves.shape[1])}
     return [
@@ -60,10 +64,10 @@ def filterbank_layers(model: MelCNN, variables: dict[str, Any]) -> list[Layer]:
 
 
 def melcnn_layers(model: MelCNN, variables: dict[str, Any], length: jax.Array) -> list[Layer]:
-    """From log-mel bins above their floor; each BatchNorm is folded into the convolution before it.
+    """Returns the layers from log-mel bins above their floor to logits, each BatchNorm folded into its convolution.
 
-    A bin's relevance is that of its normalised value: what it is compared with, over the training clips and over its
-    own clip, is taken as given.
+    A bin's relevance is that of its normalised value: the means that are subtracted, over the training clips and over
+    its own clip, count as constants.
     """
     num_heard = model.num_heard(length)
 
@@ -82,7 +86,7 @@ def melcnn_layers(model: MelCNN, variables: dict[str, Any], length: jax.Array) -
 
 
 def alexnet_seam(model: AlexNet) -> Seam:
-    """Its bins are decibels above the picture's lowest; frame n is the window around sample (n + 2) hop."""
+    """Returns an AlexNet as layers; bins are decibels above the floor, frame n is centred on sample (n + 2) hop."""
     window, hop = melcnn.WINDOW_SAMPLES, melcnn.HOP_SAMPLES
 
     def features(audio: jax.Array, length: jax.Array) -> jax.Array:
@@ -99,7 +103,7 @@ def alexnet_seam(model: AlexNet) -> Seam:
 
 
 def alexnet_layers(variables: dict[str, Any]) -> list[Layer]:
-    """A bin's relevance is that of its decibels below the loudest, as the network reads them."""
+    """Returns the layers from decibels above the floor to logits; the network reads decibels below the loudest."""
     params = variables["params"]
     layers: list[Layer] = [Through(lambda x: x + melcnn.LOWEST_DB)]
     layers.append(Select(lambda x: x.swapaxes(1, 2)[..., None]))

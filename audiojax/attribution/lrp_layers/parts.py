@@ -1,4 +1,4 @@
-"""What networks are described with: their seam, and the layers that several of them have."""
+"""Networks cut in two behind their front end, and the layers that several networks share."""
 
 import math
 from collections.abc import Callable
@@ -16,12 +16,12 @@ FLOOR = math.log(frontend.POWER_FLOOR)  # of log-mel
 BATCH_NORM_EPSILON = 1e-5  # flax's
 
 Layers = Callable[[dict[str, Any], jax.Array], list[Layer]]
-Margin = Callable[[int], tuple[int, int]]  # of so many samples -> the zeros before and behind them
+Margin = Callable[[int], tuple[int, int]]  # number of samples -> zeros before and behind them
 NumHeard = Callable[[jax.Array], jax.Array]  # length i32[B] -> frames i32[B]
 
 
 class Bins(NamedTuple):
-    """Where in the sound the bin [n, band] lies: in the window that begins at sample n hop_samples - before_samples."""
+    """The place of spectrogram bins in the sound: frame n begins at sample n * hop_samples - before_samples."""
 
     what: str
     bands: np.ndarray  # f32[bins, num_bands], of a spectrum whose last bin is half the rate
@@ -30,13 +30,13 @@ class Bins(NamedTuple):
     before_samples: int
 
     def of_clip(self, num_frames: int, length: jax.Array) -> jax.Array:
-        """bool[B, num_frames, 1]: whether a sample of the clip, `length` i32[B], lies in the window."""
+        """Returns which frames hold at least one sample of clips of `length` i32[B], bool[B, num_frames, 1]."""
         begin = jnp.arange(num_frames, dtype=jnp.int32) * self.hop_samples - self.before_samples
         return ((begin + self.window_samples > 0)[None, :] & (begin[None, :] < length[:, None]))[..., None]
 
 
 class Seam(NamedTuple):
-    """A network cut in two: front end, and what is explained."""
+    """A network cut in two: a front end, and the layers behind it, which are explained."""
 
     features: Callable[[jax.Array, jax.Array], jax.Array]  # audio i16[B, T], length i32[B] -> f32[B, ...], 0 is silence
     heard: Callable[[jax.Array, jax.Array], jax.Array]  # features, length -> bool, as features: no padding
@@ -46,7 +46,7 @@ class Seam(NamedTuple):
 
 
 def samples_seam(scale: str, layers: Layers) -> Seam:
-    """Of a network whose features are samples, brought to `scale`, see `frontend.rescale`."""
+    """Returns the seam of a network whose features are samples, scaled by `frontend.rescale`."""
 
     def features(audio: jax.Array, length: jax.Array) -> jax.Array:
         return frontend.rescale(frontend.to_unit_range(audio, jnp.dtype("float32")), length, scale)
@@ -55,7 +55,14 @@ def samples_seam(scale: str, layers: Layers) -> Seam:
 
 
 def log_mel_seam(model: nn.Module, margin: Margin, num_heard: NumHeard, layers: Layers) -> Seam:
-    """Of a network behind `frontend.LogMel`, the zeros that it puts around its sound, and how many frames it hears."""
+    """Returns the seam of a network on `frontend.LogMel`.
+
+    Args:
+        model: The network.
+        margin: How many zeros it puts before and behind a number of samples.
+        num_frames: How many frames clips of a length have.
+        layers: The layers behind the frames.
+    """
     front_end = cast(frontend.LogMel, frontend.of(model))
 
     def features(audio: jax.Array, length: jax.Array) -> jax.Array:
@@ -71,18 +78,18 @@ def log_mel_seam(model: nn.Module, margin: Margin, num_heard: NumHeard, layers: 
 
 
 def standardised(x: jax.Array, statistics: dict[str, Any]) -> jax.Array:
-    """Frames [B, N, bands] less the mean of the training frames, by their deviation."""
+    """Returns frames [B, N, bands] less the mean of the training frames, divided by their standard deviation."""
     mean, var = (statistics[name].reshape(1, 1, -1) for name in ("mean", "var"))
     return (x - mean) * jax.lax.rsqrt(var + BATCH_NORM_EPSILON)
 
 
 def dense(params: dict[str, Any]) -> Linear:
-    """flax's Dense."""
+    """Returns `flax.linen.Dense` as a layer."""
     return Linear(lambda kernel, x: x @ kernel, params["kernel"], row(params["bias"]))
 
 
 def conv(params: dict[str, Any], *, stride: int = 1, padding: Any = "SAME", groups: int = 1) -> Linear:
-    """A convolution over one or two axes: [B, *space, C] -> [B, *space, features]."""
+    """Returns a convolution over one or two axes as a layer, [B, *space, C] -> [B, *space, features]."""
     kernel = params["kernel"]
     axes = "HW"[: kernel.ndim - 2]
     names = (f"N{axes}C", f"{axes}IO", f"N{axes}C")
@@ -97,18 +104,19 @@ def conv(params: dict[str, Any], *, stride: int = 1, padding: Any = "SAME", grou
 
 
 def folded(params: dict[str, Any], norm: dict[str, Any], statistics: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of a convolution or dense layer that does the BatchNorm behind it as well, as in evaluation."""
+    """Returns the parameters of a convolution or dense layer with the BatchNorm behind it folded in."""
     factor = norm["scale"] * jax.lax.rsqrt(statistics["var"] + BATCH_NORM_EPSILON)
     kernel = params["kernel"] * factor.reshape((1,) * (params["kernel"].ndim - 1) + (-1,))
     return {"kernel": kernel, "bias": (params.get("bias", 0.0) - statistics["mean"]) * factor + norm["bias"]}
 
 
 def row(x: jax.Array) -> jax.Array:
+    """Returns `x` [n] as [1, n]."""
     return x.reshape(1, -1)
 
 
 def convolved(variables: dict[str, Any], name: str, num_heard: jax.Array, **fields: Any) -> list[Layer]:
-    """`residual.convolved`, or `normed` of the convolution conv_`name` with what `conv` takes."""
+    """Returns `residual.convolved`, the convolution conv_`name`, as layers; `fields` are arguments of `conv`."""
     of_norm = variables["params"][f"norm_{name}"], variables["batch_stats"][f"norm_{name}"]
     block = folded(variables["params"][f"conv_{name}"], *of_norm)
     return [
@@ -118,7 +126,7 @@ def convolved(variables: dict[str, Any], name: str, num_heard: jax.Array, **fiel
 
 
 def stages(variables: dict[str, Any], num_heard: jax.Array, num_stages: int) -> list[Layer]:
-    """`residual.stages`, the mean behind them, and the logits."""
+    """Returns `residual.stages`, the mean behind them and the logits as layers."""
     layers: list[Layer] = []
     for stage in range(1, num_stages + 1):
         num_heard = -(-num_heard // 2)

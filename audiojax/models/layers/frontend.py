@@ -1,4 +1,4 @@
-"""What comes before a network: the scale of its samples, and the frames of a recurrent one."""
+"""Inputs of the networks: the scale of the samples, and front ends that turn sound into frames."""
 
 import functools
 from typing import Any
@@ -14,18 +14,20 @@ POWER_FLOOR = 1e-10  # of a mel band, against a full-scale power of 1: 17 dB abo
 
 
 def to_unit_range(audio: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """[B, T] in [-1, 1] of `audio` [B, T] in 16-bit units, [-32768, 32767]: every network's first operation."""
+    """Returns `audio` [B, T] in 16-bit units, [-32768, 32767], scaled to [-1, 1]: every network's first operation."""
     return (audio.astype(jnp.float32) / 32768.0).astype(dtype)
 
 
 def rescale(audio: jax.Array, length: jax.Array, scale: str) -> jax.Array:
-    """[B, T] of `audio` [B, T] in [-1, 1], zero right-padded, and `length` i32[B]; silence stays silence.
+    """Brings each clip of `audio` [B, T] in [-1, 1], zero right-padded, to the same loudness; silence stays silence.
 
     Both scales need the whole clip, so they are not for streams.
 
     Args:
-        scale: "rms", a mean power of 1 over the clip; "percentile", by the 95th percentile of the signed, padded
-            samples, as AudioMNIST's preprocess_data.py has it; "none".
+        audio: [B, T].
+        length: i32[B], the samples of each clip without padding.
+        scale: "rms" for a mean power of 1 over the clip; "percentile" to divide by the 95th percentile of the signed,
+            padded samples, as AudioMNIST's preprocess_data.py does; "none".
     """
     if scale == "none":
         return audio
@@ -41,17 +43,17 @@ def rescale(audio: jax.Array, length: jax.Array, scale: str) -> jax.Array:
 
 
 class FrontEnd(nn.Module):
-    """Sound to frames, causally: frame n tells of samples before the end of hop n, and of none behind it.
+    """Turns sound into frames, causally: frame n depends on samples before the end of hop n only.
 
-    Called with f32[B, context_samples + N * hop_samples] in [-1, 1] it returns f32[B, N, features]. The context is what
-    came before, zeros at the beginning of a sound; so a whole clip and a stream are the same call.
+    Called with f32[B, context_samples + N * hop_samples] in [-1, 1] it returns f32[B, N, features]. The context is the
+    sound before the first hop, zeros at the beginning, so a whole clip and a stream are the same call.
 
     Attributes:
-        window_samples: how much sound a frame sees, at least one hop.
-        hop_samples: from one frame to the next.
-        num_bands: features a frame.
-        low_hz, high_hz: where the bands begin and end.
-        rate_hz: of the sound.
+        window_samples: the samples that a frame covers, at least one hop.
+        hop_samples: the samples from one frame to the next.
+        num_bands: the features of a frame.
+        low_hz, high_hz: where the lowest band begins and the highest ends.
+        rate_hz: the sound's sample rate.
     """
 
     window_samples: int
@@ -63,37 +65,43 @@ class FrontEnd(nn.Module):
 
     @property
     def context_samples(self) -> int:
+        """The samples before a hop that its frame covers as well."""
         return self.window_samples - self.hop_samples
 
 
 class LogMel(FrontEnd):
-    """The logarithm of the power in each mel band of a Hann window."""
+    """Computes the logarithm of the power in each mel band of a Hann window."""
 
     def __call__(self, audio: jax.Array) -> jax.Array:
+        """Returns the frames, see `FrontEnd`."""
         waves, bands = self.weights()
         power = jnp.square(windows(audio, self.window_samples, self.hop_samples) @ waves)
         return jnp.log((power[..., : len(bands)] + power[..., len(bands) :]) @ bands + POWER_FLOOR)
 
     def weights(self) -> tuple[jax.Array | np.ndarray, jax.Array | np.ndarray]:
-        """f32[window_samples, 2 * bins], with what each frame is multiplied, and f32[bins, num_bands], what each band
-        takes of the power of two of its products."""
+        """Returns the two matrices that frames are computed with.
+
+        The first, f32[window_samples, 2 * bins], is multiplied by each window; the second, f32[bins, num_bands], sums
+        the powers of the bins, real and imaginary part together, to bands.
+        """
         return self.matrices()
 
     def matrices(self) -> tuple[np.ndarray, np.ndarray]:
-        """f32[window_samples, 2 * bins], the windowed Fourier transform, and f32[bins, num_bands], the mel bands."""
+        """Returns the windowed Fourier transform f32[window_samples, 2 * bins], and the mel bands f32[bins, bands]."""
         bands = _mel(self.window_samples, self.num_bands, self.low_hz, self.high_hz, self.rate_hz)
         return _fourier(self.window_samples), bands
 
 
 class Filterbank(LogMel):
-    """Log-mel whose waves and bands are learnt from the samples; they begin as the windowed sines and triangles.
+    """Log-mel with trainable filters and bands, initialised to the windowed sines and the triangles of log-mel.
 
-    After Zeghidour et al. 2018 (arXiv 1711.01161), who learn the waves. The parameters are about 1 in size; where a
+    After Zeghidour et al. 2018 (arXiv 1711.01161), who train the filters. The parameters are scaled to about 1; where a
     triangle is 0 its band stays 0.
     """
 
     @nn.compact
     def weights(self) -> tuple[jax.Array, jax.Array]:
+        """Returns the trainable matrices, see `LogMel.weights`."""
         fourier, triangles = self.matrices()
         loudest = abs(fourier).max()
         waves = self.param("waves", lambda key: jnp.asarray(fourier / loudest))
@@ -102,10 +110,11 @@ class Filterbank(LogMel):
 
 
 class Learned(FrontEnd):
-    """Two strided convolutions in the place of spectrum and bands: filters, their loudness, and what to make of it."""
+    """Two trainable convolutions with strides in the place of log-mel, with the logarithm of the power between them."""
 
     @nn.compact
     def __call__(self, audio: jax.Array) -> jax.Array:
+        """Returns the frames, see `FrontEnd`."""
         stride = self.hop_samples // 10
         kernel = 8 * stride
         steps, rest = divmod(self.window_samples - kernel, max(stride, 1))
@@ -122,13 +131,15 @@ class Learned(FrontEnd):
 
 
 class Raw(FrontEnd):
-    """The samples of each hop as they are; a hop of one sample is the seed project's network."""
+    """Returns the samples of each hop as its frame; the class project's network has hops of one sample."""
 
     @property
     def context_samples(self) -> int:
+        """No samples: a frame is its hop."""
         return 0
 
     def __call__(self, audio: jax.Array) -> jax.Array:
+        """Returns the frames, see `FrontEnd`."""
         return audio.reshape(audio.shape[0], -1, self.hop_samples)
 
 
@@ -141,7 +152,7 @@ FRONT_ENDS: dict[str, type[FrontEnd]] = {
 
 
 def make(name: str, /, **fields: Any) -> FrontEnd:
-    """The front end `name`. Raises InputError for one that does not exist, and for a window shorter than a hop."""
+    """Returns the front end `name`; raises InputError for one that does not exist, or a window shorter than a hop."""
     if name not in FRONT_ENDS:
         raise InputError(f"config.model.frontend is {name!r}; choose one of {', '.join(FRONT_ENDS)}.")
     front_end = FRONT_ENDS[name](**fields)
@@ -154,13 +165,16 @@ def make(name: str, /, **fields: Any) -> FrontEnd:
 
 
 def of(model: nn.Module, **more: Any) -> FrontEnd:
-    """The front end that a network's fields tell, as `make` has them."""
+    """Returns the front end that a network's fields describe; `more` are further fields of it."""
     fields = ("window_samples", "hop_samples", "num_bands", "low_hz", "high_hz", "rate_hz")
     return make(model.frontend, **{name: getattr(model, name) for name in fields}, **more)
 
 
 def windows(audio: jax.Array, window_samples: int, hop_samples: int) -> jax.Array:
-    """[B, N, window_samples] of `audio` [B, window_samples + (N - 1) * hop_samples], put together from whole hops."""
+    """Cuts `audio` [B, window_samples + (N - 1) * hop_samples] into overlapping windows [B, N, window_samples].
+
+    They are concatenated from whole hops.
+    """
     num_frames = (audio.shape[1] - window_samples) // hop_samples + 1
     hops, rest = divmod(window_samples, hop_samples)
     whole = audio[:, : (num_frames + hops - 1) * hop_samples].reshape(audio.shape[0], -1, hop_samples)
@@ -177,8 +191,10 @@ def _transform_samples(window_samples: int) -> int:
 
 @functools.cache
 def _fourier(window_samples: int) -> np.ndarray:
-    """f32[window_samples, 2 * bins]: a Hann window and the transform of it, real parts first; a sine of full scale has
-    a power of about 1. As a matrix it is one product for all frames, and may be exported."""
+    """Returns the Fourier transform of a Hann window as f32[window_samples, 2 * bins], real parts first.
+
+    A sine of full scale has a power of about 1. As a matrix it is one product for all frames, and can be exported.
+    """
     size = _transform_samples(window_samples)
     angle = 2 * np.pi / size * np.outer(np.arange(window_samples), np.arange(size // 2 + 1))
     window = np.hanning(window_samples + 1)[:-1]
@@ -187,7 +203,7 @@ def _fourier(window_samples: int) -> np.ndarray:
 
 @functools.cache
 def _mel(window_samples: int, num_bands: int, low_hz: float, high_hz: float, rate_hz: int) -> np.ndarray:
-    """f32[bins, num_bands]: triangles of equal width in mel (O'Shaughnessy 1987), each with a sum of 1."""
+    """Returns triangles of equal width in mel (O'Shaughnessy 1987), each with a sum of 1, f32[bins, num_bands]."""
     if not 0 <= low_hz < high_hz <= rate_hz / 2:
         raise InputError(
             f"config.model.low_hz is {low_hz:g} and high_hz {high_hz:g}; choose 0 <= low_hz < high_hz <= "
