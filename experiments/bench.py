@@ -1,7 +1,7 @@
 """Benchmarks against other implementations and against the peak throughput of the machine.
 
   python -m experiments.bench cnn      training step of AudioNet: 100 clips of 8,000 samples
-  python -m experiments.bench gru      training step of the recurrent network (default: configs/gru.py)
+  python -m experiments.bench gru      training step of the recurrent network (default: configs/gru.py:recipe=plain)
   python -m experiments.bench data     the data loader alone, and its memory with 30,000 and 300,000 clips
   python -m experiments.bench stream   latency of one hop through the recurrent network
   python -m experiments.bench predict  1,000 sound files, read and classified, against the forward pass alone
@@ -43,9 +43,9 @@ from experiments.timing import NUM_ROUNDS, Contender, alternate, serve
 KEEPING = ", memory kept"  # suffix of a peer that runs with `cli.keep_memory`, as the commands of audiojax do
 DEFAULTS = {
     "cnn": ["--config=configs/cnn.py", "--config.train.batch_size=100"],
-    "gru": ["--config=configs/gru.py"],
+    "gru": ["--config=configs/gru.py:recipe=plain"],
     "data": ["--config=configs/cnn.py", "--config.train.batch_size=100"],
-    "stream": ["--config=configs/gru.py"],
+    "stream": ["--config=configs/gru.py:recipe=plain"],
     "predict": ["--config=configs/cnn.py", "--config.train.batch_size=100"],
     "start": ["--config=configs/cnn.py"],
 }

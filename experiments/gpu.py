@@ -25,7 +25,7 @@ EPOCH_CLIPS = 24_000
 STEPS = {  # of experiments.bench
     "cnn, batch 100": ["cnn", "--config=configs/cnn.py", "--config.train.batch_size=100"],
     "cnn, batch 1000": ["cnn", "--config=configs/cnn.py", "--config.train.batch_size=1000"],
-    "gru, batch 100": ["gru", "--config=configs/gru.py", "--config.train.batch_size=100"],
+    "gru, batch 100": ["gru", "--config=configs/gru.py:recipe=plain", "--config.train.batch_size=100"],
 }
 HALF = "--config.model.dtype=bfloat16"
 EPOCHS = {

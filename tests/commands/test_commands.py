@@ -237,7 +237,11 @@ def test_a_file_is_answered_alike_in_any_company_though_clips_are_placed_at_rand
 
 
 def test_a_file_is_answered_alike_in_any_company_by_a_network_that_takes_padding_for_sound(tones, tmp_path):
-    args = [f"--config={ROOT}/configs/gru.py", "--config.model.mask_padding=False", "--config.model.features=8"]
+    args = [
+        f"--config={ROOT}/configs/gru.py:recipe=plain",
+        "--config.model.mask_padding=False",
+        "--config.model.features=8",
+    ]
     args += ["--config.train.length_samples=2400", "--config.train.bucket_samples=(800,1600)"]
     config = cli.parse_with_config(cli.parser("test", ""), args)[1]
     model = models.build(**config.model, num_labels=10, rate_hz=8000)

@@ -26,7 +26,7 @@ def config(tones, tmp_path_factory):
         "train.length_samples": 1120, "train.bucket_samples": "(800,960)", "train.num_epochs": 5,
         "model.features": 16, "optimizer.learning_rate": 0.1, "optimizer.warmup_steps": 3,
     }  # fmt: skip
-    args = [f"--config={ROOT}/configs/gru.py:audiomnist,split=random"]
+    args = [f"--config={ROOT}/configs/gru.py:audiomnist,split=random,recipe=plain"]
     args += [f"--config.{key}={value}" for key, value in keys.items()]
     return cli.parse_with_config(cli.parser("test", ""), args)[1]
 

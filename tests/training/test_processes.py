@@ -40,7 +40,7 @@ def gru_args(tones, tmp_path_factory) -> list[str]:
         "train.length_samples": 1120, "train.bucket_samples": "()", "train.num_epochs": 5, "train.log_every_steps": 2,
         "model.features": 16,
     }  # fmt: skip
-    config = f"--config={ROOT}/configs/gru.py:audiomnist,split=random"
+    config = f"--config={ROOT}/configs/gru.py:audiomnist,split=random,recipe=plain"
     return [config, *(f"--config.{key}={value}" for key, value in keys.items())]
 
 
