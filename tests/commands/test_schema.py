@@ -13,7 +13,7 @@ from audiojax import cli, models, schema
 from audiojax import config as configs
 from audiojax.errors import InputError
 
-RECIPES = ("cnn.py", "cnn.py:recipe=residual", "gru.py", "gru.py:recipe=crnn", "listen.py", "spectrogram.py")
+RECIPES = ("cnn.py", "cnn.py:recipe=residual", "gru.py", "gru.py:recipe=plain", "listen.py", "spectrogram.py")
 RECIPES = (*RECIPES, "spectrogram.py:recipe=alexnet", "spectrogram.py:recipe=filterbank")
 
 
@@ -82,8 +82,8 @@ def test_the_keys_of_each_network_are_its_fields():
         ("gru.py", "model.num_layers=0", "model.num_layers", "1 to "),
         ("gru.py", "model.stack_frames=-1", "model.stack_frames", "1 to "),
         ("gru.py", "model.listens=True", "streams.steps_per_epoch", "1 to "),
-        ("gru.py:recipe=crnn", "model.channels=(0,)", "model.channels", "1 to "),
-        ("gru.py:recipe=crnn", "model.channels=(16, 2.5)", "model.channels", "whole numbers"),
+        ("gru.py", "model.channels=(0,)", "model.channels", "1 to "),
+        ("gru.py", "model.channels=(16, 2.5)", "model.channels", "whole numbers"),
         ("spectrogram.py", "model.channels=()", "model.channels", "1 or more"),
         ("cnn.py:recipe=residual", "model.channels=()", "model.channels", "1 or more"),
         ("cnn.py", "model.dropout=1.0", "model.dropout", "at least 0 and below 1."),
