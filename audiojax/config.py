@@ -18,6 +18,9 @@ GRAMMAR = "[SOURCE][,split=random|official|folds|speaker][,fold=K][,recipe=NAME]
 # Keys that say where files lie on this machine.
 PATHS = ("data.root", "data.also_root", "data.cache", "streams.real", "init_from")
 
+# Keys of networks that saved configs of before them lack, and the values by which those were computed.
+LATER_MODEL_KEYS = {"normalise_decay": 0.98}
+
 
 class Choice(NamedTuple):
     """A config's argument, taken apart."""
@@ -141,6 +144,7 @@ def recurrent_model() -> dict[str, Any]:
         low_hz=50.0,
         high_hz=4000.0,
         normalise="running",
+        normalise_decay=0.98,
         cell="gru",
         features=88,
         num_layers=2,

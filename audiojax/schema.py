@@ -174,6 +174,7 @@ NETWORKS = {
         | {
             "frontend": ("logmel", "filterbank", "learned", "raw"),
             "normalise": ("none", "fixed", "running"),
+            "normalise_decay": BELOW_ONE,
             "cell": ("gru", "min_gru"),
             "features": _CHANNELS,
             "num_layers": Range(1, 100),

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from audiojax.data.clips import Batch
 from audiojax.errors import InputError
 from audiojax.models.audionet import CHANNELS, HIDDEN
-from audiojax.models.gru import LEVEL_KEEP, READOUTS
+from audiojax.models.gru import READOUTS
 from audiojax.models.layers import frontend
 
 Steps = Callable[[list[Batch]], None]
@@ -148,7 +148,8 @@ def torch_gru(config: ConfigDict, rate_hz: int) -> Steps:
                 frames = torch.zeros_like(frames).masked_scatter(valid[..., None], self.norm(frames[valid]))
             if want.normalise == "running":
                 age = steps[:, None] - steps[None]
-                weights = torch.where(age >= 0, (1 - LEVEL_KEEP) * LEVEL_KEEP ** age.clamp(min=0), 0.0)
+                decay = want.normalise_decay
+                weights = torch.where(age >= 0, (1 - decay) * decay ** age.clamp(min=0), 0.0)
                 frames = frames - weights @ frames
             packed = torch.nn.utils.rnn.pack_padded_sequence(
                 frames, num_frames.cpu(), batch_first=True, enforce_sorted=False

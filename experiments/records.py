@@ -40,6 +40,7 @@ def digest(config: ConfigDict, start: str = "") -> str:
     `split.seed` where the split does not read it or where it equals `seed`, because older runs had one seed for both.
     """
     plain = configs.flatten(configs.base(configs.parse_arg("")).to_dict())
+    plain |= {f"model.{key}": value for key, value in configs.LATER_MODEL_KEYS.items()}
     flat = configs.flatten(config.to_dict())
     split_seed = flat.pop("split.seed")
     deciding = {key: value for key, value in flat.items() if not is_free(key) and plain.get(key) != value}

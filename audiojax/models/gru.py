@@ -19,7 +19,6 @@ CELLS = {"gru": GRUCell, "min_gru": MinGRUCell}
 # How much of each output's weight the next one leaves, for each average that is read.
 READOUTS = {"last": (0.0,), "mean": (1.0,), "running": (0.96,), "last_and_mean": (0.0, 1.0)}
 NORMALISATIONS = ("none", "fixed", "running")
-LEVEL_KEEP = 0.98  # of the running normalisation, a frame
 
 
 class Carry(NamedTuple):
@@ -41,7 +40,8 @@ class GRU(nn.Module):
         rate_hz: of the sound.
         frontend: "logmel", "filterbank", "learned" or "raw", see `frontend`; the five fields after it are its own.
         normalise: "fixed" brings each band to the mean 0 and deviation 1 of the training frames; "running" then
-            subtracts the band's own running mean, over about 50 frames, and with it microphone and room; "none".
+            subtracts the band's own running mean, and with it microphone and room; "none".
+        normalise_decay: how much of the running mean the next frame leaves; 0.98 is a mean over about 50 frames.
         cell: "gru" or "min_gru", see `cells`.
         features: the size of each layer's state.
         num_layers: recurrent layers, one upon the other.
@@ -68,6 +68,7 @@ class GRU(nn.Module):
     low_hz: float = 50.0
     high_hz: float = 4000.0
     normalise: str = "fixed"
+    normalise_decay: float = 0.98
     cell: str = "gru"
     features: int = 128
     num_layers: int = 1
@@ -194,5 +195,6 @@ class GRU(nn.Module):
         x = self.norm(frames, use_running_average=not train, mask=heard)
         if self.normalise == "fixed":
             return x, level
-        levels = linear_scan(level, jnp.full_like(x, LEVEL_KEEP), (1 - LEVEL_KEEP) * x)
+        decay = self.normalise_decay
+        levels = linear_scan(level, jnp.full_like(x, decay), (1 - decay) * x)
         return x - levels, levels[-1]

@@ -44,6 +44,9 @@ def load(workdir: Path) -> tuple[ConfigDict, dict[str, Any]]:
         for name, section in base(parse_arg("")).to_dict().items():
             if isinstance(section, dict):  # a run from before a key was there did what its default does
                 saved["config"][name] = section | saved["config"].get(name, {})
+        known = NETWORKS[name].fields if (name := saved["config"]["model"]["name"]) in NETWORKS else ()
+        later = {key: value for key, value in configs.LATER_MODEL_KEYS.items() if key in known}
+        saved["config"]["model"] = later | saved["config"]["model"]
         _check_types(path, saved)
         config, data = ConfigDict(saved["config"], convert_dict=True), saved["data"]
     except FileNotFoundError:

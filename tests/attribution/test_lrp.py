@@ -27,7 +27,7 @@ AUDIONETS = [
     dict(relu_on_logits=True, scale="none"),
 ]
 GRUS = [
-    dict(normalise="running", num_layers=2, readout="last_and_mean"),
+    dict(normalise="running", normalise_decay=0.9, num_layers=2, readout="last_and_mean"),
     dict(normalise="fixed", cell="min_gru", stack_frames=2, channels=(3, 5), dense=12, readout="running"),
     dict(normalise="none", mask_padding=False, readout="last", hop_samples=100),
 ]

@@ -33,7 +33,7 @@ RECURRENT = {
     "learned": dict(frontend="learned", cell="min_gru", readout="running"),
     "convolutions": dict(channels=(4, 3), num_bands=27),
     "raw": dict(frontend="raw", hop_samples=10, normalise="none", mask_padding=False, readout="last"),
-    "one sample a step": dict(frontend="raw", hop_samples=1, normalise="running", readout="last"),
+    "one sample a step": dict(frontend="raw", hop_samples=1, normalise="running", normalise_decay=0.9, readout="last"),
     "listener": LISTENER,
     "no context": dict(cell="min_gru", num_layers=2, window_samples=80, normalise="none"),
     "other windows": dict(window_samples=256, hop_samples=100, low_hz=100.0, high_hz=3500.0),

@@ -17,7 +17,7 @@ from audiojax.streaming.logit_stream import Stream
 LENGTHS = np.asarray([3200, 3199, 1234, 81], np.int32)
 KINDS = {
     "both": dict(readout="last_and_mean", num_layers=2, window_samples=256, hop_samples=64),
-    "learned": dict(frontend="learned", readout="running", normalise="running"),
+    "learned": dict(frontend="learned", readout="running", normalise="running", normalise_decay=0.9),
     "min_gru": dict(cell="min_gru", num_layers=2, memory_frames=30, readout="last"),
     "convolutions": dict(stack_frames=2, channels=(3, 4), num_bands=27, dense=12, normalise="running"),
     "raw": dict(frontend="raw", hop_samples=8, normalise="none"),
@@ -68,6 +68,16 @@ def test_a_stream_that_was_reset_has_forgotten_all(net):
     assert not np.array_equal(stream.feed(clips()[0, :1000])[-1], first[-1])
     stream.reset()
     np.testing.assert_array_equal(stream.feed(clips()[0, :1000]), first)
+
+
+def test_the_running_mean_forgets_by_its_decay():
+    """With none left of it, it is the frame itself, and nothing of the sound remains."""
+    usual, forgetful = (build(normalise="running", **more) for more in ({}, dict(normalise_decay=0.0)))
+    assert usual.normalise_decay == 0.98
+    variables = usual.init(jax.random.key(0), clips(), LENGTHS)
+    same, other = (model.apply(variables, clips()[:2], LENGTHS[:2]) for model in (forgetful, usual))
+    np.testing.assert_allclose(same[0], same[1], atol=1e-6)
+    assert np.abs(np.asarray(other[0] - other[1])).max() > 1e-3
 
 
 def test_padding_and_neighbours_change_nothing(net):

@@ -12,13 +12,15 @@ import pytest
 from runs import same_run, stop_at
 
 from audiojax import cli, tasks
+from audiojax import config as configs
 from audiojax.errors import InputError
 from audiojax.evaluation import classify
 from audiojax.io import console
 from audiojax.io.files import only_process
-from audiojax.training import runlog, setup
+from audiojax.training import run_dir, runlog, setup
 from audiojax.training.checkpoint import restore_variables
 from audiojax.training.preemption import Stopped
+from configs import gru
 
 ROOT = Path(__file__).parents[2]
 
@@ -126,3 +128,13 @@ def test_too_little_memory_is_one_sentence(monkeypatch):
             cli.run(main)
     with pytest.raises(RuntimeError, match="another"):
         cli.run(lambda _: (_ for _ in ()).throw(RuntimeError("another")))
+
+
+def test_a_config_from_before_a_key_of_its_network_is_the_same_run(tmp_path):
+    config = gru.get_config()
+    saved, data = config.copy_and_resolve_references(), {"source": "synthetic", "key": "0", "label_names": ["one"]}
+    for key in configs.LATER_MODEL_KEYS:
+        del saved.model[key]
+    run_dir.save(tmp_path, saved, data, {})
+    assert run_dir.load(tmp_path)[0].model.normalise_decay == 0.98
+    run_dir.check_resumable(tmp_path, config, data)

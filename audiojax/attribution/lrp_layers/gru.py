@@ -9,7 +9,7 @@ from flax import linen as nn
 from audiojax.attribution.lrp import Layer, Linear, Recurrent, Select, Through
 from audiojax.attribution.lrp_layers.parts import FLOOR, Seam, dense, log_mel_seam, row, standardised
 from audiojax.errors import InputError
-from audiojax.models.gru import GRU, LEVEL_KEEP, READOUTS
+from audiojax.models.gru import GRU, READOUTS
 from audiojax.models.layers.causal_conv import WIDTH, patches
 from audiojax.models.layers.cells import GRUCell, MinGRUCell, linear_scan
 
@@ -62,7 +62,8 @@ def _normalised(model: GRU, variables: dict[str, Any], x: jax.Array) -> jax.Arra
     if model.normalise == "fixed":
         return x
     x = x.swapaxes(0, 1)
-    levels = linear_scan(jnp.zeros_like(x[0]), jnp.full_like(x, LEVEL_KEEP), (1 - LEVEL_KEEP) * x)
+    decay = model.normalise_decay
+    levels = linear_scan(jnp.zeros_like(x[0]), jnp.full_like(x, decay), (1 - decay) * x)
     return (x - levels).swapaxes(0, 1)
 
 

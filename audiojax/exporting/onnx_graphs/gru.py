@@ -68,9 +68,9 @@ def _step(graph: Graph, model: GRU, variables: Tree, frames: str, carry: dict[st
     split = graph.many("Split", frames, [1] * model.stack_frames, axis=0, num_outputs=model.stack_frames)
     rows = [graph("Squeeze", frame, [0]) for frame in split]
     if model.normalise == "running":
-        level = carry["level"]
+        level, decay = carry["level"], model.normalise_decay
         for i, row in enumerate(rows):
-            level = graph("Add", graph("Mul", level, gru.LEVEL_KEEP), graph("Mul", row, 1 - gru.LEVEL_KEEP))
+            level = graph("Add", graph("Mul", level, decay), graph("Mul", row, 1 - decay))
             rows[i] = graph("Sub", row, level)
         after["level"] = level
     if model.channels:
