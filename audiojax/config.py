@@ -114,6 +114,7 @@ def base(choice: Choice) -> ConfigDict:
         phrases=(),  # made voices that say what is no word: "synthetic", "espeak"
         num_strings=0,  # of words, on which an epoch is scored
         real="",  # a folder of real recordings with an index.csv, see `data.real`, to train on besides; "" for none
+        real_rooms="train",  # which recordings of rooms to train on: those for training, "none", a half of all
         shares=(0.5525, 0.2975, 0.0525, 0.0975),  # digits, digits and other speech, that alone, no speech
         synthetic_words=0.4,  # the share of scenes with words whose words are of streams.voices
         real_words=0.35,  # ... of streams.real

@@ -108,6 +108,7 @@ RULES: dict[str, Rule] = {
     "streams.voices": Items(SYNTHETIC_SOURCES),
     "streams.phrases": Items((*SYNTHETIC_SOURCES, "letters")),
     "streams.real": ANY_TEXT,
+    "streams.real_rooms": ("train", "none", "first", "second"),
     "streams.shares": Items(SHARE, 4),
     "streams.synthetic_words": SHARE,
     "streams.real_words": SHARE,

@@ -57,11 +57,11 @@ def validation(sound: RealSound, audiomnist: Words | None = None) -> list[Row]:
     rooms = [sound.noise[index] for index in noise["rooms"]]
     rows = [_alone(name, sound.digits, indices) for name, indices in digits.items()]
     rows += scenes([*words, *([audiomnist] if audiomnist else [])], rooms)
-    rows += _without_digits("rooms", _recorded(sound, sound.noise, noise.pop("rooms")))
+    rows += without_words("rooms", recorded(sound, sound.noise, noise.pop("rooms")))
     for name, indices in real.by_corpus(sound.speech, sound.speech_indices).items():
-        rows += _without_digits(NAMES.get(name, name), _recorded(sound, sound.speech, indices))
-    others = [clip for indices in noise.values() for clip in _recorded(sound, sound.noise, indices)]
-    rows += _without_digits("noise", others) if others else []
+        rows += without_words(NAMES.get(name, name), recorded(sound, sound.speech, indices))
+    others = [clip for indices in noise.values() for clip in recorded(sound, sound.noise, indices)]
+    rows += without_words("noise", others) if others else []
     return rows + [telephone(name, of, rooms) for name, of in strings.items()]
 
 
@@ -75,7 +75,7 @@ def judge(root: Path, clips_of: dict[str, Clips]) -> list[Row]:
     strings = clips_of["string"]
     digits = [digits_of(texts[path], path) for path in strings.path]
     rows.append(_row("telephone numbers", "errors", _named(strings), digits))
-    return rows + _without_digits("spelled names", _named(clips_of["speech"]))
+    return rows + without_words("spelled names", _named(clips_of["speech"]))
 
 
 def digits_of(text: str, path: str = "a string") -> tuple[int, ...]:
@@ -190,7 +190,8 @@ def _named(clips: Clips, indices: Sequence[int] | np.ndarray | None = None) -> N
     return [(clips.path[index], clips[index]) for index in (range(len(clips)) if indices is None else indices)]
 
 
-def _recorded(sound: RealSound, clips: Clips, indices: np.ndarray) -> Named:
+def recorded(sound: RealSound, clips: Clips, indices: np.ndarray) -> Named:
+    """Returns the clips at `indices` at the level at which they were recorded."""
     return [(clips.path[index], real.recorded_level(sound, clips, index)) for index in indices]
 
 
@@ -199,7 +200,7 @@ def _alone(name: str, clips: Clips, indices: np.ndarray) -> Row:
     return _row(f"digits {name}", "first", _named(clips, indices), digits)
 
 
-def _without_digits(name: str, clips: Named) -> list[Row]:
+def without_words(name: str, clips: Named) -> list[Row]:
     """Returns two rows: all clips as one stream, and each clip from the initial state."""
     fresh = _row(f"{name}, fresh", "events", clips, [()] * len(clips))
     stream = _flushed(np.concatenate([clip for _, clip in clips]))

@@ -70,10 +70,7 @@ def _counted(row: Row, events: Sequence[Sequence[Event]]) -> dict[str, Any]:
     labels = [[event.label for event in found] for found in events]
     answers = [[DIGITS[digit] for digit in digits] for digits in row.digits]
     if row.kind == "events":
-        count, hours = sum(map(len, labels)), seconds / 3600
-        low, high = scipy.stats.chi2.ppf((0.025, 0.975), (2 * count, 2 * count + 2)) / 2 / hours
-        bounds = {"low": float(np.nan_to_num(low)), "high": float(high)}
-        return result | {"count": count, "rate": count / hours} | bounds | {"events": _listed(row, events)}
+        return result | rate(sum(map(len, labels)), seconds / 3600) | {"events": _listed(row, events)}
     if row.kind == "errors":
         scenes = [[Word(digit, 0, 0) for digit in digits] for digits in row.digits]
         pairs = zip(scenes, events, strict=True)
@@ -102,6 +99,12 @@ def _listed(row: Row, events: Sequence[Sequence[Event]]) -> list[tuple[str, floa
             since = event.end_seconds - (starts[clip] if len(row.sounds) < len(row.clips) else 0.0)
             listed.append((row.clips[clip][0], round(float(since), 3), event.label, round(event.probability, 3)))
     return listed
+
+
+def rate(count: int, hours: float) -> dict[str, Any]:
+    """Returns a count and its rate per hour with its 95 % interval (Poisson)."""
+    low, high = scipy.stats.chi2.ppf((0.025, 0.975), (2 * count, 2 * count + 2)) / 2 / hours
+    return {"count": count, "rate": count / hours, "low": float(np.nan_to_num(low)), "high": float(high)}
 
 
 def _share(count: int, number: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from audiojax.schema import DIGITS
 
 KINDS = ("digit", "speech", "noise")
 PARTS = ("train", "validation")
+ROOMS = "rooms"  # the corpus of rooms before anybody speaks
 COLUMNS = ("file", "use", "kind", "label", "speaker", "gain", "source")
 _HELD_OUT = 5  # one fifth is for validation
 UNSURE = Path(__file__).with_name("real_unsure.json")
@@ -40,6 +41,7 @@ class RealSound:
     noise_indices: np.ndarray
     gain: dict[str, float]  # by path; the clip divided by its gain has the level of the recording
     unsure: dict[str, list[tuple[float, float]]]  # by path: stretches in seconds that may have a digit
+    text: dict[str, str]  # by path: the label in index.csv, which is the word in a clip of one word
 
 
 def recordings(root: Path | str, kind: str, use: str = "train") -> Recordings:
@@ -90,31 +92,39 @@ def rows(root: Path | str) -> list[dict[str, str]]:
     return found
 
 
-def load(root: Path | str, part: str, cached: Callable[[Recordings], Clips]) -> RealSound:
-    """Returns the clips of "train" or "validation"; `cached` converts recordings to clips."""
+def load(root: Path | str, part: str, cached: Callable[[Recordings], Clips], rooms: str = "train") -> RealSound:
+    """Returns the clips of "train" or "validation"; `cached` converts recordings to clips, for `rooms` see `split`."""
     sounds = {kind: cached(recordings(root, kind)) for kind in KINDS}
-    chosen = {kind: split(clips)[PARTS.index(part)] for kind, clips in sounds.items()}
-    gain = {row["file"]: float(row["gain"] or 1) for row in rows(root)}
+    chosen = {kind: split(clips, rooms)[PARTS.index(part)] for kind, clips in sounds.items()}
+    listed = rows(root)
+    gain = {row["file"]: float(row["gain"] or 1) for row in listed}
+    text = {row["file"]: row["label"] for row in listed}
     return RealSound(
         sounds["digit"], chosen["digit"], sounds["speech"], chosen["speech"], sounds["noise"], chosen["noise"],
-        gain, read_unsure(),
+        gain, read_unsure(), text,
     )  # fmt: skip
 
 
-def split(clips: Clips) -> tuple[np.ndarray, np.ndarray]:
+def split(clips: Clips, rooms: str = "train") -> tuple[np.ndarray, np.ndarray]:
     """Returns the indices for training and for validation, about a fifth.
 
     A corpus with several speakers is split by a hash of the speaker's name, so that a speaker of two corpora is in the
-    same part of both. In other corpora the last fifth of the files of each label is held out.
+    same part of both. In other corpora the last fifth of the files of each label is held out. With `rooms` other than
+    "train", training has "none" of the files of the corpus `ROOMS`, or only their "first" or "second" half, and all
+    others are held out.
     """
     held_out = np.zeros(len(clips), bool)
-    for mine in by_corpus(clips, np.arange(len(clips))).values():
+    for name, mine in by_corpus(clips, np.arange(len(clips))).items():
         if len(np.unique(clips.speaker[mine])) > 1:
             held_out[mine] = [zlib.crc32(speaker.encode()) % _HELD_OUT == 0 for speaker in clips.speaker[mine]]
             continue
         for label in np.unique(clips.label[mine]):
             files = sorted(mine[clips.label[mine] == label].tolist(), key=lambda index: clips.path[index])
-            held_out[files[len(files) - -(-len(files) // _HELD_OUT) :]] = True
+            kept = slice(len(files) - -(-len(files) // _HELD_OUT))
+            if name == ROOMS and rooms != "train":
+                half = len(files) // 2
+                kept = {"none": slice(0), "first": slice(half), "second": slice(half, None)}[rooms]
+            held_out[sorted(set(files) - set(files[kept]))] = True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 

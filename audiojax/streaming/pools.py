@@ -1,6 +1,6 @@
 """The sources of training streams: clips grouped by speaker, and real recordings grouped by corpus."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from audiojax.audio import noise as corrupt
 from audiojax.data.clips import Clips
 from audiojax.data.real import RealSound, by_corpus
+from audiojax.schema import DIGITS
 from audiojax.streaming import scenes
 
 FLOOR_DB = 6.0  # argument of `scenes.span`, so that the span ends with the word also in a noisy clip
@@ -54,18 +55,29 @@ NOISE_WEIGHTS = {"rooms": 4.0, "esc10": 1.5, "speech_commands_background": 1.5, 
 class Real:
     """Real recordings to sample from: words by speaker, other speech and noise by corpus."""
 
-    def __init__(self, sound: RealSound):
-        """Groups the recordings by speaker and by corpus."""
-        self.words = Pool.of(sound.digits, sound.digit_indices, in_rooms=True)
+    def __init__(self, sound: RealSound, label_names: Sequence[str] = DIGITS):
+        """Groups the recordings by speaker and by corpus.
+
+        If `label_names`, the words to be recognised, are not the digits, there are no `words`: the digits are other
+        speech. Recordings of a word in `label_names` are left out of other speech.
+        """
+        is_digits = tuple(label_names) == DIGITS
+        self.words = Pool.of(sound.digits, sound.digit_indices, in_rooms=True) if is_digits else None
         self._sound = sound
-        self._speech = _by_corpus(sound.speech, sound.speech_indices, SPEECH_WEIGHTS)
+        spoken = [(sound.speech, sound.speech_indices), *([] if is_digits else [(sound.digits, sound.digit_indices)])]
+        names = {name.lower() for name in label_names}
+        self._speech = [
+            group
+            for clips, indices in spoken
+            for group in _by_corpus(clips, _without(sound, clips, indices, names), SPEECH_WEIGHTS)
+        ]
         self._noise = _by_corpus(sound.noise, sound.noise_indices, NOISE_WEIGHTS)
 
     def speech(self, rng: np.random.Generator) -> np.ndarray:
-        """Returns i16[t], 0.6 to 4 s of speech without a known or suspected digit."""
-        clips = self._sound.speech
+        """Returns i16[t], 0.6 to 4 s of speech without a known or suspected word."""
         while True:
-            index = _sample(rng, self._speech)
+            clips, indices, _ = self._speech[_weighted(rng, self._speech)]
+            index = int(rng.choice(indices))
             clip, rate_hz = clips[index], clips.rate_hz
             size = min(len(clip), round(rng.uniform(0.6, 4.0) * rate_hz))
             first = int(rng.integers(len(clip) - size + 1))
@@ -75,7 +87,7 @@ class Real:
 
     def noise(self, rng: np.random.Generator, num_samples: int) -> np.ndarray:
         """Returns f32[num_samples] of mean power 1: recordings of one corpus, joined by cross-fades of 50 ms."""
-        clips, (indices, _) = self._sound.noise, self._noise[_weighted(rng, self._noise)]
+        clips, indices, _ = self._noise[_weighted(rng, self._noise)]
         fade = round(0.05 * clips.rate_hz)
         sound = np.zeros(num_samples + fade, np.float32)
         same, at = rng.random() < 0.3, 0  # whether one recording is repeated
@@ -93,15 +105,18 @@ class Real:
         return sound / np.sqrt(corrupt.power(sound))
 
 
-def _by_corpus(clips: Clips, indices: np.ndarray, weights: dict[str, float]) -> list[tuple[np.ndarray, float]]:
-    """Returns the indices of each corpus and its relative sampling frequency."""
-    return [(mine, weights.get(name, 1.0)) for name, mine in by_corpus(clips, indices).items()]
+_Group = tuple[Clips, np.ndarray, float]  # clips, the indices of a corpus, and its relative sampling frequency
 
 
-def _weighted(rng: np.random.Generator, groups: Sequence[tuple[np.ndarray, float]]) -> int:
-    weights = np.asarray([weight for _, weight in groups])
+def _by_corpus(clips: Clips, indices: np.ndarray, weights: dict[str, float]) -> list[_Group]:
+    return [(clips, mine, weights.get(name, 1.0)) for name, mine in by_corpus(clips, indices).items()]
+
+
+def _without(sound: RealSound, clips: Clips, indices: np.ndarray, names: Collection[str]) -> np.ndarray:
+    """Returns the `indices` of clips in which none of `names` is the word that is spoken."""
+    return indices[[sound.text[clips.path[index]].lower() not in names for index in indices]]
+
+
+def _weighted(rng: np.random.Generator, groups: Sequence[_Group]) -> int:
+    weights = np.asarray([weight for *_, weight in groups])
     return int(rng.choice(len(groups), p=weights / weights.sum()))
-
-
-def _sample(rng: np.random.Generator, groups: Sequence[tuple[np.ndarray, float]]) -> int:
-    return int(rng.choice(groups[_weighted(rng, groups)][0]))

@@ -121,7 +121,7 @@ def sample_scene(
     """Samples a scene: words, other speech or neither, with a room, noise and a recording channel."""
     rate_hz = pools[0].clips.rate_hz
     kind = rng.choice(4, p=np.asarray(mixture.shares) / sum(mixture.shares))
-    if real and rng.random() < mixture.real_words:
+    if real and real.words and rng.random() < mixture.real_words:
         pool = real.words
     elif len(pools) == 1 or rng.random() >= mixture.synthetic_words:
         pool = pools[0]

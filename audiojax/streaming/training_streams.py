@@ -1,5 +1,7 @@
 """Builds the training streams of a config."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -23,15 +25,21 @@ def load_pools(config: ConfigDict, clips: Clips, indices: np.ndarray) -> tuple[l
             raise InputError(
                 f"config.streams.voices has {synthetic.source!r}, which has digits; {clips.source} has other words."
             )
-    pools = [Pool.of(clips, indices), *(Pool.of(synthetic, np.arange(len(synthetic))) for synthetic in voices)]
+    own = Pool.of(clips, indices, in_rooms=config.data.source == "folder")  # which has recordings of any kind
+    pools = [own, *(Pool.of(synthetic, np.arange(len(synthetic))) for synthetic in voices)]
     return pools, [Pool.of(other, np.arange(len(other))) for other in others]
 
 
-def load_real(config: ConfigDict) -> Real | None:
-    """Returns the real recordings of `config.streams.real` for training; None if that key is empty."""
+def load_real(config: ConfigDict, label_names: Sequence[str]) -> Real | None:
+    """Returns the real recordings of `config.streams.real` to train on; None if that key is empty.
+
+    Their digits are words where `label_names` are the digits, and other speech where they are a user's own words.
+    """
     if not config.streams.real:
         return None
-    return Real(real.load(config.streams.real, "train", lambda recordings: cached(config, recordings)))
+    streams = config.streams
+    sound = real.load(streams.real, "train", lambda recordings: cached(config, recordings), streams.real_rooms)
+    return Real(sound, label_names)
 
 
 def stream_batches(config: ConfigDict, clips: Clips, indices: np.ndarray, rows: slice) -> StreamBatches:
@@ -47,5 +55,5 @@ def stream_batches(config: ConfigDict, clips: Clips, indices: np.ndarray, rows: 
         rows=rows,
         seed=config.seed,
         mixture=Mixture(**{name: config.streams[name] for name in Mixture._fields}),
-        real=load_real(config),
+        real=load_real(config, clips.label_names),
     )

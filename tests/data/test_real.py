@@ -7,12 +7,14 @@ import json
 import numpy as np
 import pytest
 import soundfile
-from conftest import tone
+from conftest import ROOT, tone
 
-from audiojax.data import real
+from audiojax import cli
+from audiojax.data import loading, real
 from audiojax.data.clips import Clips
 from audiojax.errors import InputError
 from audiojax.inference import Trained
+from audiojax.streaming import training_streams
 from audiojax.streaming.decoder import Decoder
 from audiojax.streaming.report import StreamEvaluator
 from audiojax.synthesis.formant import synthesise
@@ -103,6 +105,35 @@ def test_a_corpus_of_one_speaker_or_none_holds_out_its_last_files(folder):
     index = of.noise.path.index(rooms[0])
     quiet = real.recorded_level(of, of.noise, index)
     assert np.abs(quiet - of.noise[index] / 10).max() <= 0.5
+
+
+def test_each_half_of_the_rooms_is_held_out_from_training_on_the_other(folder):
+    def rooms(part: str, which: str) -> set[str]:
+        of = real.load(folder, part, real_sound.cached, which)
+        return {of.noise.path[i] for i in of.noise_indices if of.noise.path[i].startswith("rooms")}
+
+    every = rooms("train", "train") | rooms("validation", "train")
+    assert rooms("train", "none") == set() and rooms("validation", "none") == every
+    assert rooms("train", "first") == rooms("validation", "second") == set(sorted(every)[:3])
+    assert rooms("train", "second") == rooms("validation", "first") == set(sorted(every)[3:])
+
+
+def test_the_streams_of_own_words_have_real_negatives_and_no_label_of_a_digit(folder, tmp_path):
+    for word in ("left", "up"):
+        (tmp_path / word).mkdir()
+        for take in range(10):
+            soundfile.write(tmp_path / word / f"a_nohash_{take}.wav", tone(3, 1, take), 8000)
+    keys = {"data.root": tmp_path, "streams.real": folder, "streams.real_words": 1.0, "streams.phrases": "()"}
+    keys |= {"train.batch_size": 4, "streams.real_speech": 1.0}
+    arguments = [f"--config={ROOT}/configs/listen.py:folder", *(f"--config.{k}={v}" for k, v in keys.items())]
+    _, config = cli.parse_with_config(cli.parser("test", ""), arguments)
+    clips = loading.load_clips(config)
+    batches = training_streams.stream_batches(config, clips, np.arange(len(clips)), slice(None))(0, 6)
+    labels = np.unique(np.concatenate([batch["label"].ravel() for batch in batches]))
+    assert labels.tolist() == [0, 1, 2]  # 2 is no word
+    words = training_streams.load_real(config, clips.label_names)
+    rng = np.random.default_rng(0)
+    assert words.words is None and max(np.abs(words.speech(rng)).max() for _ in range(50)) > 5000  # a digit; not hiss
 
 
 @pytest.mark.parametrize(

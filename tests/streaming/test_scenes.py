@@ -12,6 +12,7 @@ from audiojax.audio.resample import Resampler
 from audiojax.data.clips import Clips
 from audiojax.data.real import RealSound
 from audiojax.errors import InputError
+from audiojax.schema import DIGITS
 from audiojax.streaming import sampler, scenes
 from audiojax.streaming.pools import Pool, Real
 from audiojax.streaming.scenes import Plan, Word
@@ -200,7 +201,7 @@ def test_a_resampler_is_as_exact_after_a_hundred_years():
     np.testing.assert_array_equal(old.feed(sound), fresh.feed(sound))
 
 
-def recorded(clips, unsure=()) -> Real:
+def recorded(clips, unsure=(), label_names=DIGITS) -> Real:
     """Real recordings to sample from: the words of `clips`, and one clip each of speech and noise."""
     rng = np.random.default_rng(0)
     speech, noise = (
@@ -212,7 +213,10 @@ def recorded(clips, unsure=()) -> Real:
         for name, level in (("reading", 3000), ("rooms", 100))
     )
     at = np.arange(6)
-    return Real(RealSound(clips, at, speech, at[:1], noise, at[:1], {}, {"reading/0.ogg": list(unsure)}))
+    text = {path: clips.label_names[label] for path, label in zip(clips.path, clips.label, strict=True)}
+    text["reading/0.ogg"] = "read aloud"
+    sound = RealSound(clips, at, speech, at[:1], noise, at[:1], {}, {"reading/0.ogg": list(unsure)}, text)
+    return Real(sound, label_names)
 
 
 def test_streams_with_real_recordings_are_a_function_of_seed_and_number(clips):
@@ -271,6 +275,16 @@ def test_speech_with_a_stretch_that_may_hold_a_digit_is_left_out(clips):
         part = real.speech(rng)
         [start] = np.flatnonzero((np.lib.stride_tricks.sliding_window_view(whole, len(part)) == part).all(axis=1))
         assert start + len(part) <= 2 * RATE_HZ or start >= 3 * RATE_HZ
+
+
+def test_own_words_have_the_digits_of_real_recordings_as_other_speech_alone(clips):
+    """But for digits that are own words, too; those are neither."""
+    clips = dataclasses.replace(clips, path=tuple(f"digits/{index}.ogg" for index in range(len(clips))))
+    real, rng = recorded(clips, label_names=("left", "X")), np.random.default_rng(0)
+    known = {clips[index].tobytes(): clips.label_names[clips.label[index]] for index in range(len(clips))}
+    sampled = {known.get(real.speech(rng).tobytes(), "reading") for _ in range(100)}
+    assert real.words is None and sampled == {"reading", "y", "z"}
+    assert recorded(clips).words is not None
 
 
 def test_real_noise_has_no_gap_and_unit_power(clips):
