@@ -24,8 +24,10 @@ from audiojax.audio.piped_sound import Blocks, piped_blocks
 from audiojax.audio.signal import MAX_RATE_HZ, MIN_RATE_HZ
 from audiojax.audio.sound_files import Warn, shortened, sound_blocks
 from audiojax.errors import InputError, one_line
+from audiojax.inference import PACKAGED
 from audiojax.io import console
 from audiojax.schema import DIGITS
+from audiojax.streaming import operating_points
 from audiojax.streaming.decoder import Event
 from audiojax.streaming.recognizer import Recognizer
 from audiojax.synthesis.phonemes import named
@@ -93,13 +95,22 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--mic", action="store_true", help="use the microphone")
     parser.add_argument("--rate", type=int, metavar="HZ", help="sampling rate of raw samples on stdin; default: 16000")
+    known = "; ".join(f"{name}: {point}" for name, point in operating_points.read(PACKAGED).items())
+    parser.add_argument(
+        "--sensitivity",
+        choices=operating_points.NAMES,
+        default="",
+        help=f"an operating point that was measured; of the packaged recogniser, {known}".replace("%", "%%"),
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object per word")
     parser.add_argument("files", nargs="*", metavar="FILE", help="a sound file, or - for stdin")
     args = parser.parse_args(argv)
     shorter: list[str] = []
     inputs = _inputs(args.files, args.mic, args.rate, shorter.append)
     cli.setup_jax()
-    recognizer = Recognizer.from_workdir(args.workdir)
+    recognizer = Recognizer.from_workdir(args.workdir, args.sensitivity)
+    if args.sensitivity:
+        print(f"sensitivity {args.sensitivity}, {recognizer.points[args.sensitivity]}", file=sys.stderr)
     bad = 0
     for name, blocks in inputs:
         listening = Listening(recognizer, name, blocks)

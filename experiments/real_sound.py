@@ -22,7 +22,7 @@ from audiojax import config as configs
 from audiojax.data import loading, real
 from audiojax.data.clips import Clips
 from audiojax.errors import InputError
-from audiojax.inference import Trained
+from audiojax.inference import PACKAGED, Trained
 from audiojax.io.files import write_text
 from audiojax.streaming import scoring
 from audiojax.streaming.decoder import Decoder, Event
@@ -30,7 +30,7 @@ from audiojax.streaming.report import StreamEvaluator
 from audiojax.streaming.scenes import Word
 from audiojax.synthesis.phonemes import DIGITS
 from audiojax.training import environment
-from experiments import real_scenes
+from experiments import choose_points, real_scenes
 from experiments.real_scenes import RATE_HZ, Row
 from experiments.streaming_eval import load, opened
 
@@ -239,6 +239,9 @@ def main(argv: list[str]) -> None:
         "--decoder", nargs="+", default=[""], help="decoder settings, as in threshold=0.3,keep=0.6; each is scored"
     )
     parser.add_argument("--curve", action="store_true", help="score all thresholds; validation part only")
+    parser.add_argument(
+        "--points", action="store_true", help="with --curve: write operating points beside the parameters"
+    )
     parser.add_argument("--json", type=Path, help="output file for all numbers and events")
     parser.add_argument("--log", type=Path, default=LOG, help="file to which evaluations of the judge part are added")
     parser.add_argument("--unsure", type=Path, default=real.UNSURE, help="output file of the command unsure")
@@ -246,7 +249,11 @@ def main(argv: list[str]) -> None:
     if args.curve and args.part == "judge":
         raise InputError("--curve is not for --part judge, which is not for tuning; use --part validation.")
     cli.setup_jax()
+    if args.points and (not args.curve or args.decoder != [""] or len(args.workdir or ()) > 1):
+        raise InputError("--points needs --curve, the run's own decoder and one --workdir, or none; give these.")
     run = opened(args.workdir) if args.workdir else Trained.packaged()
+    if args.points and args.workdir:  # the parameters that commands use
+        run = Trained.load(args.workdir[0])
     if run.label_names != DIGITS or run.config.data.rate_hz != RATE_HZ:
         raise InputError(f"{args.workdir} does not recognise the ten digits at {RATE_HZ} Hz; give another --workdir.")
     evaluator = StreamEvaluator(run)
@@ -265,6 +272,8 @@ def main(argv: list[str]) -> None:
         print(f"{decoder}\n{table}", flush=True)
         if args.part == "judge":
             log_judge(args.log, " ".join(path.name for path in args.workdir or [Path("packaged")]), decoder, table)
+        if args.points:
+            choose_points.write(args.workdir[0] if args.workdir else PACKAGED, run, points)
     if args.json:
         write_text(args.json, json.dumps(everything, indent=1) + "\n")
 

@@ -1,11 +1,15 @@
 """A listener without a network: a word is a tone of conftest's, and its pitch the label."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from audiojax.errors import InputError
+from audiojax.streaming.operating_points import Point
 from audiojax.synthesis.phonemes import DIGITS
 
 QUIET_STEPS = 3  # that end a word
+PROBABILITY = 0.97  # of every word
 
 
 class ToyEvent:
@@ -19,12 +23,14 @@ class ToyEvent:
 class _Slot:
     def __init__(self):
         self.rate_hz, self.waiting, self.word, self.steps, self.quiet = 0, np.empty(0, np.float32), [], 0, 0
+        self.threshold = ToyListener.threshold
 
 
 class ToyListener:
     """What `stream.Recognizers` promises, on sound of any rate."""
 
-    rate_hz, step_samples, label_names = 8000, 160, DIGITS
+    rate_hz, step_samples, label_names, threshold = 8000, 160, DIGITS, 0.5
+    points: ClassVar = {"low": Point(0.99, 1.0, 0.9), "normal": Point(0.5, 20.0, 0.1), "high": Point(0.2, 300.0, 0.05)}
 
     def __init__(self, num_streams: int):
         self.num_streams, self.slots, self.most_seconds = num_streams, {}, 0.0
@@ -44,7 +50,15 @@ class ToyListener:
         del self.slots[slot]
 
     def reset(self, slot):
-        self.slots[slot] = _Slot()
+        threshold, self.slots[slot] = self.slots[slot].threshold, _Slot()
+        self.slots[slot].threshold = threshold
+
+    def set_sensitivity(self, slot, name):
+        if name not in self.points:
+            raise InputError(
+                f"the sensitivity {name} is not in operating_points.json; left out it is {self.threshold}."
+            )
+        self.slots[slot].threshold = self.points[name].threshold
 
     def push(self, slot, samples, rate_hz=None):
         rate_hz = rate_hz or self.rate_hz
@@ -85,6 +99,7 @@ class ToyListener:
                 spectrum = np.abs(np.fft.rfft(word * np.hanning(len(word))))
                 pitch_hz = spectrum.argmax() * of.rate_hz / len(word)
                 label = DIGITS[int(np.clip(round((pitch_hz - 300) / 250), 0, 9))]
-                events.append(ToyEvent(label, end - seconds, end, now, 0.97))
+                if of.threshold < PROBABILITY:
+                    events.append(ToyEvent(label, end - seconds, end, now, PROBABILITY))
                 of.word, of.quiet = [], 0
         return events

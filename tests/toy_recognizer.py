@@ -35,8 +35,11 @@ class _Tones(ToyListener):
 
 class Recognizer(recognizer.Recognizer):
     @classmethod
-    def from_workdir(cls, workdir=None):
-        return cls(_Tones(1))
+    def from_workdir(cls, workdir=None, sensitivity=""):
+        recognizer = cls(_Tones(1))
+        if sensitivity:
+            recognizer._all.set_sensitivity(recognizer._slot, sensitivity)
+        return recognizer
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 import numpy as np
@@ -16,6 +16,9 @@ from audiojax.audio.signal import prepare_clip, wav_file
 from audiojax.synthesis.formant import RATE_HZ, synthesise
 from audiojax.synthesis.phonemes import PRONUNCIATIONS
 from audiojax.synthesis.voices import Voice, make_voice
+
+if TYPE_CHECKING:
+    from audiojax.streaming.recognizer import Recognizers
 
 FOLDER = Path(__file__).parent / "static"
 SCRIPTS = ("page.js", "show.js", "line.js", "messages.js", "sound.js", "view.js", "worklet.js")
@@ -37,15 +40,19 @@ SECURITY = {
 NUM_VOICES = 12
 
 
-def answer(path: str, query: str, label_names: Sequence[str]) -> Response:
+def answer(path: str, query: str, recognizers: "Recognizers") -> Response:
     """Returns the response to a GET of `path?query`."""
     if path in FILES:
         name, kind = FILES[path]
         return response(HTTPStatus.OK, (FOLDER / name).read_bytes(), kind)
     if path == "/words.json":
-        words = [{"label": name, "sample": name in PRONUNCIATIONS} for name in label_names]
+        words = [{"label": name, "sample": name in PRONUNCIATIONS} for name in recognizers.label_names]
         return response(HTTPStatus.OK, json.dumps(words).encode(), "application/json")
-    samples = {f"/sample/{i}.wav": name for i, name in enumerate(label_names) if name in PRONUNCIATIONS}
+    if path == "/sensitivity.json":
+        points = {name: point._asdict() for name, point in recognizers.points.items()}
+        content = {"threshold": recognizers.threshold, "points": points}
+        return response(HTTPStatus.OK, json.dumps(content).encode(), "application/json")
+    samples = {f"/sample/{i}.wav": name for i, name in enumerate(recognizers.label_names) if name in PRONUNCIATIONS}
     voice = parse_qs(query).get("voice", ["0"])[0]
     if path in samples and voice.isascii() and voice.isdigit() and len(voice) < 10:
         return response(HTTPStatus.OK, sample(samples[path], int(voice) % NUM_VOICES), "audio/wav")

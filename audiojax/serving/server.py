@@ -123,7 +123,7 @@ async def run(
         try:
             # With HTTPS, the browser already refuses a certificate of another host.
             access.check(request.headers, bound_host=bound_host, names=names, any_name=tls is not None)
-            return await asyncio.to_thread(_reply, request, recognizers.label_names)
+            return await asyncio.to_thread(_reply, request, recognizers)
         except access.Refused as refused:
             return assets.response(refused.status, f"{refused}\n".encode())
 
@@ -182,7 +182,7 @@ def exposure(port: socket.socket, tls: ssl.SSLContext | None) -> str | None:
     )
 
 
-def _reply(request: Request, label_names: tuple[str, ...]) -> Response | None:
+def _reply(request: Request, recognizers: "Recognizers") -> Response | None:
     """Returns the response to an HTTP request; None accepts a WebSocket."""
     if request.method != "GET":
         return assets.response(HTTPStatus.METHOD_NOT_ALLOWED, b"Only GET is supported.\n")
@@ -190,7 +190,7 @@ def _reply(request: Request, label_names: tuple[str, ...]) -> Response | None:
     if not path.startswith("/") or path.startswith("//"):  # an absolute URL or a host name instead of a path
         raise access.Refused(HTTPStatus.BAD_REQUEST, "The target of a request is a path, such as /.")
     if not any(value.lower() == "websocket" for value in request.headers.get_all("Upgrade")):
-        return assets.answer(path, query, label_names)
+        return assets.answer(path, query, recognizers)
     if path != SOCKET_PATH:
         return assets.response(HTTPStatus.NOT_FOUND, f"The socket is at {SOCKET_PATH}.\n".encode())
     return None

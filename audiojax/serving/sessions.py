@@ -1,7 +1,8 @@
 """The clients of the live page's server, whose streams are recognised in one batch.
 
 Protocol: A client sends {"rate_hz": N}, then its sound as binary messages of 16-bit little-endian samples, at any
-speed, and optionally {"end": true}, after which another {"rate_hz": N} starts a new sound. The server sends each word
+speed, and optionally {"end": true}, after which another {"rate_hz": N} starts a new sound. {"sensitivity": NAME} sets
+the operating point of its stream at any time, see `Recognizers.set_sensitivity`. The server sends each word
 as {"label", "start_seconds", "end_seconds", "emitted_seconds", "probability"}, and {"status"} messages.
 
 Scheduling: Each client fills a queue of bounded length; while the queue is full, its socket is not read. One loop takes
@@ -38,7 +39,7 @@ RATE_CHANGE_SECONDS = 1.0
 MAX_UNREAD_BYTES = 2**18
 UNSUPPORTED_DATA, INVALID_DATA, POLICY, TRY_AGAIN_LATER = 1003, 1007, 1008, 1013  # RFC 6455, 7.4, and its registry
 
-Item = bytes | int | None  # samples; the sampling rate, which starts a sound; the end of a sound
+Item = bytes | int | str | None  # samples; the sampling rate, which starts a sound; a sensitivity; the end of a sound
 Messages = list[tuple["Client", dict[str, Any]]]
 
 
@@ -125,6 +126,8 @@ class Client:
         if content == {"end": True} and self._rate_hz:
             self._rate_hz = 0
             return None
+        if isinstance(content, dict) and content.keys() == {"sensitivity"}:
+            return str(content["sensitivity"])
         rate_hz = content.get("rate_hz") if isinstance(content, dict) and len(content) == 1 else None
         if isinstance(rate_hz, float) and rate_hz.is_integer():  # some languages write 48000.0
             rate_hz = int(rate_hz)
@@ -242,7 +245,7 @@ class Sessions:
                     messages += self._process_item(client, item)
             except InputError as error:
                 messages.append((client, {"error": str(error)}))
-        messages += self._advance()
+        messages += [(self._by_slot[slot], _words(event)) for slot, event in self._recognizers.advance()]
         for client, _ in work:
             before, client.processed_seconds = client.processed_seconds, self._seconds(client)
             if int(client.processed_seconds) > int(before):
@@ -250,24 +253,22 @@ class Sessions:
         return messages
 
     def _process_item(self, client: Client, item: Item) -> Messages:
+        if client.slot is None:
+            client.slot = self._recognizers.connect()
+            assert client.slot is not None, "a client was let in without a slot"
+            self._by_slot[client.slot] = client
+        if isinstance(item, str):
+            self._recognizers.set_sensitivity(client.slot, item)
+            return []
         if isinstance(item, int):
-            if client.slot is None:
-                client.slot = self._recognizers.connect()
-                assert client.slot is not None, "a client was let in without a slot"
-                self._by_slot[client.slot] = client
-            else:
-                self._recognizers.reset(client.slot)
+            self._recognizers.reset(client.slot)
             client.slot_rate_hz = item
-        assert client.slot is not None, "sound without a beginning"
         if item is None:
             messages = [(client, _words(event)) for event in self._recognizers.flush(client.slot)]
             return [*messages, (client, {"status": "ended", "seconds": round(self._seconds(client), 3)})]
         sound = np.frombuffer(item if isinstance(item, bytes) else b"", "<i2")
         self._recognizers.push(client.slot, sound, client.slot_rate_hz)  # raises InputError for an invalid rate
         return []
-
-    def _advance(self) -> Messages:
-        return [(self._by_slot[slot], _words(event)) for slot, event in self._recognizers.advance()]
 
     def _seconds(self, client: Client) -> float:
         return self._recognizers.seconds(client.slot) if client.slot is not None else 0.0

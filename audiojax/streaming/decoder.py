@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 FLUSH_SECONDS = 0.5  # of silence appended to a sound that ends, so that its last word is emitted
 
@@ -52,7 +53,7 @@ class Decoder(NamedTuple):
     of the threshold, or when another word exceeds the threshold a minimum number of steps later.
     """
 
-    threshold: float | jax.Array = 0.4  # f32[B] gives each stream its own
+    threshold: float | jax.Array | np.ndarray = 0.4  # f32[B] gives each stream its own
     keep: float = 0.6  # how much of an average the next step leaves
     apart_steps: int = 7  # from one word's event to another's, where they follow at once
 

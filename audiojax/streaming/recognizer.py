@@ -6,6 +6,7 @@ stream has a constant size.
 
 import functools
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -14,11 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from audiojax.audio.resample import Resampler
-from audiojax.audio.signal import check_rate, mono_samples
 from audiojax.errors import InputError
-from audiojax.inference import Trained
-from audiojax.streaming.decoder import FLUSH_SECONDS, Decision, Decoder, Event, Evidence
+from audiojax.inference import PACKAGED, Trained
+from audiojax.rules import one_of
+from audiojax.streaming import operating_points
+from audiojax.streaming.decoder import Decision, Decoder, Event, Evidence
+from audiojax.streaming.operating_points import Point
+from audiojax.streaming.slots import Slot
 
 WIDTHS = (1, 16, 64, 128, 256)  # batch sizes of the compiled programs; one more has room for all streams
 STEPS = 5  # steps per call of a program, where several streams have that many; a single stream runs step by step
@@ -29,29 +32,6 @@ class _State(NamedTuple):
 
     carry: Any
     evidence: Evidence
-
-
-class _Slot:
-    """One stream: its pending samples, i16 at the network's sampling rate, and the number of steps processed."""
-
-    def __init__(self) -> None:
-        self.waiting: list[np.ndarray] = []
-        self.num_waiting = 0
-        self.steps = 0
-        self.rate_hz = 0
-        self.resampler: Resampler | None = None
-
-    def add(self, audio: np.ndarray) -> None:
-        if len(audio):
-            self.waiting.append(audio)
-            self.num_waiting += len(audio)
-
-    def take(self, num_samples: int) -> np.ndarray:
-        audio = np.concatenate(self.waiting) if len(self.waiting) > 1 else self.waiting[0]
-        rest = audio[num_samples:]
-        self.waiting = [rest if len(rest) >= num_samples else rest.copy()]  # a view would keep the whole array alive
-        self.num_waiting -= num_samples
-        return audio[:num_samples]
 
 
 class Recognizers:
@@ -69,17 +49,23 @@ class Recognizers:
         *,
         rate_hz: int,
         decoder: Decoder | None = None,
+        points: Mapping[str, Point] | None = None,
     ):
-        """Compiles the programs for `model`, a streaming network (see `models.gru.GRU`) for sound of `rate_hz`."""
+        """Compiles the programs for `model`, a streaming network (see `models.gru.GRU`) for sound of `rate_hz`.
+
+        `points` are the operating points that `set_sensitivity` can choose.
+        """
         self.rate_hz, self.step_samples = rate_hz, model.step_samples
         self.label_names, self.num_streams = label_names, num_streams
         self._model, self._variables, self._decoder = model, variables, decoder or Decoder()
+        self.threshold, self.points = float(self._decoder.threshold), dict(points or {})
+        self._thresholds = np.full(num_streams, self.threshold, np.float32)
         self._fresh = _State(
             model.apply(variables, num_streams, method="initial_carry"),
             self._decoder.fresh(num_streams, len(label_names)),
         )
         self._state = self._fresh
-        self._slots: list[_Slot | None] = [None] * num_streams
+        self._slots: list[Slot | None] = [None] * num_streams
         self.probabilities = np.zeros((num_streams, len(label_names) + 1), np.float32)
         self.probabilities[:, -1] = 1
         self._later: list[tuple[int, Event]] = []
@@ -96,27 +82,38 @@ class Recognizers:
         Raises InputError if there is no run, or if its network classifies clips.
         """
         run = Trained.load(workdir) if workdir is not None else Trained.packaged()
-        return cls.from_run(run, num_streams)
+        points = operating_points.read(Path(PACKAGED if workdir is None else workdir), run.variables)
+        return cls.from_run(run, num_streams, points)
 
     @classmethod
-    def from_run(cls, run: Trained, num_streams: int = 1) -> "Recognizers":
+    def from_run(cls, run: Trained, num_streams: int = 1, points: Mapping[str, Point] | None = None) -> "Recognizers":
         """Returns recognisers with the network of a loaded run."""
         if not run.listens:
             raise InputError(
                 f"config.model.name is {run.config.model.name!r} of a run that classifies clips, not streams; "
                 "train a streaming recogniser with --config configs/listen.py."
             )
-        decoder, rate_hz = Decoder(**run.config.decoder), run.config.data.rate_hz
-        return cls(run.model, run.variables, run.label_names, num_streams, rate_hz=rate_hz, decoder=decoder)
+        settings: dict[str, Any] = dict(rate_hz=run.config.data.rate_hz, decoder=Decoder(**run.config.decoder))
+        return cls(run.model, run.variables, run.label_names, num_streams, points=points, **settings)
 
     def connect(self) -> int | None:
         """Returns a free slot in its initial state; None if all slots are in use."""
         if None not in self._slots:
             return None
         slot = self._slots.index(None)
-        self._slots[slot] = _Slot()
+        self._thresholds[slot] = self.threshold
         self.reset(slot)
         return slot
+
+    def set_sensitivity(self, slot: int, name: str) -> None:
+        """Gives a slot, until it is freed, the threshold of an operating point; raises InputError if there is none."""
+        if not self.points:
+            raise InputError(
+                f"the sensitivity {name!r} is not known: there is no {operating_points.FILE} for these parameters; "
+                f"without a sensitivity the config's threshold is used, {self.threshold:g}."
+            )
+        one_of("the sensitivity", name, tuple(self.points))
+        self._thresholds[slot] = self.points[name].threshold
 
     def leave(self, slot: int) -> None:
         """Frees a slot and discards its pending events."""
@@ -129,19 +126,7 @@ class Recognizers:
         Raises InputError, and leaves the stream unchanged, if the samples or the rate are invalid, or if the rate
         differs from that of earlier samples. The default is the network's own rate.
         """
-        stream, rate_hz = self._stream(slot), self.rate_hz if rate_hz is None else check_rate(rate_hz)
-        audio = mono_samples(samples)
-        if stream.rate_hz not in (0, rate_hz):
-            raise InputError(
-                f"the stream's rate is {stream.rate_hz} Hz and cannot become {rate_hz} Hz; reset it first."
-            )
-        if not stream.rate_hz and rate_hz != self.rate_hz:
-            stream.resampler = Resampler(rate_hz, self.rate_hz)
-        stream.rate_hz = rate_hz
-        if stream.resampler:
-            scale = np.float32(1 / 32768) if audio.dtype == np.int16 else np.float32(1)
-            audio = stream.resampler.feed(audio.astype(np.float32) * scale)
-        stream.add(audio if audio.dtype == np.int16 else _to_int16(audio))
+        self._stream(slot).push(samples, rate_hz)
 
     def advance(self) -> list[tuple[int, Event]]:
         """Processes all pending steps and returns the events with their slots; those of a slot are in order of time."""
@@ -178,16 +163,12 @@ class Recognizers:
 
     def flush(self, slot: int) -> list[Event]:
         """Ends a stream with silence and returns its remaining events."""
-        stream = self._stream(slot)
-        if stream.resampler:
-            stream.add(_to_int16(stream.resampler.flush()))
-        stream.add(np.zeros(round(FLUSH_SECONDS * self.rate_hz), np.int16))
-        stream.add(np.zeros(-stream.num_waiting % self.step_samples, np.int16))
+        self._stream(slot).finish(self.step_samples)
         return self.advance_one(slot)
 
     def reset(self, slot: int) -> None:
         """Resets a slot to its initial state and discards its pending events."""
-        self._slots[slot] = _Slot()
+        self._slots[slot] = Slot(self.rate_hz)
         self._drop_events(slot)
         self._renew(np.arange(self.num_streams) == slot)
 
@@ -198,7 +179,7 @@ class Recognizers:
     def _drop_events(self, slot: int) -> None:
         self._later = [(other, event) for other, event in self._later if other != slot]
 
-    def _stream(self, slot: int) -> _Slot:
+    def _stream(self, slot: int) -> Slot:
         stream = self._slots[slot]
         if stream is None:
             raise ValueError(f"slot {slot} is not connected")
@@ -213,7 +194,8 @@ class Recognizers:
 
         Slots that do not exist pad the batch to the size of a compiled program.
         """
-        self._state, result = _advance(self._model, self._variables, self._decoder, self._state, slots, audio)
+        decoder = self._decoder._replace(threshold=self._thresholds.take(slots, mode="clip"))
+        self._state, result = _advance(self._model, self._variables, decoder, self._state, slots, audio)
         result, exists = np.asarray(result), slots < self.num_streams
         self.probabilities[slots[exists]] = result[-1, exists, 4:]
         return Decision(*np.moveaxis(result[..., :4], -1, 0))
@@ -229,11 +211,18 @@ class Recognizer:
         assert slot is not None, "all streams of these recognizers are taken"
         self._slot = slot
         self.rate_hz, self.label_names = recognizers.rate_hz, recognizers.label_names
+        self.points = recognizers.points
 
     @classmethod
-    def from_workdir(cls, workdir: Path | str | None = None) -> "Recognizer":
-        """Returns a recogniser with the network of `Recognizers.from_workdir`."""
-        return cls(Recognizers.from_workdir(workdir))
+    def from_workdir(cls, workdir: Path | str | None = None, sensitivity: str = "") -> "Recognizer":
+        """Returns a recogniser with the network of `Recognizers.from_workdir`.
+
+        The `sensitivity` is the name of one of its operating points; "" is the threshold of its config.
+        """
+        recognizer = cls(Recognizers.from_workdir(workdir))
+        if sensitivity:
+            recognizer._all.set_sensitivity(recognizer._slot, sensitivity)
+        return recognizer
 
     def feed(self, samples: Any, rate_hz: Any = None) -> list[Event]:
         """Processes samples and returns the words recognised in them.
@@ -261,10 +250,6 @@ class Recognizer:
     def probabilities(self) -> np.ndarray:
         """Returns f32[labels + 1]: the probability that each word has just ended, then that none has."""
         return self._all.probabilities[self._slot].copy()
-
-
-def _to_int16(audio: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(audio * 32768.0), -32768, 32767).astype(np.int16)
 
 
 @jax.jit

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import ROOT, tone
+from toy_listener import ToyListener
 from toy_recognizer import Recognizer
 
 from audiojax import listen
@@ -97,6 +98,23 @@ def test_each_file_is_heard_afresh_whatever_its_format(run_cli, tmp_path):
         assert event.keys() == {"file", "digit", *listen.Event._fields}
         assert 0 < event["start_seconds"] < event["end_seconds"] < event["emitted_seconds"] < 2
     assert events[3]["start_seconds"] == pytest.approx(0.3, abs=0.03)
+
+
+def test_a_sensitivity_is_a_threshold_and_is_told_with_its_rates(run_cli, tmp_path):
+    path = write(tmp_path / "a.wav", [4, 7], 8000)
+    found = {name: run_cli("listen", path, "--sensitivity", name) for name in ("low", "high")}
+    assert [labels(out) for _, out, _ in found.values()] == [[], [4, 7]] and {code for code, *_ in found.values()} == {
+        0
+    }
+    assert re.search(r"low, threshold 0\.99: 1 false events .* 90\.0%", found["low"][2])
+
+
+def test_a_run_without_operating_points_offers_its_configs_threshold(run_cli, tmp_path, monkeypatch):
+    monkeypatch.setattr(ToyListener, "points", {})
+    path = write(tmp_path / "a.wav", [4], 8000)
+    code, out, err = run_cli("listen", path, "--sensitivity=low")
+    assert (code, out) == (1, "") and re.search(r"operating_points\.json.* 0\.5", err) and len(err.splitlines()) == 1
+    assert labels(run_cli("listen", path)[1]) == [4]
 
 
 def test_what_ends_with_the_file_is_said_too(run_cli, tmp_path):

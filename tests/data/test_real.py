@@ -20,7 +20,7 @@ from audiojax.streaming.report import StreamEvaluator
 from audiojax.synthesis.formant import synthesise
 from audiojax.synthesis.phonemes import DIGITS
 from audiojax.synthesis.voices import NEUTRAL
-from experiments import real_scenes, real_sound, streaming_eval
+from experiments import choose_points, real_scenes, real_sound, streaming_eval
 from experiments.real_scenes import Row
 
 KEYS = (*real.COLUMNS, "seconds", "licence")
@@ -280,6 +280,24 @@ def test_the_validation_table_has_every_row_and_its_numbers(folder, tmp_path, ca
     streaming_eval.main(["real", "--root", str(folder), "--curve"])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| 0.")]
     assert len(lines) == len(real_sound.THRESHOLDS)
+
+
+def test_operating_points_have_a_half_and_an_eighth_of_the_false_events_and_one_is_the_default():
+    rates = {0.3: (90, 7), 0.4: (64, 6), 0.5: (40, 7), 0.6: (32, 8), 0.7: (9, 9), 0.8: (8, 12), 0.9: (0, 50)}
+    curve = {
+        threshold: {
+            "words, stream": {"minutes": 60, "count": events},
+            "words, fresh": {"minutes": 60, "count": 999},
+            "digits x": {"of": 50, "count": 50 - errors // 2, "minutes": 1},  # the correct ones
+            "strings x": {"of": 50, "count": errors - errors // 2, "words": 50, "minutes": 1},  # the errors
+        }
+        for threshold, (events, errors) in rates.items()
+    }
+    low, normal = (0.8, 8, 0.12), (0.6, 32, 0.08)
+    assert choose_points.choose(curve, 0.4) == {"low": low, "normal": normal, "high": (0.4, 64, 0.06)}
+    assert choose_points.choose(curve, 0.3) == {"low": low, "normal": normal, "high": (0.3, 90, 0.07)}
+    with pytest.raises(InputError, match=r"config\.decoder\.threshold, 0\.45"):
+        choose_points.choose(curve, 0.45)
 
 
 def test_the_judge_part_is_logged_with_its_number_and_refuses_a_curve(folder, tmp_path, capsys):

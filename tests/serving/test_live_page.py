@@ -68,6 +68,43 @@ def test_what_is_spoken_into_the_microphone_is_shown(spoken_to):
     hear(*spoken_to, "31415")
 
 
+CHOOSE = "{{ const it = document.getElementById('point'); it.value = '{}'; it.dispatchEvent(new Event('change')); }}"
+
+
+def test_a_sensitivity_on_the_page_is_the_threshold_in_use(spoken_to):
+    served, browser = spoken_to
+    cost, in_use = (
+        "document.getElementById('cost').textContent",
+        lambda: [s.threshold for s in served.listener.slots.values()],
+    )
+    browser.open(served.url)
+    browser.until(lambda: browser.run("document.getElementById('point').value") == "normal")
+    assert "20 false words" in browser.run(cost) and "10.0\u00a0% of digits" in browser.run(cost)
+    browser.press("#mic")
+    browser.until(lambda: browser.run(SHOWN))
+    assert in_use() == [0.5]
+    browser.run(CHOOSE.format("low"))
+    browser.until(lambda: in_use() == [0.99])
+    assert "1 false words" in browser.run(cost) and "90.0\u00a0% of digits" in browser.run(cost)
+    for shown in ("ready", "listening"):  # another sound, of which the server has to know it too
+        browser.press("#mic")
+        browser.until(lambda shown=shown: state(browser) == shown)
+    assert in_use() == [0.99]
+    browser.press("#mic")
+    browser.until(lambda: state(browser) == "ready")
+
+
+def test_a_page_without_operating_points_says_which_threshold_is_in_use(spoken_to):
+    _, browser = spoken_to
+    listener = ToyListener(1)
+    listener.points = {}
+    with Served(listener=listener) as served:
+        browser.open(served.url)
+        browser.until(lambda: "Threshold 0.5" in browser.run("document.getElementById('cost').textContent"))
+        assert browser.run("document.getElementById('sensitivity').hidden")
+    browser.errors.clear()
+
+
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 # Whether the end of an element's text is in view, and not covered.
 IN_VIEW = """(selector) => {

@@ -103,6 +103,17 @@ def test_words_come_while_the_sound_goes_on(served):
         assert words(told_until(client, lambda message: "label" in message)) == ["six"]
 
 
+def test_a_sensitivity_is_of_one_client_and_of_all_its_sounds(served):
+    told = json.loads(get(served.url + "sensitivity.json")[2])
+    assert told["threshold"] == 0.5 and list(told["points"]) == ["low", "normal", "high"]
+    assert told["points"]["low"] == {"threshold": 0.99, "false_events_per_hour": 1.0, "digit_error_rate": 0.9}
+    with served.socket() as one, served.socket() as other:
+        one.send('{"sensitivity": "low"}')
+        assert [words(say(client, [2])) for client in (one, other, one)] == [[], ["two"], []]
+        one.send('{"sensitivity": "normal"}')
+        assert words(say(one, [2])) == ["two"]
+
+
 def test_another_sites_page_is_refused(served):
     host = served.url[len("http://") : -1]
     with served.socket(origin=f"http://{host}") as client:
@@ -232,6 +243,8 @@ def test_who_comes_too_late_is_told_so_and_places_are_freed():
         (['{"rate_hz": -5}'], sessions.POLICY, "is invalid"),
         (['{"rate_hz": 12}'], sessions.POLICY, "the sample rate is 12 Hz"),
         (['{"rate_hz": 8000.5}'], sessions.POLICY, "is invalid"),
+        (['{"sensitivity": "loud"}'], sessions.POLICY, "loud"),
+        (['{"sensitivity": ["low"]}'], sessions.POLICY, "low"),
         (
             [f'{{"rate_hz": {44_101 + 2 * (i % 2)}}}' for i in range(50)],
             sessions.POLICY,

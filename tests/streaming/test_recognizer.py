@@ -11,8 +11,11 @@ from audiojax.audio import resample
 from audiojax.audio.resample import Resampler
 from audiojax.audio.signal import mono_samples
 from audiojax.errors import InputError
-from audiojax.streaming import recognizer, scoring
+from audiojax.inference import PACKAGED, Trained
+from audiojax.streaming import operating_points, recognizer, scoring
 from audiojax.streaming.decoder import Decoder, Event
+from audiojax.streaming.operating_points import NAMES as NAMES_OF_POINTS
+from audiojax.streaming.operating_points import Point
 from audiojax.streaming.recognizer import Recognizer, Recognizers
 
 NAMES = ("x", "y", "z")
@@ -87,6 +90,45 @@ def test_other_rates_give_the_same_events_however_they_are_cut(net, rate_hz):
         heard += one.feed(audio[at : at + size], rate_hz)
         at += size
     assert heard + one.flush() == expected
+
+
+def test_each_stream_has_the_sensitivity_that_was_set_until_it_ends(net):
+    points = {"low": Point(1.0, 0.0, 1.0), "normal": Point(0.34, 1.0, 0.5), "high": Point(0.3, 9.0, 0.1)}
+    many = Recognizers(*net, NAMES, 2, rate_hz=8000, decoder=EAGER, points=points)
+    usual, strict = many.connect(), many.connect()
+    many.set_sensitivity(strict, "low")
+    many.reset(strict)  # which begins another sound of the same stream
+    for slot in (usual, strict):
+        many.push(slot, sound(3.0))
+    assert {slot for slot, _ in many.advance()} == {usual}
+    many.leave(strict)
+    many.push(many.connect(), sound(3.0))
+    assert {slot for slot, _ in many.advance()} == {strict}
+    with pytest.raises(InputError, match="the sensitivity is 'loud'; choose one of low, normal, high"):
+        many.set_sensitivity(usual, "loud")
+    with pytest.raises(InputError, match=r"operating_points\.json.* 0\.34"):
+        recognizers(net, 2).set_sensitivity(0, "low")
+
+
+def test_operating_points_are_of_the_parameters_that_they_were_measured_with(net, tmp_path):
+    points = {name: Point(0.3 + place / 10, 10.0 / (1 + place), 0.1) for place, name in enumerate(NAMES_OF_POINTS)}
+    operating_points.write(tmp_path, net[1], points, "a test")
+    assert operating_points.read(tmp_path, net[1]) == points == operating_points.read(tmp_path)
+    other = jax.tree.map(lambda x: x + 1, net[1])
+    assert operating_points.read(tmp_path, other) == operating_points.read(tmp_path / "none", net[1]) == {}
+    (tmp_path / operating_points.FILE).write_text('{"points": {"low": {}}}')
+    with pytest.raises(InputError, match=r"operating_points\.json is damaged"):
+        operating_points.read(tmp_path, net[1])
+
+
+def test_the_packaged_points_lie_on_a_curve_and_are_of_the_packaged_parameters():
+    run = Trained.packaged()
+    points = operating_points.read(PACKAGED, run.variables)
+    low, normal, high = (points[name] for name in NAMES_OF_POINTS)
+    assert low.threshold > normal.threshold > high.threshold
+    assert run.config.decoder.threshold in {point.threshold for point in points.values()}
+    assert low.false_events_per_hour < normal.false_events_per_hour < high.false_events_per_hour
+    assert low.digit_error_rate > high.digit_error_rate
 
 
 def test_events_are_those_of_the_whole_sound_at_once(net):

@@ -12,6 +12,7 @@ export class Line {
   // if the server does not answer.
   constructor(on) {
     Object.assign(this, { on, socket: null, opening: null, waiting: [], number: 0, sounding: false, ended: true });
+    this.sensitivity = ""; // the server's own
   }
 
   // Connects, unless it is connected. Rejects with a `lost` error.
@@ -64,7 +65,14 @@ export class Line {
     Object.assign(this, { rate, sent: 0, heard: 0, ended: false, sounding: true });
     this.number += 1;
     this.move();
+    if (this.sensitivity) this.choose(this.sensitivity); // a new connection does not know it
     this.socket?.send(JSON.stringify({ rate_hz: rate }));
+  }
+
+  // Sets the sensitivity, of the sound that is being sent too.
+  choose(name) {
+    this.sensitivity = name;
+    this.socket?.send(JSON.stringify({ sensitivity: name }));
   }
 
   send(samples) {

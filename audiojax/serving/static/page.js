@@ -284,7 +284,10 @@ onChange(update);
 
 rest();
 try {
-  show.keys(await (await fetch("words.json")).json(), say);
+  const [words, points] = await Promise.all(
+    ["words.json", "sensitivity.json"].map(async (name) => (await fetch(name)).json()));
+  show.sensitivity(points, (name) => line.choose(name));
+  show.keys(words, say);
 } catch {
   failed(lost());
 }

@@ -123,4 +123,25 @@ export function keys(words, say) {
   });
 }
 
+// The operating points of the recogniser, with what was measured of each; `choose(name)` is called when one is chosen.
+export function sensitivity({ threshold, points }, choose) {
+  const select = $("point");
+  const names = Object.keys(points);
+  $("sensitivity").hidden = !names.length;
+  const tell = () => {
+    const point = points[select.value];
+    $("cost").textContent = point
+      ? `In tests ${Math.round(point.false_events_per_hour)} false words an hour, ` +
+        `${(100 * point.digit_error_rate).toFixed(1)}\u00a0% of digits wrong`
+      : `Threshold ${threshold}, as configured; its errors were not measured`;
+  };
+  select.append(...names.map((name) => new Option(name[0].toUpperCase() + name.slice(1), name)));
+  select.value = names.find((name) => points[name].threshold === threshold);
+  select.onchange = () => {
+    tell();
+    choose(select.value);
+  };
+  tell();
+}
+
 export const keyOf = (label) => $("keys").querySelector(`[data-label="${CSS.escape(label)}"]`);

@@ -1,0 +1,61 @@
+"""The pending sound of one stream."""
+
+from typing import Any
+
+import numpy as np
+
+from audiojax.audio.resample import Resampler
+from audiojax.audio.signal import check_rate, mono_samples
+from audiojax.errors import InputError
+from audiojax.streaming.decoder import FLUSH_SECONDS
+
+
+class Slot:
+    """One stream: its pending samples, i16 at the network's sampling rate, and the number of steps processed."""
+
+    def __init__(self, network_rate_hz: int) -> None:
+        """Starts a stream without sound for a network with sound of `network_rate_hz`."""
+        self._network_rate_hz = network_rate_hz
+        self.waiting: list[np.ndarray] = []
+        self.num_waiting = 0
+        self.steps = 0
+        self.rate_hz = 0
+        self.resampler: Resampler | None = None
+
+    def push(self, samples: Any, rate_hz: Any = None) -> None:
+        """Appends samples as `Recognizers.push` does."""
+        rate_hz = self._network_rate_hz if rate_hz is None else check_rate(rate_hz)
+        audio = mono_samples(samples)
+        if self.rate_hz not in (0, rate_hz):
+            raise InputError(f"the stream's rate is {self.rate_hz} Hz and cannot become {rate_hz} Hz; reset it first.")
+        if not self.rate_hz and rate_hz != self._network_rate_hz:
+            self.resampler = Resampler(rate_hz, self._network_rate_hz)
+        self.rate_hz = rate_hz
+        if self.resampler:
+            scale = np.float32(1 / 32768) if audio.dtype == np.int16 else np.float32(1)
+            audio = self.resampler.feed(audio.astype(np.float32) * scale)
+        self._add(audio if audio.dtype == np.int16 else _to_int16(audio))
+
+    def finish(self, step_samples: int) -> None:
+        """Appends what the resampler holds back, then silence to a whole step."""
+        if self.resampler:
+            self._add(_to_int16(self.resampler.flush()))
+        self._add(np.zeros(round(FLUSH_SECONDS * self._network_rate_hz), np.int16))
+        self._add(np.zeros(-self.num_waiting % step_samples, np.int16))
+
+    def take(self, num_samples: int) -> np.ndarray:
+        """Removes and returns the next `num_samples`."""
+        audio = np.concatenate(self.waiting) if len(self.waiting) > 1 else self.waiting[0]
+        rest = audio[num_samples:]
+        self.waiting = [rest if len(rest) >= num_samples else rest.copy()]  # a view would keep the whole array alive
+        self.num_waiting -= num_samples
+        return audio[:num_samples]
+
+    def _add(self, audio: np.ndarray) -> None:
+        if len(audio):
+            self.waiting.append(audio)
+            self.num_waiting += len(audio)
+
+
+def _to_int16(audio: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(audio * 32768.0), -32768, 32767).astype(np.int16)
