@@ -18,6 +18,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from audiojax import config as configs
+from audiojax import reference
 from audiojax.errors import InputError, one_line
 from audiojax.training.preemption import Stopped
 
@@ -104,7 +105,8 @@ def parse_with_config(command: argparse.ArgumentParser, argv: list[str]) -> tupl
     command.add_argument(
         "--config", required=True, metavar="FILE.py[:ARG]", help=f"config file; ARG is {configs.GRAMMAR}"
     )
-    command.epilog = (command.epilog or "") + "\nAny key can be set behind it: --config.train.num_epochs=5"
+    if {"-h", "--help"} & set(argv):
+        command.epilog = "\n\n".join(part for part in (command.epilog, reference.text()) if part)
     args, overrides = command.parse_known_args(argv)
     path, colon, arg = args.config.partition(":")
     file = f"{_config_file(Path(path))}{colon}{arg}"

@@ -15,6 +15,7 @@ LAYERS = [  # a module imports from lower layers and from its own package alone
     {"rules"},
     {"schema"},
     {"config"},
+    {"reference"},
     {"synthesis"},
     {"data"},
     {"models"},
@@ -45,7 +46,7 @@ IMPORTERS = {  # a library, and the packages or modules that alone import it
     "onnx": {"exporting"},
     "onnxruntime": {"exporting"},
 }
-NO_JAX = {"errors", "io", "audio", "rules", "schema", "config", "synthesis", "data"}
+NO_JAX = {"errors", "io", "audio", "rules", "schema", "config", "reference", "synthesis", "data"}
 MODULES = sorted((ROOT / "audiojax").rglob("*.py"))
 
 

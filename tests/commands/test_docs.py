@@ -43,3 +43,11 @@ def test_the_tree_names_every_module(from_source):
 def test_the_test_command_of_the_readme_is_marked():
     before, _, rest = (ROOT / "README.md").read_text().partition("<!-- test-command -->\n```\n")
     assert before and "-m pytest" in rest.splitlines()[0]
+
+
+def test_help_prints_the_same_reference(run_cli, from_source):
+    code, out, _ = run_cli("main", "--help")
+    shown, keys = out.split("keys of the config")[1], from_source.config_reference()
+    named = [line.split("`")[1] for line in keys.splitlines() if line.startswith("| `")]
+    assert code == 0 and len(named) > 100 and all(f"  {name}=" in shown for name in named)
+    assert "the order of clips and the augmentation [0 to 2,147,483,647]" in " ".join(shown.split())
