@@ -1,0 +1,232 @@
+"""Measures the wall-clock time from random parameters to a test accuracy on unseen speakers.
+
+  python -m experiments.speedrun --root DIR                          three seeds, scored on the validation speakers
+  python -m experiments.speedrun --root DIR --part test --seeds 5    the frozen recipe, scored on the test speakers
+  python -m experiments.speedrun --root DIR --target 99              the recipe for 99.0 %
+
+AudioMNIST, reconstructed, fold 0. The time includes the log-mel frames of all training clips, augmentation and every
+step; it begins with the prepared cache in memory and the programs compiled. The first run of each trainer compiles,
+and is reported as the cold time. `--recipe '{"epochs": 3}'` changes fields of the recipe.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+
+from audiojax import cli
+from audiojax.data import loading
+from audiojax.data.clips import Clips
+from audiojax.errors import InputError
+from audiojax.models.layers import frontend, residual
+
+
+class Recipe(NamedTuple):
+    """A network on log-mel frames and how it is trained."""
+
+    epochs: float = 3.0
+    batch_size: int = 32
+    learning_rate: float = 0.004  # the largest one, of AdamW, with a linear warm-up and a cosine decay to 0
+    warmup_share: float = 0.15
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    ema_decay: float = 0.99  # of the averaged parameters, which are the result
+    window_samples: int = 256
+    hop_samples: int = 160
+    num_frames: int = 44  # longer clips are cut
+    num_bands: int = 32
+    channels: tuple[int, ...] = (16, 24, 48, 96)  # of `residual.convolved` and of each of `residual.stages`
+    dropout: float = 0.2
+    tempo: float = 0.3  # factors in [1 / (1 + tempo), 1 + tempo]
+    warp: float = 0.12  # likewise, of the frequency axis: other vocal tracts
+    tilt: float = 0.8  # standard deviation in nepers of a random response over the bands: other microphones
+    noise: float = 3.0  # nepers of power below the loudest band from which noise is added
+
+
+RECIPES = {98: Recipe(), 99: Recipe(epochs=8.0)}
+
+
+class Examples(NamedTuple):
+    """Log-mel frames of clips; all arrays are on the device."""
+
+    frames: jax.Array  # f32[n, num_frames, num_bands]
+    length: jax.Array  # i32[n], frames
+    label: jax.Array  # i32[n]
+
+
+class FrameCNN(nn.Module):
+    """The layers of `audiojax.models.melcnn.MelCNN` behind its frames."""
+
+    channels: tuple[int, ...]
+    dropout: float
+    num_labels: int = 10
+
+    @nn.compact
+    def __call__(self, frames: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
+        """Returns the logits f32[B, num_labels] of `frames` f32[B, N, bands] with `length` i32[B]."""
+        x = residual.convolved(frames[..., None], length, self.channels[0], "0a", train)
+        x, length = residual.stages(x, length, self.channels[1:], train)
+        x = nn.Dropout(self.dropout, deterministic=not train)(residual.mean(x, length))
+        return nn.Dense(self.num_labels)(x)
+
+
+def padded(clips: Clips, indices: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the beginnings of clips i16[n, num_frames * hop_samples], zero right-padded, and their frames i32[n]."""
+    audio = np.zeros((len(indices), recipe.num_frames * recipe.hop_samples), np.int16)
+    length = np.zeros(len(indices), np.int32)
+    for row, index in enumerate(indices):
+        clip = clips[index][: audio.shape[1]]
+        audio[row, : len(clip)] = clip
+        length[row] = -(-len(clip) // recipe.hop_samples)
+    return audio, length
+
+
+def normalised(frames: jax.Array, length: jax.Array) -> jax.Array:
+    """Returns `frames` [B, N, bands] less their mean over the clip, zero in the padding."""
+    valid = jnp.arange(frames.shape[1], dtype=jnp.int32)[None, :, None] < length[:, None, None]
+    mean = jnp.sum(jnp.where(valid, frames, 0.0), axis=1, keepdims=True) / length.astype(jnp.float32)[:, None, None]
+    return jnp.where(valid, (frames - mean) / 2.0, 0.0)  # a band's standard deviation is about 2
+
+
+def augmented(key: jax.Array, frames: jax.Array, length: jax.Array, recipe: Recipe) -> tuple[jax.Array, jax.Array]:
+    """Returns `frames` [B, N, bands] with another tempo, vocal tract, microphone and noise, and their `length`."""
+    num_rows, num_frames, num_bands = frames.shape
+    keys = jax.random.split(key, 5)
+
+    def factor(key: jax.Array, change: float) -> jax.Array:
+        return jnp.exp(jnp.log1p(change) * jax.random.uniform(key, (num_rows,), minval=-1.0))
+
+    def curves(key: jax.Array, scale: float) -> jax.Array:  # linear between six bands
+        knots = scale * jax.random.normal(key, (num_rows, 6))
+        return (knots @ _hat(jnp.linspace(0.0, 5.0, num_bands), 6).T)[:, None]
+
+    num_valid = length.astype(jnp.float32)
+    tempo = jnp.maximum(factor(keys[0], recipe.tempo), num_valid / num_frames)
+    new_length = jnp.clip(jnp.ceil(num_valid / tempo).astype(jnp.int32), 1, num_frames)
+    in_time = _hat(jnp.arange(num_frames, dtype=jnp.float32) * tempo[:, None], num_frames)
+    places = jnp.clip(
+        jnp.arange(num_bands, dtype=jnp.float32) * factor(keys[1], recipe.warp)[:, None], 0, num_bands - 1
+    )
+    frames = jnp.einsum("bnm,bmf,bgf->bng", in_time, frames, _hat(places, num_bands))
+    frames = frames + curves(keys[2], recipe.tilt)
+    loudest = jnp.max(frames, axis=(1, 2), keepdims=True)
+    below = jax.random.uniform(keys[3], (num_rows, 1, 1), minval=recipe.noise, maxval=recipe.noise + 9.0)
+    return jnp.logaddexp(frames, loudest - below + curves(keys[4], 0.5)), new_length
+
+
+def _hat(places: jax.Array, size: int) -> jax.Array:
+    """Returns f32[..., size]: the weights of linear interpolation at `places` between 0 and size - 1."""
+    return jnp.maximum(0.0, 1.0 - jnp.abs(places[..., None] - jnp.arange(size, dtype=jnp.float32)))
+
+
+class Trainer:
+    """Trains and scores by a recipe; its programs are compiled by the first run."""
+
+    def __init__(self, recipe: Recipe, num_clips: int, rate_hz: int):
+        """Builds the programs for `num_clips` training clips."""
+        self.recipe, self._model = recipe, FrameCNN(recipe.channels, recipe.dropout)
+        self.num_steps = round(recipe.epochs * num_clips / recipe.batch_size)
+        schedule = optax.warmup_cosine_decay_schedule(
+            0.0, recipe.learning_rate, round(recipe.warmup_share * self.num_steps), self.num_steps
+        )
+        self._optimizer = optax.chain(
+            optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.98, weight_decay=recipe.weight_decay)
+        )
+        shape = recipe.window_samples, recipe.hop_samples, recipe.num_bands, 50.0, 4000.0, rate_hz
+        self._frames = jax.jit(self._log_mel(frontend.LogMel(*shape)))
+        self._step = jax.jit(self._train_step, donate_argnums=0)
+        self._predict = jax.jit(lambda variables, x, n: self._model.apply(variables, normalised(x, n), n).argmax(-1))
+
+    def _log_mel(self, front_end: frontend.LogMel) -> Callable[[jax.Array], jax.Array]:
+        before = self.recipe.window_samples - self.recipe.hop_samples
+        return lambda audio: front_end.apply({}, jnp.pad(audio / jnp.float32(32768), ((0, 0), (before, 0))))
+
+    def examples(self, clips: Clips, indices: np.ndarray, rows: int = 500) -> Examples:
+        """Returns the frames of the clips at `indices`, computed `rows` clips at a time."""
+        audio, length = padded(clips, indices, self.recipe)
+        full = np.pad(audio, ((0, -len(audio) % rows), (0, 0)))
+        frames = jnp.concatenate([self._frames(full[at : at + rows]) for at in range(0, len(full), rows)])
+        return Examples(frames[: len(audio)], jnp.asarray(length), jnp.asarray(clips.label[indices]))
+
+    def train(self, clips: Clips, indices: np.ndarray, seed: int) -> tuple[Any, float]:
+        """Returns the averaged variables, and the seconds from the clips to them."""
+        start, recipe, rng = time.perf_counter(), self.recipe, np.random.default_rng(seed)
+        examples = self.examples(clips, indices)
+        num_epochs = -(-self.num_steps * recipe.batch_size // len(indices))
+        order = np.concatenate([rng.permutation(len(indices)).astype(np.int32) for _ in range(num_epochs)])
+        order = order[: self.num_steps * recipe.batch_size].reshape(-1, recipe.batch_size)
+        variables = self._model.init(jax.random.key(seed), examples.frames[:2], examples.length[:2])
+        params = variables["params"]
+        state = params, variables["batch_stats"], self._optimizer.init(params), jax.tree.map(jnp.copy, params)
+        key = jax.random.key(seed)
+        for number, rows in enumerate(order):
+            state = self._step(state, examples, rows, key, number)
+        jax.block_until_ready(state)
+        return {"params": state[3], "batch_stats": state[1]}, time.perf_counter() - start
+
+    def _train_step(self, state: Any, examples: Examples, rows: jax.Array, key: jax.Array, number: int) -> Any:
+        (params, stats, optimizer, average), keys = state, jax.random.split(jax.random.fold_in(key, number))
+        x, length = augmented(keys[0], examples.frames[rows], examples.length[rows], self.recipe)
+        target = optax.smooth_labels(jax.nn.one_hot(examples.label[rows], 10), self.recipe.label_smoothing)
+
+        def loss(params: Any) -> tuple[jax.Array, Any]:
+            how: dict[str, Any] = dict(train=True, mutable=["batch_stats"], rngs={"dropout": keys[1]})
+            variables = {"params": params, "batch_stats": stats}
+            logits, updates = self._model.apply(variables, normalised(x, length), length, **how)
+            return optax.softmax_cross_entropy(logits, target).mean(), updates["batch_stats"]
+
+        gradient, stats = jax.grad(loss, has_aux=True)(params)
+        updates, optimizer = self._optimizer.update(gradient, optimizer, params)
+        params = optax.apply_updates(params, updates)
+        return params, stats, optimizer, optax.incremental_update(params, average, 1 - self.recipe.ema_decay)
+
+    def accuracy(self, variables: Any, clips: Clips, indices: np.ndarray, rows: int = 500) -> float:
+        """Returns the share of the clips at `indices` that are classified correctly."""
+        frames, length, label = self.examples(clips, indices)
+        found = [
+            self._predict(variables, frames[at : at + rows], length[at : at + rows])
+            for at in range(0, len(label), rows)
+        ]
+        return float(np.mean(np.concatenate(found) == np.asarray(label)))
+
+
+def report(runs: Sequence[tuple[float, float]]) -> str:
+    """Returns one line on the (accuracy, seconds) of runs, of which the first one compiled."""
+    accuracies, seconds = np.asarray(runs).T
+    spread = f" ± {100 * accuracies.std(ddof=1):.2f}" if len(runs) > 1 else ""
+    warm = f"median {np.median(seconds[1:]):.1f} s" if len(runs) > 1 else ""
+    return f"{100 * accuracies.mean():.2f}{spread} %   cold {seconds[0]:.1f} s   {warm}"
+
+
+def main(argv: list[str]) -> None:
+    """Trains once per seed and prints accuracy and time."""
+    parser = cli.parser("experiments.speedrun", __doc__ or "")
+    parser.add_argument("--root", required=True, help="folder of AudioMNIST")
+    parser.add_argument("--target", type=int, choices=RECIPES, default=98, help="accuracy in per cent")
+    parser.add_argument("--part", choices=("validation", "test"), default="validation")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--recipe", default="{}", help="fields of the recipe to change, as JSON")
+    args = parser.parse_args(argv)
+    cli.setup_jax()
+    try:
+        changed = {name: tuple(x) if isinstance(x, list) else x for name, x in json.loads(args.recipe).items()}
+        recipe = RECIPES[args.target]._replace(**changed)
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"--recipe is {args.recipe!r}: {error}; give JSON with fields of Recipe.") from None
+    flags = ["--config=configs/spectrogram.py:audiomnist", f"--config.data.root={args.root}"]
+    clips, split = loading.load_split(cli.parse_with_config(cli.parser("experiments.speedrun", ""), flags)[1])
+    trainer, runs = Trainer(recipe, len(split.train), clips.rate_hz), []
+    for seed in range(args.seeds):
+        result, seconds = trainer.train(clips, split.train, seed)
+        runs.append((trainer.accuracy(result, clips, getattr(split, args.part)), seconds))
+    print(f"{recipe}\n{trainer.num_steps} steps, scored on {args.part}\n{report(runs)}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,35 @@
+"""The speedrun's augmentation of log-mel frames."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import speedrun
+
+RECIPE = speedrun.Recipe(num_frames=12, num_bands=8)
+
+
+@pytest.fixture(autouse=True)
+def promotes_ranks():
+    """Allows broadcasting between ranks, as outside the tests."""
+    with jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def test_augmented_frames_fit_their_length_and_padding_changes_nothing():
+    frames = np.random.default_rng(0).normal(size=(6, 12, 8)).astype(np.float32)
+    length = jnp.asarray([12, 9, 6, 4, 2, 1])
+    other = np.where(np.arange(12)[None, :, None] < np.asarray(length)[:, None, None], frames, np.float32(99))
+    np.testing.assert_array_equal(*(speedrun.normalised(x, length) for x in (frames, other)))
+    x, new_length = speedrun.augmented(jax.random.key(0), frames, length, RECIPE)
+    assert x.shape == frames.shape and np.isfinite(x).all()
+    assert ((new_length >= 1) & (new_length <= 12)).all() and (new_length != length).any()
+
+
+def test_augmentation_of_no_strength_is_the_identity_but_for_faint_noise():
+    frames = np.random.default_rng(0).normal(size=(3, 12, 8)).astype(np.float32)
+    still = RECIPE._replace(tempo=0.0, warp=0.0, tilt=0.0, noise=60.0)
+    x, length = speedrun.augmented(jax.random.key(0), frames, jnp.full(3, 12), still)
+    np.testing.assert_allclose(x, frames, atol=1e-4)
+    np.testing.assert_array_equal(length, 12)
