@@ -1,1 +1,1 @@
-"""Networks as programs that run without this package."""
+"""Export of networks as programs that run without this package."""

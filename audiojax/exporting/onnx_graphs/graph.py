@@ -1,4 +1,4 @@
-"""A graph of ONNX nodes, which the builders of this package fill."""
+"""A graph of ONNX nodes, to which the modules of this package add networks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,32 +9,34 @@ from onnx import TensorProto, helper, numpy_helper
 
 from audiojax.exporting.stablehlo import Tree
 
-OPSET, IR_VERSION = 20, 9  # of 2023: what runs today's models runs these
+OPSET, IR_VERSION = 20, 9  # of 2023, which current runtimes support
 EPSILON = 1e-5  # of flax's BatchNorm
 Value = str | np.ndarray | float | Sequence[int]  # a value of the graph by its name, or a constant
 
 
 class Graph:
-    """A graph in the making. Values go by their names, which begin with `prefix`."""
+    """A graph to which nodes are added. Values are referred to by their names, which begin with `prefix`."""
 
     def __init__(self, prefix: str = ""):
         self._prefix, self._count = prefix, 0
         self._nodes: list[onnx.NodeProto] = []
         self._weights: list[onnx.TensorProto] = []
-        self._known: dict[tuple[Any, ...], str] = {}  # constants that are there already
+        self._known: dict[tuple[Any, ...], str] = {}  # existing constants
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
 
     def input(self, name: str, shape: Sequence[int | str], kind: int = TensorProto.FLOAT) -> str:
+        """Adds an input of the graph; returns its name."""
         self._inputs.append(helper.make_tensor_value_info(self._prefix + name, kind, shape))
         return self._prefix + name
 
     def output(self, name: str, value: str, shape: Sequence[int | str]) -> None:
+        """Makes `value` an output of the graph, in float32."""
         self._nodes.append(helper.make_node("Identity", [value], [self._prefix + name]))
         self._outputs.append(helper.make_tensor_value_info(self._prefix + name, TensorProto.FLOAT, shape))
 
     def many(self, kind: str, *inputs: Value, num_outputs: int, **attributes: Any) -> list[str]:
-        """The outputs of a new node."""
+        """Adds a node of type `kind`; returns its outputs."""
         number, self._count = self._count, self._count + 1
         outputs = [f"{self._prefix}{kind.lower()}_{number}_{i}" for i in range(num_outputs)]
         names = [value if isinstance(value, str) else self.weight(value) for value in inputs]
@@ -42,11 +44,11 @@ class Graph:
         return outputs
 
     def __call__(self, kind: str, *inputs: Value, **attributes: Any) -> str:
-        """The output of a new node that has one."""
+        """Adds a node of type `kind` with one output; returns it."""
         return self.many(kind, *inputs, num_outputs=1, **attributes)[0]
 
     def weight(self, value: np.ndarray | float | Sequence[int]) -> str:
-        """A constant: whole numbers in int64, others in float32."""
+        """Adds a constant, integers as int64, others as float32; returns its name."""
         array = np.asarray(value)
         array = np.ascontiguousarray(array, np.int64 if array.dtype.kind == "i" else np.float32).reshape(array.shape)
         name = self._known.setdefault(
@@ -57,10 +59,11 @@ class Graph:
         return name
 
     def proto(self, name: str) -> onnx.GraphProto:
+        """Returns the graph as a message of ONNX's format, for a node that contains it."""
         return helper.make_graph(self._nodes, name, self._inputs, self._outputs, self._weights)
 
     def file(self, name: str) -> bytes:
-        """The model's file. Raises onnx.checker.ValidationError where the graph contradicts itself."""
+        """Returns the content of the model's file; raises onnx.checker.ValidationError if the graph is inconsistent."""
         model = helper.make_model(
             self.proto(name), opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
         )
@@ -70,8 +73,10 @@ class Graph:
 
 
 def to_unit_range(graph: Graph, audio: str) -> str:
+    """Adds the scaling of 16-bit samples to [-1, 1]; returns the sound."""
     return graph("Mul", graph("Cast", audio, to=TensorProto.FLOAT), 1 / 32768)
 
 
 def dense(graph: Graph, params: Tree, x: str) -> str:
+    """Adds a dense layer; returns its outputs."""
     return graph("Gemm", x, params["kernel"], params["bias"])

@@ -1,7 +1,4 @@
-"""The recurrent network as nodes.
-
-Its step is one piece of graph: the step graph holds it once, the graph for whole clips in a Scan.
-"""
+"""The recurrent network as ONNX graphs: of one step, and of whole clips, with the step in a Scan."""
 
 import numpy as np
 from onnx import TensorProto
@@ -15,7 +12,7 @@ from audiojax.models.layers.causal_conv import WIDTH
 
 
 def classifier(graph: Graph, model: GRU, variables: Tree, audio: str, length: str, _: int) -> str:
-    """The outputs [B, n] after `length` [B] of `audio` [B, T]: `_step` in a Scan over all steps."""
+    """Adds the network for clips; returns its outputs [B, n] after `length` [B] samples of `audio` [B, T]."""
     size, shapes = model.step_samples, carry_shapes(model)
     context = shapes.pop("context", (0,))[0]
     samples = graph("Shape", audio, start=1, end=2)
@@ -24,7 +21,7 @@ def classifier(graph: Graph, model: GRU, variables: Tree, audio: str, length: st
     frames = frames_of(graph, model, variables, sound)
     bands = graph("Shape", frames, start=1)
     frames = graph("Reshape", frames, graph("Concat", [-1, model.stack_frames], bands, axis=0))
-    # A row is read no more once its sound has ended.
+    # The outputs of a row stay the same after its sound has ended.
     ends = graph("Cast", length, to=TensorProto.INT64) if model.mask_padding else samples
     steps = graph("Div", graph("Add", ends, [size - 1]), [size])
     num_steps = graph("Squeeze", graph("Shape", frames, start=0, end=1))
@@ -45,22 +42,25 @@ def classifier(graph: Graph, model: GRU, variables: Tree, audio: str, length: st
     scanned = graph.many(
         "Scan", *starts, frames, alive, body=body.proto("step"), num_scan_inputs=2, num_outputs=len(states)
     )
-    return _said(graph, variables["params"], scanned[-1])
+    return _outputs(graph, variables["params"], scanned[-1])
 
 
 def step(graph: Graph, model: GRU, variables: Tree, audio: str, carry: dict[str, str]) -> tuple[dict[str, str], str]:
-    """The carry after `audio` [B, step_samples], and the outputs [B, n]."""
+    """Adds one step; returns the carry after `audio` [B, step_samples], and the outputs [B, n]."""
     sound = to_unit_range(graph, audio)
     if "context" in carry:
         sound = graph("Concat", carry["context"], sound, axis=1)
     after, read = _step(graph, model, variables, frames_of(graph, model, variables, sound), carry)
     if "context" in carry:
         after["context"] = graph("Slice", sound, [model.step_samples], [2**31 - 1], [1])
-    return after, _said(graph, variables["params"], read)
+    return after, _outputs(graph, variables["params"], read)
 
 
 def _step(graph: Graph, model: GRU, variables: Tree, frames: str, carry: dict[str, str]) -> tuple[dict[str, str], str]:
-    """What a step makes of its `frames` [stack_frames, B, bands]: the carry but for its context, and [B, features]."""
+    """Adds a step behind the front end; returns the carry without its context, and what the logits depend on.
+
+    `frames` are [stack_frames, B, bands], the result is [B, features].
+    """
     params, after = variables["params"], {}
     if model.normalise != "none":
         mean, variance = (variables["batch_stats"]["norm"][name] for name in ("mean", "var"))
@@ -93,12 +93,12 @@ def _step(graph: Graph, model: GRU, variables: Tree, frames: str, carry: dict[st
 
 
 def _convolved(graph: Graph, params: Tree, before: str, x: str) -> tuple[str, str]:
-    """`models.convolution.CausalConv` of a step, [B, 1, bands, channels] in and out, and the inputs it remembers."""
+    """Adds a `CausalConv` of one step, [B, 1, bands, channels]; returns its outputs, and its inputs for the next."""
     x = graph("Concat", before, x, axis=1)
     kernel = params["kernel"].reshape(WIDTH, WIDTH, -1, params["bias"].size).transpose(3, 2, 0, 1)
     channels_first = graph("Transpose", x, perm=[0, 3, 1, 2])
-    made = graph("Relu", graph("Conv", channels_first, kernel, params["bias"], strides=[1, 2], pads=[0, 1, 0, 1]))
-    return graph("Transpose", made, perm=[0, 2, 3, 1]), graph("Slice", x, [1], [WIDTH], [1])
+    y = graph("Relu", graph("Conv", channels_first, kernel, params["bias"], strides=[1, 2], pads=[0, 1, 0, 1]))
+    return graph("Transpose", y, perm=[0, 2, 3, 1]), graph("Slice", x, [1], [WIDTH], [1])
 
 
 def _gru_cell(graph: Graph, params: Tree, hidden: str, x: str) -> str:
@@ -122,7 +122,7 @@ def _min_gru_cell(graph: Graph, params: Tree, hidden: str, x: str) -> str:
 CELLS = {"gru": _gru_cell, "min_gru": _min_gru_cell}
 
 
-def _said(graph: Graph, params: Tree, read: str) -> str:
+def _outputs(graph: Graph, params: Tree, read: str) -> str:
     logits = dense(graph, params["logits"], read)
     if "times" not in params:
         return logits
