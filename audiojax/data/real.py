@@ -20,7 +20,7 @@ from audiojax.schema import DIGITS
 
 KINDS = ("digit", "speech", "noise")
 PARTS = ("train", "validation")
-ROOMS = "rooms"  # the corpus of rooms before anybody speaks
+ROOMS = "rooms"  # the corpus of rooms before speech begins
 COLUMNS = ("file", "use", "kind", "label", "speaker", "gain", "source")
 _HELD_OUT = 5  # one fifth is for validation
 UNSURE = Path(__file__).with_name("real_unsure.json")

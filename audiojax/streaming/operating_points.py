@@ -1,6 +1,6 @@
 """Operating points of a streaming recogniser: named thresholds of the decoder with their measured rates.
 
-They lie beside the parameters that they were measured with; other parameters have none. `python -m
+They are stored beside the parameters that they were measured with; other parameters have none. `python -m
 experiments.streaming_eval real --curve --points` writes them.
 """
 
@@ -22,7 +22,7 @@ NAMES = ("low", "normal", "high")  # of sensitivities; one of them has the thres
 
 
 class Point(NamedTuple):
-    """A threshold and what it costs."""
+    """A threshold with the error rates measured at it."""
 
     threshold: float
     false_events_per_hour: float  # in speech without digits, noise and rooms
@@ -60,7 +60,7 @@ def read(folder: Path, variables: Mapping[str, Any] | None = None) -> dict[str, 
 
 
 def write(folder: Path, variables: Mapping[str, Any], points: Mapping[str, Point], measured_on: str) -> None:
-    """Writes the points of a network with these `variables`, and on what they were measured."""
+    """Writes the points of a network with these `variables`, and a description of the recordings."""
     content = {
         "measured_on": measured_on,
         "parameters": digest(variables),

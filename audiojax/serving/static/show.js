@@ -123,12 +123,12 @@ export function keys(words, say) {
   });
 }
 
-// The operating points of the recogniser, with what was measured of each; `choose(name)` is called when one is chosen.
+// The operating points of the recogniser, with the error rates of each; `choose(name)` is called when one is chosen.
 export function sensitivity({ threshold, points }, choose) {
   const select = $("point");
   const names = Object.keys(points);
   $("sensitivity").hidden = !names.length;
-  const tell = () => {
+  const showRates = () => {
     const point = points[select.value];
     $("cost").textContent = point
       ? `In tests ${Math.round(point.false_events_per_hour)} false words an hour, ` +
@@ -138,10 +138,10 @@ export function sensitivity({ threshold, points }, choose) {
   select.append(...names.map((name) => new Option(name[0].toUpperCase() + name.slice(1), name)));
   select.value = names.find((name) => points[name].threshold === threshold);
   select.onchange = () => {
-    tell();
+    showRates();
     choose(select.value);
   };
-  tell();
+  showRates();
 }
 
 export const keyOf = (label) => $("keys").querySelector(`[data-label="${CSS.escape(label)}"]`);
