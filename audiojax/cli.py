@@ -12,6 +12,8 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from absl import flags
@@ -164,14 +166,21 @@ def _wrong_key(keys: list[str], overrides: list[str]) -> str | None:
 
 
 def setup_jax() -> None:
-    """Enables the compilation cache, keeps freed memory, and reduces the log output of libraries."""
-    keep_memory()
+    """Enables the compilation cache and reduces the log output of libraries; on the CPU it also keeps freed memory."""
+    if _on_cpu():
+        keep_memory()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("absl").setLevel(logging.ERROR)
     import jax
 
     jax.config.update("jax_compilation_cache_dir", str(configs.cache_dir() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _on_cpu() -> bool:
+    """Returns whether jax will compute on the CPU, before it has started: by its variable, or else its plugins."""
+    asked = os.environ.get("JAX_PLATFORMS", "")
+    return asked == "cpu" if asked else not (metadata.entry_points(group="jax_plugins") or find_spec("libtpu"))
 
 
 def keep_memory() -> None:

@@ -19,7 +19,7 @@ GRAMMAR = "[SOURCE][,split=random|official|folds|speaker][,fold=K][,recipe=NAME]
 PATHS = ("data.root", "data.also_root", "data.cache", "streams.real", "init_from")
 
 # Keys of networks that saved configs of before them lack, and the values by which those were computed.
-LATER_MODEL_KEYS = {"normalise_decay": 0.98}
+LATER_MODEL_KEYS = {"normalise_decay": 0.98, "dtype": "float32", "kernels": "auto"}
 
 
 class Choice(NamedTuple):
@@ -156,6 +156,8 @@ def recurrent_model() -> dict[str, Any]:
         stack_frames=1,
         dense=0,
         listens=False,
+        dtype="float32",
+        kernels="auto",
     )
 
 

@@ -60,6 +60,8 @@ SYNTHETIC_SOURCES = tuple(name for name, source in SOURCES.items() if source.syn
 
 PLACEMENTS = ("start", "random")
 
+DTYPES, KERNELS = ("float32", "bfloat16"), ("auto", "plain")
+
 TARGETS = ("digit", "sex")
 
 RULES: dict[str, Rule] = {
@@ -163,7 +165,8 @@ NETWORKS = {
             "batch_norm": BOOLEAN,
             "dropout": BELOW_ONE,
             "relu_on_logits": BOOLEAN,
-            "dtype": ("float32", "bfloat16"),
+            "dtype": DTYPES,
+            "kernels": KERNELS,
         },
         lrp="audiojax.attribution.lrp_layers.audionet:audionet_seam",
         onnx="audiojax.exporting.onnx_graphs.audionet",
@@ -187,6 +190,8 @@ NETWORKS = {
             "channels": Items(_CHANNELS),
             "dense": Range(0, 16_384),
             "listens": BOOLEAN,
+            "dtype": DTYPES,
+            "kernels": KERNELS,
         },
         lrp="audiojax.attribution.lrp_layers.gru:gru_seam",
         onnx="audiojax.exporting.onnx_graphs.gru",
@@ -201,6 +206,7 @@ NETWORKS = {
             "normalise": ("none", "fixed", "clip"),
             "channels": Items(_CHANNELS, 1),
             "dropout": BELOW_ONE,
+            "dtype": DTYPES,
         },
         lrp="audiojax.attribution.lrp_layers.melcnn:melcnn_seam",
     ),
@@ -213,13 +219,14 @@ NETWORKS = {
             "hop_samples": Range(1, 100_000),
             "channels": Items(_CHANNELS, 1),
             "dropout": BELOW_ONE,
+            "dtype": DTYPES,
         },
         lrp="audiojax.attribution.lrp_layers.audionet:resnet_seam",
     ),
     "alexnet": Network(
         "audiojax.models.alexnet:AlexNet",
         "configs/spectrogram.py:recipe=alexnet",
-        {"dropout": BELOW_ONE},
+        {"dropout": BELOW_ONE, "dtype": DTYPES, "kernels": KERNELS},
         lrp="audiojax.attribution.lrp_layers.melcnn:alexnet_seam",
     ),
 }

@@ -33,6 +33,7 @@ def get_config(arg: str = "") -> ConfigDict:
         dropout=0.0,
         relu_on_logits=False,
         dtype="float32",
+        kernels="auto",
     )
     if choice.recipe in ("seed", "becker"):  # a small constant rate, nothing else
         config.train.update(batch_size=100, num_epochs=20)
@@ -57,6 +58,7 @@ def get_config(arg: str = "") -> ConfigDict:
             hop_samples=8,
             channels=(32, 48, 64, 96, 128),
             dropout=0.3,
+            dtype="float32",
         )
         train_any_length(config, choice.source, 2 * num_epochs)
         config.augment.update(ANY_LENGTH_AUGMENT)

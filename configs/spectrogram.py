@@ -18,7 +18,7 @@ def get_config(arg: str = "") -> ConfigDict:
     choice = parse_arg(arg, recipes=("alexnet", "filterbank"))
     config = base(choice)
     if choice.recipe == "alexnet":  # as Becker et al. released it: 10,000 steps of AudioMNIST's folds
-        config.model = dict(name="alexnet", dropout=0.5)
+        config.model = dict(name="alexnet", dropout=0.5, dtype="float32", kernels="auto")
         config.train.update(batch_size=100, length_samples=8000, placement="random", num_epochs=56)
         config.optimizer.update(schedule="halving", learning_rate=1e-3, warmup_steps=0, clip_norm=5.0)
     if choice.recipe in ("default", "filterbank"):
@@ -34,6 +34,7 @@ def get_config(arg: str = "") -> ConfigDict:
             normalise="clip",
             channels=(16, 24, 48, 96),
             dropout=0.3,
+            dtype="float32",
         )
         train_any_length(config, choice.source, NUM_EPOCHS.get(choice.source, 25))
         config.augment.update(ANY_LENGTH_AUGMENT, max_margin_samples=1600)

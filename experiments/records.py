@@ -41,6 +41,8 @@ def digest(config: ConfigDict, start: str = "") -> str:
     """
     plain = configs.flatten(configs.base(configs.parse_arg("")).to_dict())
     plain |= {f"model.{key}": value for key, value in configs.LATER_MODEL_KEYS.items()}
+    if config.model.name == "audionet":  # its records have it
+        del plain["model.dtype"]
     flat = configs.flatten(config.to_dict())
     split_seed = flat.pop("split.seed")
     deciding = {key: value for key, value in flat.items() if not is_free(key) and plain.get(key) != value}

@@ -106,7 +106,9 @@ def load(content: bytes) -> Callable[..., Any]:
 
 
 def _apply(model: nn.Module, variables: Tree, *arguments: Any, method: str = "__call__") -> Any:
-    return model.apply(variables, *arguments, method=method)
+    # Kernels that are right everywhere, and of every derivative, whichever device the export is made on.
+    plain = model.clone(kernels="plain") if hasattr(model, "kernels") else model
+    return plain.apply(variables, *arguments, method=method)
 
 
 def _silence(model: GRU, variables: Tree, num_rows: int) -> Parts:

@@ -8,7 +8,7 @@ import numpy as np
 from flax import linen as nn
 
 from audiojax.errors import InputError
-from audiojax.models.layers import frontend
+from audiojax.models.layers import frontend, kernels
 from audiojax.models.melcnn import HOP_SAMPLES, LOWEST_DB, WINDOW_SAMPLES
 
 
@@ -22,20 +22,25 @@ class AlexNet(nn.Module):
     Attributes:
         num_labels: the number of logits.
         dropout: the rate after both hidden dense layers.
+        dtype: of the computation behind the picture, "float32" or "bfloat16"; parameters and logits stay float32.
+        kernels: "auto" or "plain", see `kernels.tuned`.
     """
 
     any_length = False
 
     num_labels: int = 10
     dropout: float = 0.5
+    dtype: str = "float32"
+    kernels: str = "auto"
 
     @nn.compact
     def __call__(self, audio: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
         """f32[B, num_labels] of `audio` [B, T] in 16-bit units, zero right-padded; its `length` is not read."""
         if audio.shape[1] < 3300:  # three pools leave nothing of a shorter one
             raise InputError(f"config.train.length_samples is {audio.shape[1]}; AlexNet needs 3300, and had 8000.")
-        constant, normal = nn.initializers.constant, nn.initializers.normal
-        x = decibel_picture(audio)[..., None]
+        constant, normal, dtype = nn.initializers.constant, nn.initializers.normal, jnp.dtype(self.dtype)
+        grouped = _by_group if kernels.tuned(self.kernels) else jax.lax.conv_general_dilated
+        x = decibel_picture(audio)[..., None].astype(dtype)
         for i, (features, size, stride, groups, bias, pools) in enumerate(ALEXNET):
             x = nn.Conv(
                 features,
@@ -43,7 +48,8 @@ class AlexNet(nn.Module):
                 strides=stride,
                 padding="VALID" if stride > 1 else "SAME",
                 feature_group_count=groups,
-                conv_general_dilated=_by_group,
+                conv_general_dilated=grouped,
+                dtype=dtype,
                 kernel_init=normal(0.01),
                 bias_init=constant(bias),
                 name=f"conv_{i}",
@@ -52,9 +58,11 @@ class AlexNet(nn.Module):
             x = nn.max_pool(x, (3, 3), strides=(2, 2)) if pools else x
         x = x.reshape(x.shape[0], -1)
         for i in range(2):
-            x = nn.relu(nn.Dense(1024, kernel_init=normal(0.005), bias_init=constant(0.1), name=f"dense_{i}")(x))
+            init: dict[str, Any] = dict(kernel_init=normal(0.005), bias_init=constant(0.1))
+            x = nn.relu(nn.Dense(1024, **init, dtype=dtype, name=f"dense_{i}")(x))
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.num_labels, kernel_init=normal(0.01), name="logits")(x)
+        logits = nn.Dense(self.num_labels, dtype=dtype, kernel_init=normal(0.01), name="logits")
+        return logits(x).astype(jnp.float32)
 
 
 def _by_group(x: jax.Array, kernel: jax.Array, *args: Any, feature_group_count: int, **more: Any) -> jax.Array:

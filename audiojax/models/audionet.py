@@ -15,6 +15,7 @@ from flax import linen as nn
 
 from audiojax.errors import InputError
 from audiojax.models.layers.frontend import rescale, to_unit_range
+from audiojax.models.layers.kernels import tuned
 
 CHANNELS = (100, 64, 128, 128, 128, 128, 128)
 HIDDEN = (1024, 512)
@@ -33,6 +34,7 @@ class AudioNet(nn.Module):
         dropout: the rate after both hidden dense layers; the paper has 0.5, where it does not use BatchNorm.
         relu_on_logits: a ReLU on the logits as well, the seed project's literal text. It can only harm.
         dtype: of the computation, "float32" or "bfloat16"; parameters, statistics and logits stay float32.
+        kernels: "auto" or "plain", see `kernels.tuned`.
     """
 
     any_length = False
@@ -44,6 +46,7 @@ class AudioNet(nn.Module):
     dropout: float = 0.0
     relu_on_logits: bool = False
     dtype: str = "float32"
+    kernels: str = "auto"
 
     @nn.compact
     def __call__(self, audio: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
@@ -53,11 +56,12 @@ class AudioNet(nn.Module):
         becker, dtype = self.variant == "becker", jnp.dtype(self.dtype)
         channels = CHANNELS[:6] if becker else CHANNELS
         init = nn.initializers.normal(0.1) if becker else nn.initializers.he_normal()
+        layer: dict[str, Any] = dict(kernel_init=init, dtype=dtype, tuned=tuned(self.kernels))
         x = rescale(to_unit_range(audio, dtype), length, self.scale)
-        x = nn.relu(WaveConvPool(channels[0], wide=becker, kernel_init=init, dtype=dtype, name="conv_0")(x))
+        x = nn.relu(WaveConvPool(channels[0], wide=becker, **layer, name="conv_0")(x))
         for i, features in enumerate(channels[1:], start=1):
             normed = self.batch_norm and not becker
-            x = Conv(features, bias_trains=not (normed and train), kernel_init=init, dtype=dtype, name=f"conv_{i}")(x)
+            x = Conv(features, bias_trains=not (normed and train), **layer, name=f"conv_{i}")(x)
             if normed:
                 x = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=dtype, name=f"norm_{i}")(x)
             x = nn.relu(max_pool(x))  # they commute, and ReLU has half the work on this side
@@ -79,10 +83,18 @@ def max_pool(x: jax.Array) -> jax.Array:
     return jnp.maximum(x[:, 0:stop:2], x[:, 1:stop:2])
 
 
+def _max_pool_wide(x: jax.Array) -> jax.Array:
+    """[B, T // 2, C] of [B, T, C]: the largest of each pair and the one after it, where there is one."""
+    stop = x.shape[1] // 2 * 2
+    beyond = jnp.pad(x, ((0, 0), (0, 1), (0, 0)), constant_values=-jnp.inf)
+    return jnp.maximum(max_pool(x), beyond[:, 2 : stop + 2 : 2])
+
+
 class _Kernel3(nn.Module):
     features: int
     kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
     dtype: Any = jnp.float32
+    tuned: bool = True  # for the CPU
 
     def kernel_and_bias(self, channels: int) -> tuple[jax.Array, jax.Array]:
         """[3, channels, features] and [features], under the names that `nn.Conv` has for them."""
@@ -103,13 +115,17 @@ class Conv(_Kernel3):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel, bias = self.kernel_and_bias(x.shape[-1])
         bias = bias if self.bias_trains else jax.lax.stop_gradient(bias)
+        if not self.tuned:
+            return _plain_convolve(x, kernel) + bias.reshape(1, 1, self.features)
         x = jax.lax.optimization_barrier(x)  # or XLA makes and stores it twice, for the way there and the way back
         return _convolve(x, kernel) + bias.reshape(1, 1, self.features)
 
 
-@jax.custom_vjp
-def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _plain_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jax.lax.conv_general_dilated(x, kernel, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"))
+
+
+_convolve = jax.custom_vjp(_plain_convolve)
 
 
 def _convolve_keeping(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -145,6 +161,9 @@ class WaveConvPool(_Kernel3):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel, bias = self.kernel_and_bias(1)
+        if not self.tuned:
+            convolved = _plain_convolve(x[..., None], kernel) + bias.reshape(1, 1, self.features)
+            return _max_pool_wide(convolved) if self.wide else max_pool(convolved)
         return _wave_conv_pool(x, jnp.concatenate([kernel[:, 0], bias[None]]), self.wide)
 
 

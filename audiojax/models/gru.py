@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from audiojax.errors import InputError
-from audiojax.models.layers import frontend
+from audiojax.models.layers import frontend, kernels
 from audiojax.models.layers.causal_conv import WIDTH, CausalConv
 from audiojax.models.layers.cells import GRUCell, MinGRUCell, linear_scan
 
@@ -55,6 +55,8 @@ class GRU(nn.Module):
         dense: the size of a layer between these and the recurrence; 0 for none.
         listens: the network says of every step whether a word has just ended: one logit more, for no word, and then
             two times in seconds, how long ago the word began and how long ago it ended. Its readout is "last".
+        dtype: of the products behind the frames, "float32" or "bfloat16"; parameters, states and logits stay float32.
+        kernels: "auto" or "plain", see `kernels.tuned`.
     """
 
     any_length = True
@@ -80,6 +82,8 @@ class GRU(nn.Module):
     channels: tuple[int, ...] = ()
     dense: int = 0
     listens: bool = False
+    dtype: str = "float32"
+    kernels: str = "auto"
 
     @property
     def step_samples(self) -> int:
@@ -94,12 +98,14 @@ class GRU(nn.Module):
             raise InputError(f"config.model.readout is {self.readout!r}; a network that listens reads the last output.")
         self.front_end = frontend.of(self)
         self.norm = nn.BatchNorm(momentum=0.9, use_scale=False, use_bias=False)
-        self.convolutions = [CausalConv(features) for features in self.channels]
-        self.inputs = nn.Dense(self.dense) if self.dense else None
-        self.layers = [CELLS[self.cell](self.features, self.memory_frames) for _ in range(self.num_layers)]
+        dtype, tuned = jnp.dtype(self.dtype), kernels.tuned(self.kernels)
+        self.convolutions = [CausalConv(features, dtype, tuned) for features in self.channels]
+        self.inputs = nn.Dense(self.dense, dtype=dtype) if self.dense else None
+        cell: dict[str, Any] = dict(dtype=dtype) | (dict(tuned=tuned) if self.cell == "gru" else {})
+        self.layers = [CELLS[self.cell](self.features, self.memory_frames, **cell) for _ in range(self.num_layers)]
         self.drop = nn.Dropout(self.dropout)
-        self.logits = nn.Dense(self.num_labels + self.listens)
-        self.times = nn.Dense(2) if self.listens else None
+        self.logits = nn.Dense(self.num_labels + self.listens, dtype=dtype)
+        self.times = nn.Dense(2, dtype=dtype) if self.listens else None
 
     def initial_carry(self, batch_size: int) -> Carry:
         """What a stream remembers before its first hop: silence."""
@@ -160,6 +166,7 @@ class GRU(nn.Module):
         """What the recurrence gets of `frames` [N * stack_frames, B, bands], [N, B, inputs], and each convolution's
         last frames, where those `before` are known."""
         num_frames, num_rows, num_bands = frames.shape
+        frames = frames.astype(jnp.dtype(self.dtype))
         x, after = frames.reshape(-1, self.stack_frames, num_rows, num_bands), []
         if self.convolutions:
             x = x.transpose(0, 2, 3, 1)
@@ -182,9 +189,10 @@ class GRU(nn.Module):
     def _read(self, read: jax.Array, train: bool = False) -> jax.Array:
         """The logits f32[..., num_labels] of what is `read` [..., features], and what else a listener says."""
         read = self.drop(read, deterministic=not train)
+        logits = self.logits(read).astype(jnp.float32)
         if self.times is None:
-            return self.logits(read)
-        return jnp.concatenate([self.logits(read), nn.softplus(self.times(read))], axis=-1)
+            return logits
+        return jnp.concatenate([logits, nn.softplus(self.times(read).astype(jnp.float32))], axis=-1)
 
     def _normalised(
         self, frames: jax.Array, level: jax.Array, heard: jax.Array | None = None, train: bool = False

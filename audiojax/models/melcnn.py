@@ -32,6 +32,8 @@ class MelCNN(nn.Module):
             the band's mean over the clip, and with it microphone and room; "none".
         channels: of the first convolution and of each stage.
         dropout: the rate before the logits.
+        dtype: of the computation behind the frames, "float32" or "bfloat16"; parameters, statistics and logits stay
+            float32.
     """
 
     any_length = True
@@ -48,15 +50,16 @@ class MelCNN(nn.Module):
     normalise: str = "clip"
     channels: tuple[int, ...] = (16, 24, 48, 96)
     dropout: float = 0.3
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, audio: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
         """f32[B, num_labels] of `audio` [B, T] in 16-bit units, zero right-padded, and its `length` i32[B]."""
         x, num_heard = self._frames(audio, length, train)
-        x = residual.convolved(x, num_heard, self.channels[0], "0a", train)
+        x = residual.convolved(x.astype(jnp.dtype(self.dtype)), num_heard, self.channels[0], "0a", train)
         x, num_heard = residual.stages(x, num_heard, self.channels[1:], train)
         x = nn.Dropout(self.dropout, deterministic=not train)(residual.mean(x, num_heard))
-        return nn.Dense(self.num_labels, name="logits")(x)
+        return nn.Dense(self.num_labels, dtype=self.dtype, name="logits")(x).astype(jnp.float32)
 
     def _frames(self, audio: jax.Array, length: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         """f32[B, N, bands, 1], the normalised frames, zero behind the end of each clip, and i32[B], how many it has."""

@@ -58,9 +58,10 @@ def test_an_unknown_model_is_one_sentence():
 
 @pytest.mark.parametrize("num_samples", [64, 65])
 @pytest.mark.parametrize("wide", [False, True])
-def test_the_fused_first_block_is_conv_and_max_pool(num_samples, wide):
+@pytest.mark.parametrize("tuned", [False, True])
+def test_the_fused_first_block_is_conv_and_max_pool(num_samples, wide, tuned):
     x = jax.random.normal(jax.random.key(0), (3, num_samples))
-    layer = WaveConvPool(5, wide=wide)
+    layer = WaveConvPool(5, wide=wide, tuned=tuned)
     params = layer.init(jax.random.key(1), x)
     params["params"]["bias"] = jnp.arange(5.0)
 
@@ -75,10 +76,10 @@ def test_the_fused_first_block_is_conv_and_max_pool(num_samples, wide):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, theirs)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_convolution_is_flax_conv_forward_and_back(dtype):
+@pytest.mark.parametrize("dtype, tuned", [("float32", True), ("float32", False), ("bfloat16", True)])
+def test_the_convolution_is_flax_conv_forward_and_back(dtype, tuned):
     x = jax.random.normal(jax.random.key(0), (3, 11, 4), dtype)
-    layer, plain = Conv(5, dtype=jnp.dtype(dtype)), nn.Conv(5, (3,), dtype=jnp.dtype(dtype))
+    layer, plain = Conv(5, dtype=jnp.dtype(dtype), tuned=tuned), nn.Conv(5, (3,), dtype=jnp.dtype(dtype))
     params = layer.init(jax.random.key(1), x)
     params["params"]["bias"] = jnp.arange(5.0)
 

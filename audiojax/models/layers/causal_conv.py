@@ -1,5 +1,7 @@
 """Causal convolutions over steps and bands, for sound that comes step by step."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -10,20 +12,35 @@ WIDTH = 3  # of a kernel, in steps and in bands
 class CausalConv(nn.Module):
     """Each step with the two before it, every other band with its two neighbours, and ReLU: half as many bands.
 
-    A product of patches and not a convolution: what XLA makes of one with strides, and of its gradient, is slow on the
-    CPU.
+    Tuned for the CPU it is a product of patches and not a convolution: what XLA makes of one with strides, and of its
+    gradient, is slow there.
     """
 
     features: int
+    dtype: Any = jnp.float32
+    tuned: bool = True
 
     @nn.compact
     def __call__(self, before: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """f32[N, B, ceil(bands / 2), features] of the steps `x` [N, B, bands, channels], and before it the last two of
+        """[N, B, ceil(bands / 2), features] of the steps `x` [N, B, bands, channels], and before it the last two of
         them, f32[B, 2, bands, channels], as the two that came `before`."""
-        x = jnp.concatenate([before.swapaxes(0, 1), x])
+        x = jnp.concatenate([before.swapaxes(0, 1).astype(self.dtype), x.astype(self.dtype)])
         kernel = self.param("kernel", nn.initializers.he_normal(), (WIDTH * WIDTH * x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return x[1 - WIDTH :].swapaxes(0, 1), nn.relu(patches(x) @ kernel + bias[None, None, None])
+        convolve = _product if self.tuned else _convolution
+        made = convolve(x, kernel.astype(self.dtype)) + bias.astype(self.dtype)[None, None, None]
+        return x[1 - WIDTH :].swapaxes(0, 1).astype(jnp.float32), nn.relu(made)
+
+
+def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return patches(x) @ kernel
+
+
+def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    kernel = kernel.reshape(WIDTH, WIDTH, x.shape[-1], -1)
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 2), ((0, 0), (1, 1)), dimension_numbers=("HNWC", "HWIO", "HNWC")
+    )
 
 
 def patches(x: jax.Array) -> jax.Array:

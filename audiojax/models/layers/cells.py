@@ -26,11 +26,13 @@ class GRUCell(nn.Module):
     """A gated recurrent unit (Cho et al. 2014, arXiv 1406.1078), with the reset after the product, as in cuDNN.
 
     r = sigmoid(x W_r + b_r + h U_r), z = sigmoid(x W_z + b_z + h U_z), n = tanh(x W_n + b_n + r (h U_n + c)) and
-    h' = n + z (h - n): z keeps. Each U is orthogonal at first.
+    h' = n + z (h - n): z keeps. Each U is orthogonal at first. Products are of `dtype`, states and gates float32.
     """
 
     features: int
     memory_frames: int = 0
+    dtype: Any = jnp.float32
+    tuned: bool = True  # for the CPU
 
     def setup(self) -> None:
         def input_bias(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
@@ -41,20 +43,32 @@ class GRUCell(nn.Module):
             square = nn.initializers.orthogonal()
             return jnp.hstack([square(part, (shape[0], shape[0])) for part in jax.random.split(key, 3)])
 
-        self.project = nn.Dense(3 * self.features, bias_init=input_bias)
+        self.project = nn.Dense(3 * self.features, bias_init=input_bias, dtype=self.dtype)
         self.kernel = self.param("kernel", orthogonal, (self.features, 3 * self.features))
         self.bias = self.param("bias", nn.initializers.zeros, (1, self.features))
 
     def advance(self, hidden: jax.Array, x: jax.Array) -> jax.Array:
         """The state f32[B, features] after `hidden`, at the input `x` f32[B, inputs]."""
-        return _gru_gates(hidden, *self._inputs(x))[0]
+        return _gru_gates(hidden, *self._inputs(x))[0] if self.tuned else _plain_step(hidden, *self._plain_inputs(x))
 
     def run(self, hidden: jax.Array, x: jax.Array) -> jax.Array:
         """The states f32[N, B, features] after `hidden`, at the inputs `x` f32[N, B, inputs]."""
-        return gru_scan(hidden, *self._inputs(x))
+        if self.tuned:
+            return gru_scan(hidden, *self._inputs(x))
+        inputs, *weights = self._plain_inputs(x)
+
+        def body(hidden: jax.Array, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+            hidden = _plain_step(hidden, inputs, *weights)
+            return hidden, hidden
+
+        return jax.lax.scan(body, hidden, inputs)[1]
+
+    def _plain_inputs(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        return self.project(x).astype(jnp.float32), self.kernel.astype(self.dtype), self.bias
 
     def _inputs(self, x: jax.Array) -> tuple[Triple, Triple, jax.Array]:
-        return _triple(self.project(x)), _triple(self.kernel), self.bias
+        inputs, kernel, bias = self._plain_inputs(x)
+        return _triple(inputs), _triple(kernel), bias
 
 
 class MinGRUCell(nn.Module):
@@ -65,20 +79,24 @@ class MinGRUCell(nn.Module):
 
     features: int
     memory_frames: int = 0
+    dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        self.keep = nn.Dense(self.features, bias_init=memory_bias(self.memory_frames))
-        self.candidate = nn.Dense(self.features)
+        self.keep = nn.Dense(self.features, bias_init=memory_bias(self.memory_frames), dtype=self.dtype)
+        self.candidate = nn.Dense(self.features, dtype=self.dtype)
+
+    def _inputs(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return nn.sigmoid(self.keep(x).astype(jnp.float32)), self.candidate(x).astype(jnp.float32)
 
     def advance(self, hidden: jax.Array, x: jax.Array) -> jax.Array:
         """The state f32[B, features] after `hidden`, at the input `x` f32[B, inputs]."""
-        keep = nn.sigmoid(self.keep(x))
-        return keep * hidden + (1 - keep) * self.candidate(x)
+        keep, candidate = self._inputs(x)
+        return keep * hidden + (1 - keep) * candidate
 
     def run(self, hidden: jax.Array, x: jax.Array) -> jax.Array:
         """The states f32[N, B, features] after `hidden`, at the inputs `x` f32[N, B, inputs]."""
-        keep = nn.sigmoid(self.keep(x))
-        return linear_scan(hidden, keep, (1 - keep) * self.candidate(x))
+        keep, candidate = self._inputs(x)
+        return linear_scan(hidden, keep, (1 - keep) * candidate)
 
 
 def linear_scan(hidden: jax.Array, keep: jax.Array, add: jax.Array) -> jax.Array:
@@ -103,11 +121,24 @@ def _triple(x: jax.Array) -> Triple:
     return r, z, n
 
 
+def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """f32[..., n]: the product of `x` and `kernel` in the type of `kernel`."""
+    return jnp.matmul(x.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32)
+
+
+def _plain_step(hidden: jax.Array, inputs: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+    """The state after `hidden` [B, features], of `inputs` [B, 3 * features] and the kernels side by side."""
+    (r, z, n), of_hidden = _triple(inputs), _triple(_product(hidden, kernel))
+    r, z = nn.sigmoid(r + of_hidden[0]), nn.sigmoid(z + of_hidden[1])
+    n = jnp.tanh(n + r * (of_hidden[2] + bias))
+    return n + z * (hidden - n)
+
+
 def _gru_gates(hidden: jax.Array, inputs: Triple, kernel: Triple, bias: jax.Array) -> tuple[jax.Array, _Gates]:
     """The state after `hidden` [B, features], and the gates. Three small products: XLA cannot vectorise the gates where
     they are slices of one large product, and then takes more than twice the time on the CPU."""
-    r, z = (_sigmoid(x + hidden @ u) for x, u in zip(inputs[:2], kernel[:2], strict=True))
-    of_n = hidden @ kernel[2] + bias
+    r, z = (_sigmoid(x + _product(hidden, u)) for x, u in zip(inputs[:2], kernel[:2], strict=True))
+    of_n = _product(hidden, kernel[2]) + bias
     n = jnp.tanh(inputs[2] + r * of_n)
     return n + z * (hidden - n), _Gates(r, z, n, of_n)
 
@@ -152,12 +183,13 @@ def _gru_backward(saved: tuple[Any, ...], gradient: jax.Array) -> tuple[Any, ...
     def body(later: jax.Array, step: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         gradient, keep, *factors = step
         here = gradient + later
-        return here * keep + sum(here * x @ u.T for x, u in zip(factors, kernel, strict=True)), here
+        return here * keep + sum(_product(here * x, u.T) for x, u in zip(factors, kernel, strict=True)), here
 
     steps = (gradient, z, of_r, of_z, of_n)
     to_hidden, here = jax.lax.scan(body, jnp.zeros_like(hidden), steps, reverse=True)
     products = (here * of_r, here * of_z, here * of_n)
-    to_kernel = tuple(jnp.einsum("nbh,nbk->hk", before, x) for x in products)
+    dtype = kernel[0].dtype
+    to_kernel = tuple(jnp.einsum("nbh,nbk->hk", before.astype(dtype), x.astype(dtype)) for x in products)
     return to_hidden, (*products[:2], here * in_n), to_kernel, products[2].sum(axis=(0, 1))[None]
 
 

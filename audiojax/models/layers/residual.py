@@ -19,14 +19,14 @@ def hears(x: jax.Array, num_heard: jax.Array) -> jax.Array:
 def normed(x: jax.Array, num_heard: jax.Array, name: str, train: bool) -> jax.Array:
     """BatchNorm of what is heard and ReLU; zero for what is not."""
     heard = hears(x, num_heard)
-    x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name=f"norm_{name}")(x, mask=heard)
-    return jnp.where(heard, nn.relu(x), 0.0)
+    norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=x.dtype, name=f"norm_{name}")
+    return jnp.where(heard, nn.relu(norm(x, mask=heard)), 0.0)
 
 
 def convolved(x: jax.Array, num_heard: jax.Array, features: int, name: str, train: bool) -> jax.Array:
     """`normed` of a convolution, 3 wide: [B, N, ..., features]."""
     kernel, init = (3,) * (x.ndim - 2), nn.initializers.he_normal()
-    x = nn.Conv(features, kernel, use_bias=False, kernel_init=init, name=f"conv_{name}")(x)
+    x = nn.Conv(features, kernel, use_bias=False, kernel_init=init, dtype=x.dtype, name=f"conv_{name}")(x)
     return normed(x, num_heard, name, train)
 
 
@@ -57,4 +57,4 @@ def mean(x: jax.Array, num_heard: jax.Array) -> jax.Array:
     """f32[B, channels]: the mean of `x`, zero where it is not heard, over all that is."""
     axes = tuple(range(1, x.ndim - 1))
     count = num_heard * (x.size // (x.shape[0] * x.shape[1] * x.shape[-1]))
-    return jnp.sum(x, axis=axes) / count.astype(jnp.float32)[:, None]
+    return jnp.sum(x.astype(jnp.float32), axis=axes) / count.astype(jnp.float32)[:, None]
