@@ -209,6 +209,7 @@ NETWORKS = {
             "dtype": DTYPES,
         },
         lrp="audiojax.attribution.lrp_layers.melcnn:melcnn_seam",
+        onnx="audiojax.exporting.onnx_graphs.melcnn",
     ),
     "resnet1d": Network(
         "audiojax.models.resnet1d:ResNet1D",
@@ -222,6 +223,7 @@ NETWORKS = {
             "dtype": DTYPES,
         },
         lrp="audiojax.attribution.lrp_layers.audionet:resnet_seam",
+        onnx="audiojax.exporting.onnx_graphs.resnet1d",
     ),
     "alexnet": Network(
         "audiojax.models.alexnet:AlexNet",

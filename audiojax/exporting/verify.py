@@ -255,11 +255,14 @@ def _manifest(run: Trained, errors: dict[str, float], checked_on: str) -> dict[s
         shapes, step_samples, length_samples = stablehlo.carry_shapes(model), model.step_samples, None
     heard = ["no word", "seconds since the word began", "seconds since the word ended"] if run.listens else []
     decoder = Decoder(**run.config.decoder)._asdict() | {"flush_seconds": FLUSH_SECONDS} if run.listens else {}
-    clip = f"[batch, {length_samples or 'samples'}], zero right-padded; length int32[batch]"
+    clip, any_clip = (
+        f"[batch, {samples}], zero right-padded; length int32[batch]"
+        for samples in (length_samples or "samples", "samples" if model.any_length else length_samples)
+    )
     hop = f"int16[batch, {step_samples}]"
     inputs = {
         "classifier.stablehlo": f"audio float32{clip}; from -32768 to 32767, as int16 has it",
-        "classifier.onnx": f"audio int16{clip}",
+        "classifier.onnx": f"audio int16{any_clip}",
         "step.stablehlo": f"carry, a dict of float32 arrays by name; audio {hop}",
         "step.onnx": f"audio {hop}; each part of the carry",
     }

@@ -44,6 +44,13 @@ CONVOLUTIONAL = {
     "becker, odd": (dict(variant="becker", scale="none"), 301),
     "no batch_norm": (dict(batch_norm=False, relu_on_logits=True), 301),
 }
+RESIDUAL = {
+    "melcnn": dict(name="melcnn", channels=(3, 4, 5), silence_samples=160),
+    "melcnn, learned": dict(name="melcnn", channels=(3, 4), frontend="learned", normalise="fixed"),
+    "melcnn, filterbank": dict(name="melcnn", channels=(3, 4), frontend="filterbank", normalise="none", num_bands=27),
+    "resnet1d": dict(name="resnet1d", channels=(3, 4, 5)),
+    "resnet1d, odd": dict(name="resnet1d", channels=(3, 4), window_samples=33, scale="percentile"),
+}
 # What a process may not import, and then what it does.
 ALONE = """
 import runpy, sys
@@ -151,6 +158,19 @@ def test_convolutional_graphs_are_the_network(fields, num_samples):
     size = np.maximum(1, abs(own).max(axis=1, keepdims=True))  # a click's percentile is 0, and its logits are vast
     close(answers(content, audio=audio, length=length)["outputs"] / size, own / size)
     close(answers(content, audio=audio[1:2], length=length[1:2])["outputs"] / size[1:2], own[1:2] / size[1:2])
+
+
+@pytest.mark.parametrize("fields", RESIDUAL.values(), ids=RESIDUAL)
+def test_residual_graphs_are_the_network_for_sound_of_any_length(fields):
+    model = models.build(num_labels=10, rate_hz=8000, **fields)
+    variables, call = randomly(model, 800), jax.jit(model.apply)
+    session = opened(onnx_graphs.classifier(model, variables, 800))
+    for num_samples in (801, 1501):
+        audio, length = sounds(num_samples)
+        own, (ours,) = call(variables, audio, length), session.run(None, {"audio": audio, "length": length})
+        size = np.maximum(1, abs(own).max(axis=1, keepdims=True))  # a click's percentile is 0, and its logits are vast
+        close(ours / size, own / size, atol=2e-5)
+    close(session.run(None, {"audio": audio[1:2], "length": length[1:2]})[0] / size[1:2], ours[1:2] / size[1:2])
 
 
 @pytest.mark.parametrize("kind", ["plain", "learned", "raw", "listener", "batch_norm"])
@@ -404,7 +424,7 @@ def test_every_network_is_tried_here():
         assert {fields[name] for fields in tried} == set(choices)
     assert {fields["normalise"] for fields in tried} == set(module.NORMALISATIONS)
     built = {name for name, row in schema.NETWORKS.items() if row.onnx}
-    assert built == {"gru", "audionet"}  # a further one needs a test above
+    assert built == {"gru", "audionet"} | {fields["name"] for fields in RESIDUAL.values()}  # which are tested above
     for name in schema.NETWORKS.keys() - built:
         with pytest.raises(InputError, match=f"config.model.name is '{name}', which has no ONNX graph"):
             onnx_graphs.classifier(models.build(name=name, num_labels=10, rate_hz=8000), {}, 8000)

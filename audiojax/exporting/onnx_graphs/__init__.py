@@ -13,18 +13,22 @@ from onnx import TensorProto
 from audiojax import models
 from audiojax.errors import InputError
 from audiojax.exporting.onnx_graphs.graph import Graph
-from audiojax.exporting.stablehlo import Tree, carry_shapes, has_steps, num_outputs
+from audiojax.exporting.stablehlo import Tree, carry_shapes, num_outputs
 from audiojax.models.gru import GRU
 
 
 def classifier(model: nn.Module, variables: Tree, length_samples: int) -> bytes:
     """Returns a graph of audio i16[B, T], zero right-padded, and its length i32[B], for any B.
 
-    T is any number where the network has steps, and else `length_samples`. Raises InputError for a network that has no
-    builder, or that ONNX's runtimes cannot compute as it is.
+    T is any number where the network takes any, and else `length_samples`. Raises InputError for a network that has no
+    builder, and for bfloat16, which ONNX's runtimes cannot compute.
     """
     builder, graph = _builder(model), Graph()
-    audio = graph.input("audio", ["batch", "samples" if has_steps(model) else length_samples], TensorProto.INT16)
+    if model.dtype != "float32":
+        raise InputError(
+            f"config.model.dtype is {model.dtype!r}; ONNX's runtimes have no such convolutions: train with float32."
+        )
+    audio = graph.input("audio", ["batch", "samples" if model.any_length else length_samples], TensorProto.INT16)
     length = graph.input("length", ["batch"], TensorProto.INT32)
     outputs = builder.classifier(graph, model, variables, audio, length, length_samples)
     graph.output("outputs", outputs, ["batch", num_outputs(model)])

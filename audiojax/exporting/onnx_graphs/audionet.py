@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from audiojax.errors import InputError
 from audiojax.exporting.onnx_graphs.frontend import rescaled
 from audiojax.exporting.onnx_graphs.graph import EPSILON, Graph, dense, to_unit_range
 from audiojax.exporting.stablehlo import Tree
@@ -11,16 +10,9 @@ from audiojax.models.audionet import AudioNet
 
 
 def classifier(graph: Graph, model: AudioNet, variables: Tree, audio: str, length: str, length_samples: int) -> str:
-    """The logits [B, num_labels] of `audio` [B, length_samples] and its `length` [B].
-
-    Raises InputError for bfloat16, which ONNX's runtimes cannot compute.
-    """
-    if model.dtype != "float32":
-        raise InputError(
-            f"config.model.dtype is {model.dtype!r}; ONNX's runtimes have no such convolutions: train with float32."
-        )
+    """The logits [B, num_labels] of `audio` [B, length_samples] and its `length` [B]."""
     params, becker = variables["params"], model.variant == "becker"
-    x = rescaled(graph, model.scale, to_unit_range(graph, audio), length, length_samples)
+    x = rescaled(graph, model.scale, to_unit_range(graph, audio), length)
     x = graph("Unsqueeze", x, [1])
     size = length_samples
     for i in range(len([name for name in params if name.startswith("conv_")])):

@@ -31,7 +31,7 @@ def frames_of(graph: Graph, model: Any, variables: Tree, sound: str) -> str:
     return graph("Gelu", graph("Transpose", x, perm=[2, 0, 1]), approximate="tanh")
 
 
-def rescaled(graph: Graph, scale: str, sound: str, length: str, length_samples: int) -> str:
+def rescaled(graph: Graph, scale: str, sound: str, length: str) -> str:
     """`sound` [B, T] scaled as `models.layers.frontend.rescale` does."""
     if scale == "none":
         return sound
@@ -39,11 +39,14 @@ def rescaled(graph: Graph, scale: str, sound: str, length: str, length_samples: 
         energy = graph("ReduceSum", graph("Mul", sound, sound), [1])
         samples = graph("Unsqueeze", graph("Cast", length, to=TensorProto.FLOAT), [1])
         return graph("Div", sound, graph("Sqrt", graph("Add", graph("Div", energy, samples), 1e-9)))
-    place = np.float32(0.95) * np.float32(length_samples - 1)  # of the percentile in the sorted samples
-    low = int(place)
-    largest, _ = graph.many("TopK", sound, [length_samples - low], axis=1, num_outputs=2)
+    samples = graph("Shape", sound, start=1, end=2)
+    # Of the percentile in the sorted samples: between two of them, of which the last of the largest is the lower one.
+    place = graph("Mul", graph("Cast", graph("Sub", samples, [1]), to=TensorProto.FLOAT), 0.95)
+    low = graph("Floor", place)
+    num_largest = graph("Sub", samples, graph("Cast", low, to=TensorProto.INT64))
+    largest, _ = graph.many("TopK", sound, num_largest, axis=1, num_outputs=2)
     below = graph("Slice", largest, [-1], [2**31 - 1], [1])
     above = graph("Slice", largest, [-2], [-1], [1])
-    share = float(place - low)
-    percentile = graph("Add", graph("Mul", below, 1 - share), graph("Mul", above, share))
+    share = graph("Sub", place, low)
+    percentile = graph("Add", graph("Mul", below, graph("Sub", 1.0, share)), graph("Mul", above, share))
     return graph("Div", sound, graph("Add", percentile, 0.001 / 32768))

@@ -38,9 +38,7 @@ def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     kernel = kernel.reshape(WIDTH, WIDTH, x.shape[-1], -1)
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1, 2), ((0, 0), (1, 1)), dimension_numbers=("HNWC", "HWIO", "HNWC")
-    )
+    return jax.lax.conv_general_dilated(x, kernel, (1, 2), ((0, 0), (1, 1)), dimension_numbers=("HNWC", "HWIO", "HNWC"))
 
 
 def patches(x: jax.Array) -> jax.Array:
