@@ -7,18 +7,21 @@
   python -m experiments.bench predict  1,000 sound files, read and classified, against the forward pass alone
   python -m experiments.bench start    from the command to the first training step, and to the help text
 
-The contenders run in turn; the reported numbers are medians. The PyTorch implementations need `pip install torch`.
-Augmentation is off for all. Each implementation trains in a process of its own, once with the default allocator and
-once with the allocator settings of audiojax. The output is a table, then one JSON object.
+The contenders run in turn; the numbers are medians. The PyTorch implementations need `pip install torch`; those
+that are missing or fail are listed, and the others are measured. Augmentation is off for all. Each implementation
+trains in a process of its own, once with the default allocator and, on the CPU, once with the allocator settings of
+audiojax. The output is a table, then one JSON object.
 """
 
 import dataclasses
+import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ from audiojax import cli, models
 from audiojax import config as configs
 from audiojax.data import batches, loading, splits
 from audiojax.data.clips import Batch, Clips
+from audiojax.errors import InputError
 from audiojax.inference import Trained
 from audiojax.predict import classify
 from audiojax.streaming.logit_stream import Stream
@@ -76,14 +80,20 @@ def training(what: str, config: Any, argv: list[str], serving: str) -> dict | No
     builders = contenders(what, config, clips)
     if serving:
         return serve(builders[serving], step_batches)
-    ours, (us, *others) = Contender(argv, next(iter(builders))), builders
+    others, missing = present(builders)
+    us = next(iter(builders))
+    ours = Contender(argv, us)
     measured = alternate({us: ours} | ceilings())
     ceiling, flops = rates(measured), _step_flops(config, clips, step_batches[0]) if what == "cnn" else 0.0
     rows = {}
     for name in [*others, us]:
-        peer = Contender(argv, name) if name != us else ours
-        # Each peer runs beside ours alone, because not every machine has memory for all of them at once.
-        seconds = alternate({us: ours, name: peer}) if name != us else measured
+        try:
+            peer = Contender(argv, name) if name != us else ours
+            # Each peer runs beside ours alone, because not every machine has memory for all of them at once.
+            seconds = alternate({us: ours, name: peer}) if name != us else measured
+        except InputError:  # its process has reported why
+            missing.append(name)
+            continue
         rows[name] = {
             "step_seconds": seconds[name] / num_batches,
             "clips_per_second": num_clips / seconds[name],
@@ -103,7 +113,17 @@ def training(what: str, config: Any, argv: list[str], serving: str) -> dict | No
             f"{of['times_the_floor'] or float('nan'):>9.1f}{of['first_step_seconds']:>10.1f} s"
             f"{of['peak_bytes'] / 1e6:>7,.0f} MB"
         )
-    return {"rows": rows, "ceilings": ceiling, "flops_a_step": flops}
+    if missing:
+        print(f"missing: {', '.join(missing)}")
+    return {"rows": rows, "missing": missing, "ceilings": ceiling, "flops_a_step": flops}
+
+
+def present(builders: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Returns the names of the peers of `builders` that can be measured here, and of those that are not installed."""
+    on_cpu, torch = jax.default_backend() == "cpu", importlib.util.find_spec("torch")
+    peers = [name for name in list(builders)[1:] if on_cpu or not name.endswith(KEEPING)]
+    missing = [name for name in peers if name.startswith("PyTorch") and not torch]
+    return [name for name in peers if name not in missing], missing
 
 
 def contenders(what: str, config: Any, clips: Clips) -> dict[str, Callable[[], peers.Steps]]:
@@ -282,6 +302,7 @@ def main(argv: list[str]) -> None:
     if what and not any(word.startswith("--config") for word in argv):
         argv = [*argv, *DEFAULTS[what]]
     args, config = cli.parse_with_config(parser, argv)
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # contenders share an accelerator's memory
     if not args.serve or args.serve.startswith("audiojax"):
         cli.setup_jax()
     elif args.serve.endswith(KEEPING):

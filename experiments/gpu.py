@@ -6,6 +6,7 @@ An epoch includes augmentation and prefetching; its time is scaled to 24,000 cli
 length (GRU). The comparison needs `pip install torch`. A benchmark that fails is reported, and the others still run.
 """
 
+import bisect
 import gzip
 import json
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -44,8 +46,8 @@ def epochs(config_file: str, flags: list[str], arg: str, root: str, num_epochs: 
     """Trains for `num_epochs` epochs, and for one more under the profiler.
 
     Returns:
-        The median throughput of all epochs but the first, the seconds for EPOCH_CLIPS clips, and the share of the
-        traced epoch in which the device is busy (None if the trace has no GPU).
+        The median throughput of all epochs but the first, the seconds for EPOCH_CLIPS clips; of the traced epoch the
+        share in which the device is busy (None if the trace has no GPU), and how many steps are dispatched ahead.
     """
     given = [f"--config={config_file}:{arg}", "--config.wandb.mode=disabled", *flags]
     given += [f"--config.data.root={root}"] * bool(root)
@@ -55,7 +57,9 @@ def epochs(config_file: str, flags: list[str], arg: str, root: str, num_epochs: 
             flag = f"--config.train.num_epochs={num_epochs + more}"
             _, config = cli.parse_with_config(cli.parser("experiments.gpu", ""), [*given, flag])
             if more:
-                with jax.profiler.trace(folder):
+                options = jax.profiler.ProfileOptions()
+                options.python_tracer_level = 0  # its events alone would fill the trace before the first step
+                with jax.profiler.trace(folder, profiler_options=options):
                     tasks.train(config, workdir)
             else:
                 tasks.train(config, workdir)
@@ -63,7 +67,9 @@ def epochs(config_file: str, flags: list[str], arg: str, root: str, num_epochs: 
         [trace] = Path(folder).rglob("*.trace.json.gz")
         events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
     rate = float(np.median([row["clips_per_second"] for row in rows[1:-1]]))
-    return {"clips_per_second": rate, "epoch_seconds": EPOCH_CLIPS / rate, "busy_share": busy_share(events)}
+    return {"clips_per_second": rate, "epoch_seconds": EPOCH_CLIPS / rate, "busy_share": busy_share(events)} | {
+        "steps_ahead": steps_ahead(events)
+    }
 
 
 def busy_share(events: list[dict]) -> float | None:
@@ -75,6 +81,23 @@ def busy_share(events: list[dict]) -> float | None:
         if event.get("ph") == "X" and "GPU" in named.get(event["pid"], "")
     )
     return sum(end - start for start, end in _united(spans)) / (spans[-1][1] - spans[0][0]) if spans else None
+
+
+def steps_ahead(events: list[dict[str, Any]]) -> float | None:
+    """Returns the median number of training steps that are dispatched and not finished when a step has ended.
+
+    None where the trace does not tell the operations of one run of the program from those of the next.
+    """
+    spans = [event for event in events if event.get("ph") == "X"]
+    dispatches = [(of["ts"], of["ts"] + of["dur"]) for of in spans if of["name"] == "PjitFunction(train_step)"]
+    dispatched = [start for start, _ in _united(sorted(dispatches))]
+    ends: dict[str, float] = {}
+    for of in spans:
+        told = of.get("args", {})
+        if told.get("hlo_module") == "jit_train_step" and "run_id" in told:
+            ends[told["run_id"]] = max(ends.get(told["run_id"], 0), of["ts"] + of["dur"])
+    ahead = [bisect.bisect_right(dispatched, end) - number for number, end in enumerate(sorted(ends.values()), start=1)]
+    return float(np.median(ahead)) if ahead else None
 
 
 def _united(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
