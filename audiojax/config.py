@@ -63,10 +63,11 @@ def base(choice: Choice) -> ConfigDict:
     config.init_from = ""  # a workdir whose best parameters to start from; with other labels, all but the last layer's
     config.data = dict(
         source=choice.source,
-        root="",  # the data set's folder; the synthetic one makes its own
+        root="",  # the data set's folder; the synthetic one makes its own; for "hub" also a name, as OWNER/NAME
+        revision="",  # of a data set that is named: a commit, a branch or a tag; its newest state for ""
         cache=str(cache_dir()),  # where prepared clips are kept
         rate_hz=8000,
-        target="digit",  # what is learnt: the source's own labels; or "sex", of who speaks
+        target="digit",  # what is learnt: the source's own labels; "sex", of who speaks; or what SOURCES name
         on_bad_file="stop",  # or "skip": go on without it, and say so
         also="",  # another source, of which every clip is learnt as well; nothing is scored on it
         also_root="",

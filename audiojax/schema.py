@@ -22,11 +22,13 @@ SPLIT_NAMES = ("random", "official", "folds", "speaker")
 class Source(NamedTuple):
     """All that is known of a data source by its name. Functions and modules are named, not imported."""
 
-    reader: str  # "module:function" of (root, on_bad_file), which returns `data.sources.Recordings`
+    reader: str  # "module:function" of (root, on_bad_file, **keys), which returns `data.sources.Recordings`
     split: str = "random"  # where the config's argument names none
     bucket_samples: tuple[int, ...] = (4400,)  # the lengths of all batches but the longest, for networks of any length
     labels: tuple[str, ...] = ()  # in their order; () where the files decide
     download: str = ""  # "module:function" of (root, url), which fetches it; "" where there is nothing to fetch
+    keys: tuple[str, ...] = ()  # of config.data, which the reader takes besides
+    targets: str = ""  # "module:function" of (clips, target), which labels them; "" where they have their own labels
     synthesiser: str = ""  # a module with `write` and `VERSION`, which makes the files; "" for recordings
 
 
@@ -52,6 +54,20 @@ SOURCES = {
         download="audiojax.data.download:fsdd",
     ),
     "folder": Source("audiojax.data.sources:folder"),
+    "speech_commands": Source(
+        "audiojax.data.speech_commands:read",
+        split="official",
+        download="audiojax.data.speech_commands:download",
+        targets="audiojax.data.speech_commands:choose",
+    ),
+    "hub": Source(
+        "audiojax.data.hub:read",
+        split="official",
+        bucket_samples=(5280, 6000, 6800),
+        labels=DIGITS,
+        download="audiojax.data.hub:download",
+        keys=("revision",),
+    ),
     "espeak": Source(
         "audiojax.data.sources:audiomnist", split="folds", labels=DIGITS, synthesiser="audiojax.synthesis.espeak"
     ),
@@ -62,13 +78,14 @@ PLACEMENTS = ("start", "random")
 
 DTYPES, KERNELS = ("float32", "bfloat16"), ("auto", "plain")
 
-TARGETS = ("digit", "sex")
+TARGETS = ("digit", "sex", "words35", "words12")
 
 RULES: dict[str, Rule] = {
     "seed": SEED,
     "init_from": ANY_TEXT,
     "data.source": tuple(SOURCES),
     "data.root": ANY_TEXT,
+    "data.revision": ANY_TEXT,
     "data.cache": Text(r"(?s).+", "the path of a folder"),
     "data.rate_hz": Range(1000, 96_000),
     "data.target": TARGETS,

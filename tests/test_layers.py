@@ -44,6 +44,8 @@ IMPORTERS = {  # a library, and the packages or modules that alone import it
     "websockets": {"serving"},
     "sounddevice": {"listen"},
     "onnx": {"exporting"},
+    "pyarrow": {"data.hub"},
+    "huggingface_hub": {"data.hub"},
     "onnxruntime": {"exporting"},
 }
 NO_JAX = {"errors", "io", "audio", "rules", "schema", "config", "reference", "synthesis", "data"}

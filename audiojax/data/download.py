@@ -24,6 +24,9 @@ MAX_FILE_BYTES = 5_000_000
 MAX_ARCHIVE_BYTES = 8_000_000_000
 
 
+_NUM_TABLES = 1  # files beside the clips, less one: a table of speakers, or lists
+
+
 _BLOCK_BYTES = 1 << 14
 
 
@@ -176,7 +179,7 @@ def _unpack(archive: Archive, packed: Path, folder: Path, progress: Progress) ->
                 )  # a decompression bomb is not even skipped
                 if not too_long and (match is None or not member.isfile()):
                     continue
-                if match is None or too_long or member.size > MAX_FILE_BYTES or done > archive.num_clips:
+                if match is None or too_long or member.size > MAX_FILE_BYTES or done > archive.num_clips + _NUM_TABLES:
                     raise InputError(f"the archive holds more than {archive.name} should, {member.name}")
                 target = folder / match[1]
                 target.parent.mkdir(parents=True, exist_ok=True)

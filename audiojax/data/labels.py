@@ -2,12 +2,13 @@
 
 import dataclasses
 import hashlib
+import pkgutil
 
 import numpy as np
 
 from audiojax.data.clips import Clips
 from audiojax.errors import InputError
-from audiojax.schema import TARGETS
+from audiojax.schema import SOURCES
 
 SEXES = ("female", "male")
 
@@ -16,12 +17,16 @@ def choose(clips: Clips, target: str) -> Clips:
     """Returns the clips with the labels of `target`.
 
     "digit" keeps the labels of the source, whatever words they are. "sex" leaves out clips of speakers of unknown sex;
-    it raises InputError unless there are both female and male speakers.
+    it raises InputError unless there are both female and male speakers. A source that has a function for targets in its
+    row of the table labels its clips for all but "sex".
     """
+    if target != "sex" and (source := SOURCES.get(clips.source)) and source.targets:
+        chosen: Clips = pkgutil.resolve_name(source.targets)(clips, target)
+        return chosen
     if target == "digit":
         return clips
     if target != "sex":
-        raise InputError(f"config.data.target is {target!r}; choose one of {', '.join(TARGETS)}.")
+        raise InputError(f"config.data.target is {target!r}, which {clips.source} does not have; choose digit or sex.")
     sex = np.asarray([clips.speakers[name].sex for name in clips.speaker])
     known = np.flatnonzero(np.isin(sex, SEXES))
     found = sorted(set(sex[known].tolist()))
@@ -40,11 +45,13 @@ def choose(clips: Clips, target: str) -> Clips:
 
 
 def some(clips: Clips, indices: np.ndarray) -> Clips:
-    """Returns the clips at `indices`, with copied samples."""
-    speaker = clips.speaker[indices]
+    """Returns the clips at `indices`, with copied samples unless they are the first clips."""
+    speaker, first = clips.speaker[indices], np.array_equal(indices, np.arange(len(indices)))
     return dataclasses.replace(
         clips,
-        samples=np.concatenate([np.empty(0, np.int16), *(clips[index] for index in indices)]),
+        samples=clips.samples[: clips.offsets[len(indices)]]
+        if first
+        else np.concatenate([np.empty(0, np.int16), *(clips[index] for index in indices)]),
         offsets=np.cumsum([0, *clips.length[indices]]),
         label=clips.label[indices],
         speaker=speaker,

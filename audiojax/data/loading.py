@@ -121,11 +121,11 @@ def _recordings(config: ConfigDict, of: str, at: str) -> sources.Recordings:
         return synthesised(config, source)
     if not root:
         raise InputError(f"config.data.{at} is empty; set --config.data.{at}=DIR to the folder of {source}.")
-    return _read(source, root, config.data.on_bad_file)
+    return _read(source, root, config.data.on_bad_file, **{key: config.data[key] for key in SOURCES[source].keys})
 
 
-def _read(source: str, *arguments: Any) -> sources.Recordings:
-    recordings: sources.Recordings = pkgutil.resolve_name(SOURCES[source].reader)(*arguments)
+def _read(source: str, *arguments: Any, **keys: Any) -> sources.Recordings:
+    recordings: sources.Recordings = pkgutil.resolve_name(SOURCES[source].reader)(*arguments, **keys)
     return recordings
 
 
@@ -137,7 +137,7 @@ def _chosen(config: ConfigDict, recordings: sources.Recordings) -> Clips:
     if words:
         print(f"{len(words):,} words of {clips.source} have no clip: {', '.join(words)}.", file=sys.stderr)
     chosen = labels.choose(clips, config.data.target)
-    if left_out := len(clips) - len(chosen):
+    if (left_out := len(clips) - len(chosen)) and chosen.target == "sex":
         print(
             f"{left_out:,} of {len(clips):,} clips of {clips.source} are left out: their {chosen.target} is unknown.",
             file=sys.stderr,
