@@ -26,7 +26,7 @@ def choose(clips: Clips, target: str) -> Clips:
     if target == "digit":
         return clips
     if target != "sex":
-        raise InputError(f"config.data.target is {target!r}, which {clips.source} does not have; choose digit or sex.")
+        raise InputError(f"config.data.target is {target!r}; choose one of digit, sex for {clips.source}.")
     sex = np.asarray([clips.speakers[name].sex for name in clips.speaker])
     known = np.flatnonzero(np.isin(sex, SEXES))
     found = sorted(set(sex[known].tolist()))

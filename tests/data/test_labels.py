@@ -82,7 +82,7 @@ def test_half_of_each_published_block_are_women():
 def test_a_sex_that_cannot_be_learnt_is_one_sentence(sex, words):
     clips = sixty()
     clips = dataclasses.replace(clips, speakers=dict.fromkeys(clips.speakers, Speaker(sex)))
-    with pytest.raises(InputError, match=f"config.data.target is 'sex', but audiomnist tells of {words}"):
+    with pytest.raises(InputError, match=f"config.data.target is 'sex', but audiomnist has {words}"):
         labels.choose(clips, "sex")
     with pytest.raises(InputError, match=r"config\.data\.target is 'age'; choose one of digit, sex"):
         labels.choose(clips, "age")

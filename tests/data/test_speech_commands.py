@@ -89,7 +89,7 @@ def test_what_a_task_lacks_is_one_sentence(root, tmp_path, target, absent):
             (tmp_path / path.name).symlink_to(path)
     with pytest.raises(InputError, match=rf"config\.data\.target is '{target}'.*{absent}"):
         loaded(tmp_path, target, tmp_path / "cache")
-    with pytest.raises(InputError, match=r"config\.data\.target is 'words12', which audiomnist does not have"):
+    with pytest.raises(InputError, match=r"config\.data\.target is 'words12'; choose one of digit, sex for audiomnist"):
         from audiojax.data import labels, sources
 
         labels.choose(sources.Recordings("audiomnist", root, (), DIGITS, {}).unread(), "words12")
