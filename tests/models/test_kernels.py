@@ -8,12 +8,9 @@ import numpy as np
 import pytest
 
 from audiojax import cli, models
-from audiojax import config as configs
 from audiojax.errors import InputError
 from audiojax.exporting import stablehlo
 from audiojax.models.alexnet import _by_group
-from audiojax.training import run_dir
-from configs import gru
 
 TUNED = {
     "becker": (dict(name="audionet", variant="becker", scale="none"), 257),
@@ -104,17 +101,6 @@ def test_bfloat16_is_close_to_float32_and_keeps_its_parameters(fields, num_sampl
     assert {x.dtype for x in jax.tree.leaves(kinds)} == {jnp.dtype("float32")} and ours.dtype == jnp.float32
     error = float(jnp.abs(ours - theirs).max() / jnp.abs(theirs).max())
     assert 0 < error < 0.03
-
-
-def test_a_config_from_before_these_keys_is_the_same_run(tmp_path):
-    config = gru.get_config()
-    data = {"source": "synthetic", "key": "0", "also_key": "", "label_names": ["zero", "one"]}
-    old = config.copy_and_resolve_references()
-    for key in configs.LATER_MODEL_KEYS:
-        del old.model[key]
-    run_dir.save(tmp_path, old, data, {})
-    assert run_dir.load(tmp_path)[0].model.kernels == "auto"
-    run_dir.check_resumable(tmp_path, config, data)
 
 
 @pytest.mark.parametrize(
