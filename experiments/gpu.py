@@ -38,6 +38,7 @@ EPOCHS = {
     ),
     "cnn, float32, batch 100": ("configs/cnn.py", ["--config.train.batch_size=100"]),
     "gru, batch 100": ("configs/gru.py", ["--config.train.batch_size=100"]),
+    "gru, bfloat16, batch 100": ("configs/gru.py", [HALF, "--config.train.batch_size=100"]),
     "gru, batch 1000": ("configs/gru.py", ["--config.train.batch_size=1000"]),
 }
 
