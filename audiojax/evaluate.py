@@ -78,7 +78,7 @@ def main(argv: list[str]) -> None:
     if clips.key != run.data["key"]:
         raise InputError(f"the clips of config.data are not those that {args.workdir} was trained on; restore them.")
     split = splits.make(clips, **run.config.split)
-    if run.listens:
+    if run.streams:
         amount = {"num_strings": args.strings, "hours": args.hours}
         with console.progress("evaluating", unit="tests") as report_progress:
             result = report.evaluate(run, clips, split, args.split, args.workdir, **amount, progress=report_progress)

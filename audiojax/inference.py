@@ -20,7 +20,6 @@ from audiojax.data import batches
 from audiojax.data.clips import Clips
 from audiojax.io.files import read_json, write_text
 from audiojax.training import checkpoint, run_dir
-from audiojax.training.state import listens
 
 PACKAGED = Path(__file__).parent / "streaming" / "pretrained"
 
@@ -41,7 +40,9 @@ class Trained:
         """Loads the "best" or "last" checkpoint of the run in `workdir`. Raises InputError if there is none."""
         workdir = Path(workdir)
         config, data = run_dir.load(workdir)
-        model = models.build(**config.model, num_labels=len(data["label_names"]), rate_hz=config.data.rate_hz)
+        model = models.build(
+            **config.model, task=config.task, num_labels=len(data["label_names"]), rate_hz=config.data.rate_hz
+        )
         variables, step = checkpoint.restore_variables(workdir, which)
         return cls(
             config, data, model, jax.device_put(variables), step, _read_temperatures(workdir).get(str(step), 1.0)
@@ -51,7 +52,9 @@ class Trained:
     def packaged(cls) -> "Trained":
         """Loads the packaged streaming recogniser, see `audiojax/streaming/pretrained/MODEL_CARD.md`."""
         config, data = run_dir.load(PACKAGED)
-        model = models.build(**config.model, num_labels=len(data["label_names"]), rate_hz=config.data.rate_hz)
+        model = models.build(
+            **config.model, task=config.task, num_labels=len(data["label_names"]), rate_hz=config.data.rate_hz
+        )
         variables = run_dir.read_parameters(PACKAGED)
         return cls(config, data, model, jax.device_put(variables), data["step"])
 
@@ -64,9 +67,9 @@ class Trained:
         np.savez_compressed(folder / "parameters.npz", **flat)
 
     @property
-    def listens(self) -> bool:
+    def streams(self) -> bool:
         """Returns whether the network recognises words in streams; otherwise it classifies clips."""
-        return listens(self.model)
+        return bool(self.config.task == "streams")
 
     def about(self) -> dict[str, int]:
         """Returns the step of the checkpoint and the number of parameters."""

@@ -35,7 +35,7 @@ def classify(
     rate_hz, train = run.config.data.rate_hz, run.config.train
     for group in prefetch(([(path, _read(path, rate_hz, warn)) for path in group] for group in groups), size=1):
         sounds = [sound for _, sound in group if isinstance(sound, np.ndarray)]
-        if run.listens:
+        if run.streams:
             answers = iter(_words(run, sounds))
             yield from (
                 sound if isinstance(sound, InputError) else {"file": str(path)} | next(answers) for path, sound in group
@@ -112,7 +112,7 @@ def main(argv: list[str]) -> int:
     longest_seconds = run.config.train.length_samples / run.config.data.rate_hz
     if not args.json:
         print(f"trained on {run.data['source']}, {args.checkpoint} checkpoint (step {run.step})")
-        print(f"word     probability  {'from - to' if run.listens else 'second best':<20} file")
+        print(f"word     probability  {'from - to' if run.streams else 'second best':<20} file")
     bad, shorter = 0, list[str]()
     for answer in classify(run, args.files, shorter.append):
         if isinstance(answer, InputError):

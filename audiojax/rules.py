@@ -106,24 +106,24 @@ def _check_model(flat: Mapping[str, Any]) -> None:
 
 
 def _check_streams(flat: Mapping[str, Any]) -> None:
-    """Raises InputError where a network and `streams` do not go together: endless streams need one that listens."""
-    steps, name = flat["streams.steps_per_epoch"], flat.get("model.name")
-    if not flat.get("model.listens", False):
-        if steps and name:
+    """Raises InputError where `task` and `streams` do not go together."""
+    steps = flat["streams.steps_per_epoch"]
+    if flat["task"] == "clips":
+        if steps:
             raise InputError(
-                f"config.streams.steps_per_epoch is {steps}, and {name} is trained on clips; choose 0, or take "
+                f"config.streams.steps_per_epoch is {steps}, and config.task is 'clips'; choose 0, or take "
                 "--config configs/listen.py."
             )
         return
     for key, rule in (
         ("streams.steps_per_epoch", Range(1, 1_000_000)),
         ("streams.num_strings", Range(2, 100_000)),  # clean and with noise in turn
-        ("streams.alarm_hours", Range(0.001, 1000)),
+        ("streams.false_alarm_hours", Range(0.001, 1000)),
     ):
         if flat[key] not in rule:
-            raise InputError(f"config.{key} is {number(flat[key])}; for a network that listens choose {rule}.")
+            raise InputError(f"config.{key} is {number(flat[key])}; for config.task='streams' choose {rule}.")
     shares = flat["streams.shares"]
     if len(shares) != 4 or not sum(shares):
         raise InputError(f"config.streams.shares is {tuple(shares)}; give four shares, of which one is above 0.")
     if flat["model.readout"] != "last":
-        raise InputError(f"config.model.readout is {flat['model.readout']!r}; a network that listens needs 'last'.")
+        raise InputError(f"config.model.readout is {flat['model.readout']!r}; config.task='streams' needs 'last'.")

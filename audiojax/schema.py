@@ -81,6 +81,7 @@ DTYPES, KERNELS = ("float32", "bfloat16"), ("auto", "plain")
 TARGETS = ("digit", "sex", "words35", "words12")
 
 RULES: dict[str, Rule] = {
+    "task": ("clips", "streams"),
     "seed": SEED,
     "init_from": ANY_TEXT,
     "data.source": tuple(SOURCES),
@@ -90,8 +91,8 @@ RULES: dict[str, Rule] = {
     "data.rate_hz": Range(1000, 96_000),
     "data.target": TARGETS,
     "data.on_bad_file": ("stop", "skip"),
-    "data.also": ("", *SOURCES),
-    "data.also_root": ANY_TEXT,
+    "data.extra_source": ("", *SOURCES),
+    "data.extra_root": ANY_TEXT,
     "synthetic.num_voices": Range(1, 99),
     "synthetic.num_takes": Range(1, 1000),
     "synthetic.seed": SEED,
@@ -106,7 +107,7 @@ RULES: dict[str, Rule] = {
     "train.placement": PLACEMENTS,
     "train.num_epochs": COUNT,
     "train.label_smoothing": BELOW_ONE,
-    "train.average_decay": BELOW_ONE,
+    "train.ema_decay": BELOW_ONE,
     "train.log_every_steps": Range(1),
     "optimizer.algorithm": ("sgd", "adam", "adamw"),
     "optimizer.schedule": ("cosine", "constant", "halving"),
@@ -124,8 +125,8 @@ RULES: dict[str, Rule] = {
     "augment.noise_snr_db": Items(Range(-200, 200), 2),
     "augment.filter_db": Range(0, 60),
     "streams.steps_per_epoch": Range(0, 1_000_000),
-    "streams.voices": Items(SYNTHETIC_SOURCES),
-    "streams.phrases": Items((*SYNTHETIC_SOURCES, "letters")),
+    "streams.synthetic_sources": Items(SYNTHETIC_SOURCES),
+    "streams.negative_sources": Items((*SYNTHETIC_SOURCES, "letters")),
     "streams.real": ANY_TEXT,
     "streams.real_rooms": ("train", "none", "first", "second"),
     "streams.shares": Items(SHARE, 4),
@@ -140,10 +141,10 @@ RULES: dict[str, Rule] = {
     "streams.connected_share": Range(0, 1),
     "streams.word_weight": Range(0.1, 10),
     "streams.num_strings": Range(0, 100_000),
-    "streams.alarm_hours": Range(0, 1000),
+    "streams.false_alarm_hours": Range(0, 1000),
     "decoder.threshold": SHARE,
-    "decoder.keep": BELOW_ONE,
-    "decoder.apart_steps": Range(1, 1000),
+    "decoder.ema_decay": BELOW_ONE,
+    "decoder.refractory_steps": Range(1, 1000),
     "wandb.mode": ("auto", "online", "offline", "disabled"),
     "wandb.project": ANY_TEXT,
     "wandb.name": ANY_TEXT,
@@ -168,6 +169,7 @@ class Network(NamedTuple):
     module: str  # "package.module:Class", a flax.linen.Module
     config: str  # which trains it
     fields: dict[str, Rule]  # of the config's section `model`
+    streams: bool = False  # whether config.task may be "streams"
     lrp: str = ""  # "package.module:function", the network as layers, for `explain`; "" where there is none
     onnx: str = ""  # "package.module", the network as an ONNX graph, for `export`; "" where there is none
 
@@ -206,10 +208,10 @@ NETWORKS = {
             "stack_frames": Range(1, 1000),
             "channels": Items(_CHANNELS),
             "dense": Range(0, 16_384),
-            "listens": BOOLEAN,
             "dtype": DTYPES,
             "kernels": KERNELS,
         },
+        streams=True,
         lrp="audiojax.attribution.lrp_layers.gru:gru_seam",
         onnx="audiojax.exporting.onnx_graphs.gru",
     ),
@@ -266,6 +268,10 @@ def check(flat: Mapping[str, Any]) -> None:
         elif value not in rule:
             shown = number(value) if isinstance(value, float) else repr(value)
             raise InputError(f"config.{name} is {shown}; choose {rule}.")
+    able = [name for name, row in NETWORKS.items() if row.streams]
+    if flat["task"] == "streams" and (network := flat.get("model.name")) not in able:
+        fix = f"choose clips, or {', '.join(able)}"
+        raise InputError(f"config.task is 'streams', which {network} cannot be trained for; {fix}.")
     check_together(flat)
 
 

@@ -14,7 +14,7 @@ from audiojax.training.task import Task
 
 def of(config: ConfigDict) -> Task:
     """Returns the task that `config` describes, with its data loaded."""
-    if config.model.get("listens", False):
+    if config.task == "streams":
         from audiojax.streaming.stream_task import StreamTask  # imported here: training on clips does not need it
 
         return StreamTask(config, loading.load(config))

@@ -47,7 +47,7 @@ def get_config(arg: str = "") -> ConfigDict:
         config.train.update(label_smoothing=0.1)
         config.augment.update(speed=0.1, max_offset_samples=800, noise_snr_db=(15.0, 40.0))
         if choice.source == "audiomnist":
-            config.train.update(num_epochs=7, average_decay=0.999)
+            config.train.update(num_epochs=7, ema_decay=0.999)
             config.optimizer.update(learning_rate=0.05, clip_norm=1.0)
             config.augment.update(ANY_LENGTH_AUGMENT, tempo=0.3, max_margin_samples=1600)
     if choice.recipe == "residual":  # a network for any length, trained as configs/gru.py has it

@@ -25,7 +25,7 @@ def get_config(arg: str = "") -> ConfigDict:
     if choice.recipe == "seed":  # what the student had: every sample is a step, and the last one is read
         config.model.update(frontend="raw", hop_samples=1, normalise="none", mask_padding=False)
         config.model.update(features=128, num_layers=1, dropout=0.0, readout="last")
-        config.train.update(batch_size=10, num_epochs=20, label_smoothing=0.0, average_decay=0.0)
+        config.train.update(batch_size=10, num_epochs=20, label_smoothing=0.0, ema_decay=0.0)
         config.optimizer.update(schedule="constant", learning_rate=1e-4, warmup_steps=0, clip_norm=0.0)
     else:
         config.augment.update(ANY_LENGTH_AUGMENT)

@@ -33,28 +33,29 @@ REAL = dict(  # the streams with real recordings; config.streams.real is where t
 def get_config(arg: str = "") -> ConfigDict:
     choice = parse_arg(arg, ("real",))
     config = base(choice)
+    config.task = "streams"
     config.model = recurrent_model()
-    config.model.update(
-        features=144, dense=144, dropout=0.1, readout="last", stack_frames=2, channels=(16, 32, 48), listens=True
-    )
+    config.model.update(features=144, dense=144, dropout=0.1, readout="last", stack_frames=2, channels=(16, 32, 48))
     config.train.update(
         num_epochs=NUM_EPOCHS.get(choice.source, 10),
         batch_size=32,
         length_samples=32_000,  # of a segment, after which the parameters learn and the stream goes on
-        average_decay=0.999,
+        ema_decay=0.999,
     )
     config.optimizer.update(algorithm="adam", learning_rate=2e-3, warmup_steps=200, clip_norm=1.0)
     if choice.source == "audiomnist":  # of the made voices
         config.synthetic.update(num_voices=60, num_takes=6)
-    config.streams.update(steps_per_epoch=250, num_strings=128, alarm_hours=0.1)
-    config.streams.voices = MADE.get(choice.source, ())
-    config.streams.phrases = MADE.get(choice.source, ("synthetic",))
+    config.streams.update(steps_per_epoch=250, num_strings=128, false_alarm_hours=0.1)
+    config.streams.synthetic_sources = MADE.get(choice.source, ())
+    config.streams.negative_sources = MADE.get(choice.source, ("synthetic",))
     if choice.recipe == "real":
-        config.streams.update(REAL, phrases=(*config.streams.phrases, "letters"))
+        config.streams.update(REAL, negative_sources=(*config.streams.negative_sources, "letters"))
         config.train.num_epochs = 6
         config.optimizer.update(learning_rate=1.2e-3, warmup_steps=50)
     if choice.runlocal:
         shrink(config)
-        config.streams.update(steps_per_epoch=3, num_strings=4, alarm_hours=0.005, voices=(), phrases=())
+        config.streams.update(
+            steps_per_epoch=3, num_strings=4, false_alarm_hours=0.005, synthetic_sources=(), negative_sources=()
+        )
         config.train.update(batch_size=4, num_epochs=2)
     return config

@@ -89,7 +89,7 @@ def _level(level: float) -> float | None:
 def score_missing(workdir: Path, path: Path, about: Mapping[str, Any], num_takes: int, root: str) -> None:
     """Scores the run in `workdir` under the conditions that are missing in the results at `path`, and adds them."""
     run = Trained.load(workdir)
-    if run.listens:
+    if run.streams:
         raise InputError(f"{workdir} is a streaming recogniser; use python -m audiojax.evaluate for its noise levels.")
     run.config.data.root = root or run.config.data.root
     clips = loading.load_clips(run.config)

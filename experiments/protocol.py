@@ -57,14 +57,16 @@ class Recipe(NamedTuple):
         words += ["runlocal"] if self.trial else []
         keys = {"seed": seed, "split.seed": seed, **overrides}
         if self.trial:  # the synthetic source has no root and one length
-            keys = {key: value for key, value in keys.items() if key not in ("data.also", "train.bucket_samples")}
+            keys = {
+                key: value for key, value in keys.items() if key not in ("data.extra_source", "train.bucket_samples")
+            }
         return [f"--config={self.config}:{','.join(words)}", *(f"--config.{k}={v}" for k, v in keys.items())]
 
     def shown(self, run: Run) -> str:
         """Returns the command that reproduces the run, with placeholders for the paths of this machine."""
         flags = [*self.flags(run.arg, run.seed, run.overrides), "--config.data.root=DIR"]
         flags += ["--config.init_from=RUN"] if run.start else []
-        flags += ["--config.data.also_root=OTHER"] if "data.also" in run.overrides else []
+        flags += ["--config.data.extra_root=OTHER"] if "data.extra_source" in run.overrides else []
         return shlex.join(["python", "-m", "audiojax.main", *flags, *self.deciding])
 
     @property
@@ -93,7 +95,7 @@ def config_of(recipe: Recipe, run: Run) -> ConfigDict:
     """Returns the config of a run; `init_from` is set if it starts from a pretraining run."""
     start = f"--config.init_from={of_start(recipe).folder(started_from(run))}" if run.start else "--config.init_from="
     flags = [*recipe.flags(run.arg, run.seed, run.overrides), f"--config.data.root={recipe.root}", start]
-    flags += [f"--config.data.also_root={recipe.other_root}"] if "data.also" in run.overrides else []
+    flags += [f"--config.data.extra_root={recipe.other_root}"] if "data.extra_source" in run.overrides else []
     return read_config([*flags, *recipe.overrides])
 
 

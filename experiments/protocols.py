@@ -55,7 +55,7 @@ PROTOCOLS = {
             "fsdd,split=speaker,fold={}",
             start="audiomnist,fold=0",
             overrides={
-                "data.also": "audiomnist",
+                "data.extra_source": "audiomnist",
                 "train.num_epochs": 1,
                 "train.bucket_samples": (4000, 5280, 6000, 6800),
                 "optimizer.learning_rate": 0.02,

@@ -1,7 +1,7 @@
 """Evaluates a streaming recogniser on real recordings of people and rooms, see `audiojax.data.real`.
 
   python -m experiments.streaming_eval real --root DIR [--audiomnist DIR]   held-out part of the training corpora
-  python -m experiments.streaming_eval real --root DIR --curve --decoder keep=0.6 keep=0.7        over thresholds
+  python -m experiments.streaming_eval real --root DIR --curve --decoder ema_decay=0.6 ema_decay=0.7  over thresholds
   python -m experiments.streaming_eval real --root DIR --part judge   the final evaluation, logged; not for tuning
   python -m experiments.streaming_eval unsure --root DIR   lists possible digits in reading without transcripts
 
@@ -151,7 +151,7 @@ def show_curve(points: dict[float, dict[str, dict[str, Any]]]) -> str:
 
 
 def decoder_of(decoder: Decoder, text: str) -> Decoder:
-    """Returns `decoder` with the settings of `text`, as in "threshold=0.3,keep=0.6"."""
+    """Returns `decoder` with the settings of `text`, as in "threshold=0.3,ema_decay=0.6"."""
     changes = {}
     for part in filter(None, text.split(",")):
         name, _, value = part.partition("=")
@@ -236,7 +236,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--part", choices=("validation", "judge"), default="validation")
     parser.add_argument("--audiomnist", help="folder of AudioMNIST; adds its validation speakers to scenes and strings")
     parser.add_argument(
-        "--decoder", nargs="+", default=[""], help="decoder settings, as in threshold=0.3,keep=0.6; each is scored"
+        "--decoder", nargs="+", default=[""], help="decoder settings, as in threshold=0.3,ema_decay=0.6; each is scored"
     )
     parser.add_argument("--curve", action="store_true", help="score all thresholds; validation part only")
     parser.add_argument(

@@ -38,10 +38,10 @@ def main(folder: str, path: str) -> None:
         [outputs], *after = session.run(None, {"audio": hop[None], **carry})
         carry = dict(zip(carry, after, strict=True))
         likely = np.exp(outputs[:-2] - outputs[:-2].max())
-        scores = settings["keep"] * scores + (1 - settings["keep"]) * likely / likely.sum()
+        scores = settings["ema_decay"] * scores + (1 - settings["ema_decay"]) * likely / likely.sum()
         words, (began, ended), since = scores[:-1], outputs[-2:], since + 1
         best = int(words.argmax())
-        another = best != last and since >= settings["apart_steps"]
+        another = best != last and since >= settings["refractory_steps"]
         if (armed or another) and words[best] > settings["threshold"]:
             now = number * size / rate_hz
             end = max(0.0, now - ended)

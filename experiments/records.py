@@ -19,6 +19,7 @@ from audiojax.errors import InputError
 from audiojax.evaluation import classify
 from audiojax.inference import Trained
 from audiojax.io.files import write_text
+from audiojax.schema import NETWORKS
 from audiojax.training import run_dir, runlog
 from audiojax.training.checkpoint import BEST_BY
 
@@ -38,6 +39,7 @@ def digest(config: ConfigDict, start: str = "") -> str:
 
     Keys with the default of `config.base` are left out, so that adding a key does not invalidate records. So is
     `split.seed` where the split does not read it or where it equals `seed`, because older runs had one seed for both.
+    Keys have their first names, so that renaming a key does not invalidate records.
     """
     plain = configs.flatten(configs.base(configs.parse_arg("")).to_dict())
     plain |= {f"model.{key}": value for key, value in configs.LATER_MODEL_KEYS.items()}
@@ -48,6 +50,10 @@ def digest(config: ConfigDict, start: str = "") -> str:
     deciding = {key: value for key, value in flat.items() if not is_free(key) and plain.get(key) != value}
     if configs.split_reads_seed(config) and split_seed != config.seed:
         deciding["split.seed"] = split_seed
+    first = {key.new: key.old for key in configs.RENAMED if not key.stays}
+    deciding = {first.get(key, key): value for key, value in deciding.items()}
+    if NETWORKS[config.model.name].streams:  # which had the key whatever its value
+        deciding["model.listens"] = config.task == "streams"
     return hashlib.sha256(json.dumps([deciding, start], sort_keys=True).encode()).hexdigest()[:16]
 
 

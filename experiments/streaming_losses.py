@@ -72,7 +72,7 @@ def main(argv: list[str]) -> None:
     clips, _ = load("audiomnist", args.audiomnist)
     plans = streams.read_plans(STRINGS / "audiomnist-validation.json", clips)[:250]
     given = ["--config=configs/listen.py:audiomnist", f"--config.data.root={args.audiomnist}"]
-    keys = {"train.num_epochs": 1, "streams.steps_per_epoch": args.steps, "streams.alarm_hours": 0.01}
+    keys = {"train.num_epochs": 1, "streams.steps_per_epoch": args.steps, "streams.false_alarm_hours": 0.01}
     _, config = cli.parse_with_config(
         cli.parser("experiments.streaming_losses", ""),
         given + [f"--config.{key}={value}" for key, value in keys.items()],
@@ -94,7 +94,7 @@ def main(argv: list[str]) -> None:
             counts = f"s {errors.substitutions} d {errors.deletions} i {errors.insertions} of {errors.words}"
             print(
                 f"{name:<6}{'clean' if snr_db is None else '10 dB':<6} digit error rate {rate:7.2%}  {counts}  delay "
-                f"{median:.0f}, {slow:.0f} ms  (threshold {decoder.threshold}, keep {decoder.keep})",
+                f"{median:.0f}, {slow:.0f} ms  (threshold {decoder.threshold}, keep {decoder.ema_decay})",
                 flush=True,
             )
 

@@ -72,7 +72,7 @@ def tiny_args(tones, tmp_path_factory) -> list[str]:
     keys = {
         "data.root": tones, "data.cache": tmp_path_factory.mktemp("cache"), "train.batch_size": 20,
         "train.length_samples": 1024, "train.num_epochs": 5, "train.log_every_steps": 2,
-        "optimizer.learning_rate": 0.02, "optimizer.warmup_steps": 3, "train.average_decay": 0.5,
+        "optimizer.learning_rate": 0.02, "optimizer.warmup_steps": 3, "train.ema_decay": 0.5,
     }  # fmt: skip
     config = f"--config={ROOT}/configs/cnn.py:audiomnist,split=random"
     return [config, *(f"--config.{key}={value}" for key, value in keys.items())]

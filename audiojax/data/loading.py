@@ -30,7 +30,7 @@ class Data(NamedTuple):
 
     clips: Clips
     split: splits.Split
-    extra: Clips | None  # of `config.data.also`: additional training clips
+    extra: Clips | None  # of `config.data.extra_source`: additional training clips
 
     def training(self) -> tuple[Clips, np.ndarray]:
         """Returns clips, and the indices of the training set."""
@@ -56,9 +56,9 @@ class Data(NamedTuple):
 
 
 def load(config: ConfigDict) -> Data:
-    """Returns the data of a config. Raises InputError as `load_split` and `load_also` do."""
+    """Returns the data of a config. Raises InputError as `load_split` and `load_extra` do."""
     clips, split = load_split(config)
-    return Data(clips, split, load_also(config, clips, splits.held_out(split)))
+    return Data(clips, split, load_extra(config, clips, splits.held_out(split)))
 
 
 def load_clips(config: ConfigDict) -> Clips:
@@ -151,24 +151,24 @@ def _chosen(config: ConfigDict, recordings: sources.Recordings) -> Clips:
     return chosen
 
 
-def load_also(config: ConfigDict, clips: Clips, held_out: Sequence[int] | np.ndarray = ()) -> Clips | None:
-    """Returns the clips of `config.data.also`, which are added to the training set; None if that key is empty.
+def load_extra(config: ConfigDict, clips: Clips, held_out: Sequence[int] | np.ndarray = ()) -> Clips | None:
+    """Returns the clips of `config.data.extra_source`, which are added to the training set; None if that key is empty.
 
     Copies of the clips at `held_out`, those of validation and test, are left out. Raises InputError if the labels
     differ, or if the sources are the same.
     """
-    if not config.data.also:
+    if not config.data.extra_source:
         return None
-    also = _chosen(config, _recordings(config, "also", "also_root"))
+    also = _chosen(config, _recordings(config, "extra_source", "extra_root"))
     if also.key == clips.key:
         raise InputError(
-            f"config.data.also is {config.data.also!r} with the same clips as config.data.source, whose test clips "
-            "would be in the training set; choose another source."
+            f"config.data.extra_source is {config.data.extra_source!r} with the same clips as config.data.source, "
+            "whose test clips would be in the training set; choose another source."
         )
     if also.label_names != clips.label_names:
         raise InputError(
-            f"config.data.also is {config.data.also!r}, whose labels are not those of {clips.source}; choose a source "
-            "of the same words."
+            f"config.data.extra_source is {config.data.extra_source!r}, whose labels are not those of {clips.source}; "
+            "choose a source of the same words."
         )
     shared = copies(also, np.arange(len(also)), np.asarray(held_out, int), of=clips)
     if not shared.any():
@@ -206,7 +206,9 @@ def _synthesiser(source: str) -> ModuleType:
 def synthesised(config: ConfigDict, source: str) -> sources.Recordings:
     """Returns the recordings of synthetic voices, which are written once in the layout of AudioMNIST."""
     if source not in SYNTHETIC_SOURCES:
-        raise InputError(f"config.streams.voices has {source!r}; choose from {', '.join(SYNTHETIC_SOURCES)}.")
+        raise InputError(
+            f"config.streams.synthetic_sources has {source!r}; choose from {', '.join(SYNTHETIC_SOURCES)}."
+        )
     synthesiser = _synthesiser(source)
     parameters = dict(config.synthetic)
     name = "-".join(f"{key.removeprefix('num_')}{value}" for key, value in sorted(parameters.items()))
@@ -223,7 +225,7 @@ def _phrases(config: ConfigDict, source: str, part: str) -> sources.Recordings:
 
     choices = {name: name for name in SYNTHETIC_SOURCES} | {"letters": "espeak"}
     if source not in choices:
-        raise InputError(f"config.streams.phrases has {source!r}; choose from {', '.join(choices)}.")
+        raise InputError(f"config.streams.negative_sources has {source!r}; choose from {', '.join(choices)}.")
     voices, seed = config.synthetic.num_voices, config.synthetic.seed
     version = f"{phrases.VERSION}.{_synthesiser(choices[source]).VERSION}"
     root = _folder(config) / f"phrases-{source}-{part}-v{version}-seed{seed}-voices{voices}"

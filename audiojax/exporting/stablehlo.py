@@ -27,7 +27,7 @@ def has_steps(model: nn.Module) -> TypeGuard[GRU]:
 
 def num_outputs(model: nn.Module) -> int:
     """Returns how many outputs a network has: one a label, and three more where it is trained on streams."""
-    return int(model.num_labels) + 3 * getattr(model, "listens", False)
+    return int(model.num_labels) + 3 * (getattr(model, "task", "clips") == "streams")
 
 
 def carry_shapes(model: GRU) -> dict[str, tuple[int, ...]]:

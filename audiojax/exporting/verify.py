@@ -41,7 +41,7 @@ EXTRA = ("flatbuffers", "onnx", "onnxruntime")  # StableHLO takes the first
 
 
 # Of the config, what is nobody else's business.
-LOCAL = ("data.root", "data.also_root", "data.cache", "streams.real", "init_from", "wandb", "mesh")
+LOCAL = ("data.root", "data.extra_root", "data.cache", "streams.real", "init_from", "wandb", "mesh")
 
 
 Parts = dict[str, np.ndarray]
@@ -253,8 +253,8 @@ def _manifest(run: Trained, errors: dict[str, float], checked_on: str) -> dict[s
     shapes, step_samples, length_samples = {}, None, run.config.train.length_samples
     if stablehlo.has_steps(model):
         shapes, step_samples, length_samples = stablehlo.carry_shapes(model), model.step_samples, None
-    heard = ["no word", "seconds since the word began", "seconds since the word ended"] if run.listens else []
-    decoder = Decoder(**run.config.decoder)._asdict() | {"flush_seconds": FLUSH_SECONDS} if run.listens else {}
+    heard = ["no word", "seconds since the word began", "seconds since the word ended"] if run.streams else []
+    decoder = Decoder(**run.config.decoder)._asdict() | {"flush_seconds": FLUSH_SECONDS} if run.streams else {}
     clip, any_clip = (
         f"[batch, {samples}], zero right-padded; length int32[batch]"
         for samples in (length_samples or "samples", "samples" if model.any_length else length_samples)

@@ -27,8 +27,8 @@ def row(model: nn.Module) -> tuple[str, Network]:
     raise InputError(f"{type(model).__name__} is not in audiojax.schema.NETWORKS; choose one of {', '.join(NETWORKS)}.")
 
 
-def build(*, name: str, num_labels: int, rate_hz: int, **fields: Any) -> nn.Module:
-    """The network `name` for sound of `rate_hz`, with one output a label.
+def build(*, name: str, num_labels: int, rate_hz: int, task: str = "clips", **fields: Any) -> nn.Module:
+    """The network `name` for sound of `rate_hz`, with one output a label, and for streams three more.
 
     Raises InputError for a name or field that does not exist.
     """
@@ -37,8 +37,7 @@ def build(*, name: str, num_labels: int, rate_hz: int, **fields: Any) -> nn.Modu
     unknown = sorted(fields.keys() - known)
     if unknown:
         raise InputError(f"config.model.{unknown[0]} is no key of {name}; was this run made by another version?")
-    if "rate_hz" in known:
-        fields["rate_hz"] = rate_hz
+    fields |= {key: value for key, value in (("rate_hz", rate_hz), ("task", task)) if key in known}
     # A config that was read from JSON has lists, and a network must be hashable.
     fields = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
     return model(num_labels=num_labels, **fields)

@@ -53,8 +53,8 @@ class GRU(nn.Module):
         stack_frames: neighbouring frames that are one step of the recurrence.
         channels: of causal convolutions over steps and bands, see `convolution`; () for none.
         dense: the size of a layer between these and the recurrence; 0 for none.
-        listens: the network says of every step whether a word has just ended: one logit more, for no word, and then
-            two times in seconds, how long ago the word began and how long ago it ended. Its readout is "last".
+        task: "clips", or "streams": the outputs of every step tell whether a word has just ended, by one logit more,
+            for no word, and two times in seconds, how long ago the word began and ended. The readout is then "last".
         dtype: of the products behind the frames, "float32" or "bfloat16"; parameters, states and logits stay float32.
         kernels: "auto" or "plain", see `kernels.tuned`.
     """
@@ -81,7 +81,7 @@ class GRU(nn.Module):
     stack_frames: int = 1
     channels: tuple[int, ...] = ()
     dense: int = 0
-    listens: bool = False
+    task: str = "clips"
     dtype: str = "float32"
     kernels: str = "auto"
 
@@ -94,8 +94,9 @@ class GRU(nn.Module):
         for name, choices in (("normalise", NORMALISATIONS), ("cell", CELLS), ("readout", READOUTS)):
             if getattr(self, name) not in choices:
                 raise InputError(f"config.model.{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}.")
-        if self.listens and self.readout != "last":
-            raise InputError(f"config.model.readout is {self.readout!r}; a network that listens reads the last output.")
+        streams = self.task == "streams"
+        if streams and self.readout != "last":
+            raise InputError(f"config.model.readout is {self.readout!r}; config.task='streams' needs 'last'.")
         self.front_end = frontend.of(self)
         self.norm = nn.BatchNorm(momentum=0.9, use_scale=False, use_bias=False)
         dtype, tuned = jnp.dtype(self.dtype), kernels.tuned(self.kernels)
@@ -104,8 +105,8 @@ class GRU(nn.Module):
         cell: dict[str, Any] = dict(dtype=dtype) | (dict(tuned=tuned) if self.cell == "gru" else {})
         self.layers = [CELLS[self.cell](self.features, self.memory_frames, **cell) for _ in range(self.num_layers)]
         self.drop = nn.Dropout(self.dropout)
-        self.logits = nn.Dense(self.num_labels + self.listens, dtype=dtype)
-        self.times = nn.Dense(2, dtype=dtype) if self.listens else None
+        self.logits = nn.Dense(self.num_labels + streams, dtype=dtype)
+        self.times = nn.Dense(2, dtype=dtype) if streams else None
 
     def initial_carry(self, batch_size: int) -> Carry:
         """What a stream remembers before its first hop: silence."""
@@ -121,7 +122,7 @@ class GRU(nn.Module):
 
     def step(self, carry: Carry, audio: jax.Array) -> tuple[Carry, jax.Array]:
         """Hears `audio` [B, step_samples] in 16-bit units; returns the logits f32[B, num_labels] after it, and what
-        else a network that listens says."""
+        else a network for streams outputs."""
         sound = jnp.concatenate([carry.context, frontend.to_unit_range(audio, jnp.dtype("float32"))], axis=1)
         x, level = self._normalised(self.front_end(sound).swapaxes(0, 1), carry.level)
         x, frames = self._inputs(x, carry.frames)

@@ -54,8 +54,8 @@ class Decoder(NamedTuple):
     """
 
     threshold: float | jax.Array | np.ndarray = 0.4  # f32[B] gives each stream its own
-    keep: float = 0.6  # how much of an average the next step leaves
-    apart_steps: int = 7  # from one word's event to another's, where they follow at once
+    ema_decay: float = 0.6  # how much of an average the next step leaves
+    refractory_steps: int = 7  # from one word's event to another's, where they follow at once
 
     def fresh(self, num_streams: int, num_labels: int) -> Evidence:
         """Returns the initial state: the score of no word is 1."""
@@ -68,12 +68,12 @@ class Decoder(NamedTuple):
 
         The outputs are the logits of all words and of no word, then the times, see `models.gru.GRU`.
         """
-        scores = self.keep * evidence.scores + (1 - self.keep) * jax.nn.softmax(outputs[:, :-2])
+        scores = self.ema_decay * evidence.scores + (1 - self.ema_decay) * jax.nn.softmax(outputs[:, :-2])
         words = scores[:, :-1]
         label = jnp.argmax(words, axis=1).astype(jnp.int32)
         best = jnp.max(words, axis=1)
         since = jnp.minimum(evidence.since + 1, 1000)
-        next_word = (label != evidence.last) & (since >= self.apart_steps)
+        next_word = (label != evidence.last) & (since >= self.refractory_steps)
         event = (evidence.armed | next_word) & (best > self.threshold)
         armed = jnp.where(event, False, evidence.armed | (words.sum(axis=1) < self.threshold / 3))
         share = best / jnp.maximum(words.sum(axis=1), 1e-6)

@@ -88,7 +88,7 @@ class Recognizers:
     @classmethod
     def from_run(cls, run: Trained, num_streams: int = 1, points: Mapping[str, Point] | None = None) -> "Recognizers":
         """Returns recognisers with the network of a loaded run."""
-        if not run.listens:
+        if not run.streams:
             raise InputError(
                 f"config.model.name is {run.config.model.name!r} of a run that classifies clips, not streams; "
                 "train a streaming recogniser with --config configs/listen.py."

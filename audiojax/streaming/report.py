@@ -124,7 +124,7 @@ def wordless_sounds(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str
     speech: dict[str, Sound] = {
         "reversed words": lambda seed, seconds: streams.chatter(seed, seconds, clips, indices, backwards=True)
     }
-    for source in run.config.streams.phrases:
+    for source in run.config.streams.negative_sources:
         phrases = loading.load_phrases(run.config, source, "test")
         speech[source] = functools.partial(streams.chatter, clips=phrases, indices=np.arange(len(phrases)))
     noise = {name: background(name) for name in NOISES}
@@ -262,7 +262,7 @@ def finish(best: Trained, data: Data, workdir: Path, log: RunLog) -> dict[str, A
     Raises InputError if metrics.jsonl has no epochs.
     """
     epochs, clips, split = epochs_of(workdir), data.clips, data.split
-    amount = {"num_strings": best.config.streams.num_strings, "hours": best.config.streams.alarm_hours}
+    amount = {"num_strings": best.config.streams.num_strings, "hours": best.config.streams.false_alarm_hours}
     with console.progress("evaluating", unit="tests") as progress:
         result = evaluate(best, clips, split, "test", workdir, **amount, progress=progress)
     page = write(workdir, clips.label_names, result)

@@ -18,12 +18,13 @@ def load_pools(config: ConfigDict, clips: Clips, indices: np.ndarray) -> tuple[l
 
     Raises InputError if the synthetic voices have other words than `clips`.
     """
-    voices = [cached(config, synthesised(config, source)) for source in config.streams.voices]
-    others = [load_phrases(config, source, "train") for source in config.streams.phrases]
+    voices = [cached(config, synthesised(config, source)) for source in config.streams.synthetic_sources]
+    others = [load_phrases(config, source, "train") for source in config.streams.negative_sources]
     for synthetic in voices:
         if synthetic.label_names != clips.label_names:
             raise InputError(
-                f"config.streams.voices has {synthetic.source!r}, which has digits; {clips.source} has other words."
+                f"config.streams.synthetic_sources has {synthetic.source!r}, which has digits; "
+                f"{clips.source} has other words."
             )
     own = Pool.of(clips, indices, in_rooms=config.data.source == "folder")  # which has recordings of any kind
     pools = [own, *(Pool.of(synthetic, np.arange(len(synthetic))) for synthetic in voices)]

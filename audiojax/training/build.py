@@ -33,7 +33,7 @@ def assemble(
 
     `task` provides the loss, the carry and the classes of the metrics; the default is the classification of clips.
     """
-    model = models.build(**config.model, num_labels=num_labels, rate_hz=rate_hz)
+    model = models.build(**config.model, task=config.task, num_labels=num_labels, rate_hz=rate_hz)
     if config.train.bucket_samples and not model.any_length:
         raise InputError(f"config.train.bucket_samples must be (): {config.model.name} takes sound of one length only.")
     optimizer, schedule = make_optimizer(**config.optimizer, total_steps=num_steps)
@@ -41,7 +41,7 @@ def assemble(
         model,
         optimizer,
         schedule,
-        average_decay=config.train.average_decay,
+        ema_decay=config.train.ema_decay,
         loss=task.loss if task else clip_loss(config.train.label_smoothing),
     )
     state = create_state(
@@ -50,7 +50,7 @@ def assemble(
         seed=config.seed,
         length_samples=config.train.length_samples,
         num_outputs=task.num_outputs if task else num_labels,
-        averaged=config.train.average_decay > 0,
+        averaged=config.train.ema_decay > 0,
         initial_carry=task.initial_carry if task else None,
     )
     return Assembled(model, state, make_augment_step(make_augment(**config.augment)), train_step, jax.jit(schedule))

@@ -18,7 +18,7 @@ from audiojax.models import module_class
 from audiojax.schema import NETWORKS
 
 # Keys that may change when a run is resumed; train.num_epochs may also increase.
-FREE_TO_CHANGE = ("data.root", "data.also_root", "data.cache", "wandb", "mesh", "decoder", "train.log_every_steps")
+FREE_TO_CHANGE = ("data.root", "data.extra_root", "data.cache", "wandb", "mesh", "decoder", "train.log_every_steps")
 
 
 def save(workdir: Path, config: ConfigDict, data: dict[str, Any], environment: dict[str, Any]) -> None:
@@ -38,12 +38,13 @@ def load(workdir: Path) -> tuple[ConfigDict, dict[str, Any]]:
     path = workdir / "config.json"
     try:
         saved = read_json(path)
-        saved["config"]["model"]["name"], saved["data"]["label_names"][0]  # required
-        # before `split.seed` existed, `seed` decided the split too
-        saved["config"]["split"] = {"seed": saved["config"]["seed"]} | saved["config"].get("split", {})
-        for name, section in base(parse_arg("")).to_dict().items():
-            if isinstance(section, dict):  # a run from before a key was there did what its default does
-                saved["config"][name] = section | saved["config"].get(name, {})
+        saved["config"]["model"]["name"], saved["config"]["seed"], saved["data"]["label_names"][0]  # required
+        configs.migrate(saved["config"])
+        for name, default in base(parse_arg("")).to_dict().items():  # a run from before a key did what its default does
+            if isinstance(default, dict):
+                saved["config"][name] = default | saved["config"].get(name, {})
+            else:
+                saved["config"].setdefault(name, default)
         known = NETWORKS[name].fields if (name := saved["config"]["model"]["name"]) in NETWORKS else ()
         later = {key: value for key, value in configs.LATER_MODEL_KEYS.items() if key in known}
         saved["config"]["model"] = later | saved["config"]["model"]
@@ -63,7 +64,7 @@ def _check_types(path: Path, saved: dict[str, Any]) -> None:
     of_model = {f.name: f.default for f in fields if isinstance(f.default, bool | int | float | str | tuple)}
     defaults = flatten(base(parse_arg("")).to_dict() | {"model": of_model | {"name": ""}})
     wanted = {f"config.{name}": value for name, value in defaults.items()}
-    wanted |= {"config.streams.voices": [""], "config.streams.phrases": [""]}
+    wanted |= {"config.streams.synthetic_sources": [""], "config.streams.negative_sources": [""]}
     wanted |= {"data.label_names": [""], "data.source": "", "data.key": "", "data.also_key": "", "data.step": 0}
     for name, value in flatten({"config": saved["config"], "data": saved["data"]}).items():
         section = name.rpartition(".")[0]

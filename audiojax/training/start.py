@@ -104,8 +104,8 @@ def _trained_on(saved: ConfigDict, data: dict[str, Any], clips: Clips) -> Iterat
         if theirs.key != data["key"]:
             raise InputError("its sound files have changed since")
         yield theirs, splits.make(theirs, **saved.split).train
-    whole = [(saved.data.also, saved.data.also_root)]
-    whole += [(maker, "") for maker in saved.streams.voices if saved.streams.steps_per_epoch]
+    whole = [(saved.data.extra_source, saved.data.extra_root)]
+    whole += [(maker, "") for maker in saved.streams.synthetic_sources if saved.streams.steps_per_epoch]
     for source, root in whole:
         if source == clips.source:
             theirs = _source(saved, source, root)

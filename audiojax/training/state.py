@@ -65,8 +65,3 @@ def create_state(
         )
 
     return fresh(jax.random.key(seed))
-
-
-def listens(model: nn.Module) -> bool:
-    """Returns whether a network recognises words in streams; otherwise it classifies clips."""
-    return getattr(model, "listens", False)

@@ -79,13 +79,13 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     *,
-    average_decay: float,
+    ema_decay: float,
     loss: Loss,
 ) -> TrainStep:
     """Returns the jit-compiled training step, which donates its input state; its key is `fold_in(key, state.step)`.
 
-    If `average_decay` is not 0, it keeps a moving average of the parameters (Polyak and Juditsky 1992): at first of all
-    steps, later of about the last 1 / (1 - average_decay).
+    If `ema_decay` is not 0, it keeps a moving average of the parameters (Polyak and Juditsky 1992): at first of all
+    steps, later of about the last 1 / (1 - ema_decay).
     """
 
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, StepReport]:
@@ -102,8 +102,8 @@ def make_train_step(
         report = StepReport(metrics, optax.global_norm(gradient), schedule(state.step))
         params = optax.apply_updates(state.params, deltas)
         average = state.average
-        if average_decay:
-            share = jnp.maximum(1 - average_decay, 9 / (10 + state.step.astype(jnp.float32)))
+        if ema_decay:
+            share = jnp.maximum(1 - ema_decay, 9 / (10 + state.step.astype(jnp.float32)))
             average = optax.incremental_update(params, average, share)
         statistics, total = updates.get("batch_stats", {}), state.metrics + metrics
         norm = report.gradient_norm

@@ -55,7 +55,7 @@ def test_a_trial_run_keeps_the_source_that_it_names(name):
         assert (config.data.source, config.split.name) == (source, split)
         assert (config.split.num_clips > 0) == (source in ("fsdd", "audiomnist"))
         assert config.split.fold == (2 if source == "audiomnist" else 0)
-        assert not config.streams.voices and not config.streams.phrases
+        assert not config.streams.synthetic_sources and not config.streams.negative_sources
 
 
 def test_a_trial_run_of_a_source_needs_its_root_and_takes_some_of_it(run_cli, tones, tmp_path):
@@ -244,7 +244,7 @@ def test_a_file_is_answered_alike_in_any_company_by_a_network_that_takes_padding
     ]
     args += ["--config.train.length_samples=2400", "--config.train.bucket_samples=(800,1600)"]
     config = cli.parse_with_config(cli.parser("test", ""), args)[1]
-    model = models.build(**config.model, num_labels=10, rate_hz=8000)
+    model = models.build(**config.model, task=config.task, num_labels=10, rate_hz=8000)
     variables = model.init(jax.random.key(0), np.ones((1, 800), np.int16), np.full(1, 800, np.int32))
     run = Trained(config, {"source": "", "label_names": list(DIGITS)}, model, variables, 0)
     rng = np.random.default_rng(0)

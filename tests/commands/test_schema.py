@@ -59,7 +59,7 @@ def test_a_row_is_all_that_a_source_takes(tmp_path, monkeypatch, run_cli, tones)
 
 
 def test_the_keys_of_each_network_are_its_fields():
-    given = {"num_labels", "rate_hz", "parent", "name"}
+    given = {"num_labels", "rate_hz", "task", "parent", "name"}
     for name, row in schema.NETWORKS.items():
         model = models.module_class(name)
         assert set(row.fields) == {field.name for field in dataclasses.fields(model)} - given, name
@@ -71,23 +71,25 @@ def test_the_keys_of_each_network_are_its_fields():
         ("listen.py", "streams.steps_per_epoch=0", "streams.steps_per_epoch", "1 to "),
         ("gru.py", "streams.steps_per_epoch=3", "streams.steps_per_epoch", "choose 0"),
         ("cnn.py", "streams.steps_per_epoch=3", "streams.steps_per_epoch", "choose 0"),
-        ("listen.py", "streams.alarm_hours=0", "streams.alarm_hours", "0.001 to 1,000"),
+        ("listen.py", "streams.false_alarm_hours=0", "streams.false_alarm_hours", "0.001 to 1,000"),
         ("listen.py", "streams.num_strings=0", "streams.num_strings", "2 to "),
         ("listen.py", "streams.num_strings=1", "streams.num_strings", "2 to "),
-        ("listen.py", "streams.voices=('festival',)", "streams.voices", "one of synthetic, espeak"),
+        ("listen.py", "streams.synthetic_sources=('x',)", "streams.synthetic_sources", "one of synthetic, espeak"),
         ("gru.py", "model.hop_samples=0", "model.hop_samples", "1 to "),
         ("gru.py", "model.hop_samples=400", "model.window_samples", "less than hop_samples, 400"),
         ("cnn.py:recipe=residual", "model.window_samples=4", "model.window_samples", "less than hop_samples, 8"),
         ("gru.py", "model.features=0", "model.features", "1 to "),
         ("gru.py", "model.num_layers=0", "model.num_layers", "1 to "),
         ("gru.py", "model.stack_frames=-1", "model.stack_frames", "1 to "),
-        ("gru.py", "model.listens=True", "streams.steps_per_epoch", "1 to "),
         ("gru.py", "model.channels=(0,)", "model.channels", "1 to "),
         ("gru.py", "model.channels=(16, 2.5)", "model.channels", "whole numbers"),
+        ("gru.py", "task=streams", "streams.steps_per_epoch", "1 to "),
+        ("cnn.py", "task=streams", "task", "audionet cannot be trained for"),
+        ("cnn.py", "task=frames", "task", "choose one of clips, streams"),
         ("spectrogram.py", "model.channels=()", "model.channels", "1 or more"),
         ("cnn.py:recipe=residual", "model.channels=()", "model.channels", "1 or more"),
         ("cnn.py", "model.dropout=1.0", "model.dropout", "at least 0 and below 1."),
-        ("cnn.py", "train.average_decay=1.0", "train.average_decay", "below 1."),
+        ("cnn.py", "train.ema_decay=1.0", "train.ema_decay", "below 1."),
         ("cnn.py", "optimizer.momentum=-0.1", "optimizer.momentum", "at least 0 and below 1."),
         ("cnn.py", "optimizer.learning_rate=0.0", "optimizer.learning_rate", "above 0"),
         ("cnn.py", "optimizer.learning_rate=nan", "optimizer.learning_rate", "above 0"),
@@ -97,7 +99,7 @@ def test_the_keys_of_each_network_are_its_fields():
         ("cnn.py", "optimizer.schedule=linear", "optimizer.schedule", "cosine, constant, halving"),
         ("cnn.py", "model.scale=peak", "model.scale", "rms, percentile, none"),
         ("cnn.py", "data.source=fsd", "data.source", "did you mean fsdd"),
-        ("cnn.py", "data.also=timit", "data.also", "choose one of"),
+        ("cnn.py", "data.extra_source=timit", "data.extra_source", "choose one of"),
         ("cnn.py", "data.cache=", "data.cache", "folder"),
         ("cnn.py", "split.name=fold", "split.name", "did you mean folds"),
         ("cnn.py", "split.fold=-1", "split.fold", "0 to "),

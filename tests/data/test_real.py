@@ -258,11 +258,11 @@ def test_joined_rooms_have_unit_power_and_no_gap():
 
 def test_the_validation_table_has_every_row_and_its_numbers(folder, tmp_path, capsys):
     out = tmp_path / "numbers.json"
-    arguments = ["real", "--root", str(folder), "--json", str(out), "--decoder", "threshold=0.5", "keep=0.7"]
+    arguments = ["real", "--root", str(folder), "--json", str(out), "--decoder", "threshold=0.5", "ema_decay=0.7"]
     streaming_eval.main(arguments)
     shown = capsys.readouterr().out
     first, second = json.loads(out.read_text())
-    assert first["decoder"]["threshold"] == 0.5 and second["decoder"]["keep"] == 0.7
+    assert first["decoder"]["threshold"] == 0.5 and second["decoder"]["ema_decay"] == 0.7
     expected = {
         "digits sai004",
         "digits speech_commands",
@@ -316,9 +316,11 @@ def test_the_judge_part_is_logged_with_its_number_and_refuses_a_curve(folder, tm
 
 @pytest.mark.parametrize("text", ["threshold", "threshold=high", "_fields=3", "speed=2"])
 def test_a_setting_that_the_decoder_lacks_is_refused(text):
-    with pytest.raises(InputError, match="threshold, keep"):
+    with pytest.raises(InputError, match="threshold, ema_decay"):
         real_sound.decoder_of(Decoder(), text)
-    assert real_sound.decoder_of(Decoder(), "apart_steps=5,keep=0.7") == Decoder(keep=0.7, apart_steps=5)
+    assert real_sound.decoder_of(Decoder(), "refractory_steps=5,ema_decay=0.7") == Decoder(
+        ema_decay=0.7, refractory_steps=5
+    )
 
 
 def test_where_a_digit_may_be_spoken_is_listed_from_a_warm_state(tmp_path):

@@ -292,10 +292,10 @@ def test_copies_are_counted_and_stay_where_a_split_was_published(words, tmp_path
     clips, split = loading.load_split(config)
     removed = 120 - sum(map(len, split))
     assert (f"{removed} training clips of fsdd are copies" in capsys.readouterr().err) == (removed > 0)
-    again = {"data.also": "fsdd", "data.also_root": tmp_path / "also"}
+    again = {"data.extra_source": "fsdd", "data.extra_root": tmp_path / "also"}
     shutil.copytree(root.parent, tmp_path / "also")
     write(tmp_path / "also" / "recordings" / "7_lucas_0.wav", 8)
-    also = loading.load_also(tiny_config(**keys, **again), clips, splits.held_out(split))
+    also = loading.load_extra(tiny_config(**keys, **again), clips, splits.held_out(split))
     held = {clips[index].tobytes() for index in splits.held_out(split)}
     assert 0 < len(also) < 121 and not any(also[index].tobytes() in held for index in range(len(also)))
 

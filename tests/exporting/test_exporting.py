@@ -24,7 +24,7 @@ from audiojax.io import files as disk
 from audiojax.streaming.recognizer import Recognizer, Recognizers
 
 LISTENER = dict(
-    listens=True, readout="last", stack_frames=2, channels=(3, 5), dense=8, normalise="running", num_layers=2
+    task="streams", readout="last", stack_frames=2, channels=(3, 5), dense=8, normalise="running", num_layers=2
 )
 RECURRENT = {
     "plain": dict(),
@@ -200,13 +200,13 @@ def listener(tones, tmp_path_factory) -> Trained:
         f"--config.data.cache={cache}",
         "--config.model.features=16",
         "--config.model.dense=8",
-        "--config.decoder.keep=0.4",
+        "--config.decoder.ema_decay=0.4",
         "--config.decoder.threshold=0.5",
     ]
     args += ["--config.train.length_samples=1120", "--config.train.batch_size=20"]
     config = cli.parse_with_config(cli.parser("test", ""), args)[1]
     clips = loading.load_clips(config)
-    model = models.build(**config.model, num_labels=10, rate_hz=8000)
+    model = models.build(**config.model, task=config.task, num_labels=10, rate_hz=8000)
     variables = randomly(model, 1120, seed=1)
     variables["params"]["logits"]["kernel"] *= 10
     variables["params"]["logits"]["bias"][-1] = 5
@@ -309,7 +309,7 @@ def test_the_manifest_says_all_that_a_user_needs(listener, exported):
     assert (about["rate_hz"], about["step_samples"], about["length_samples"]) == (8000, 160, None)
     assert about["label_names"] == list(listener.label_names) and about["checkpoint_step"] == 7
     assert about["outputs"][:10] == about["label_names"] and about["outputs"][10] == "no word"
-    assert len(about["outputs"]) == 13 and about["listening"].items() >= {"threshold": 0.5, "keep": 0.4}.items()
+    assert len(about["outputs"]) == 13 and about["listening"].items() >= {"threshold": 0.5, "ema_decay": 0.4}.items()
     assert about["config"]["model"]["features"] == 16 and "root" not in about["config"]["data"]
     assert about["source"] == "audiomnist" and about["versions"]["onnx"] == onnx.__version__
     session = onnxruntime.InferenceSession(out / "step.onnx")

@@ -117,7 +117,7 @@ def test_eight_clips_are_learnt_by_heart(fields):
     )  # fmt: skip
     of_batch = dict(length_samples=1600, num_outputs=10)
     state = create_state(model, optimizer, seed=0, averaged=False, **of_batch)
-    step = make_train_step(model, optimizer, schedule, loss=clip_loss(0.0), average_decay=0.0)
+    step = make_train_step(model, optimizer, schedule, loss=clip_loss(0.0), ema_decay=0.0)
     length = np.arange(1600, 800, -100, dtype=np.int32)
     audio = np.random.default_rng(0).normal(0, 3000, (8, 1600))
     audio = np.where(np.arange(1600)[None] < length[:, None], audio, 0).astype(np.int16)

@@ -19,14 +19,14 @@ from audiojax.streaming.operating_points import Point
 from audiojax.streaming.recognizer import Recognizer, Recognizers
 
 NAMES = ("x", "y", "z")
-EAGER = Decoder(threshold=0.34, keep=0.5)  # so that a network that learnt nothing says something
+EAGER = Decoder(threshold=0.34, ema_decay=0.5)  # so that a network that learnt nothing says something
 
 
 @pytest.fixture(scope="module")
 def net():
     model = models.build(
         name="gru", num_labels=3, rate_hz=8000, features=16, num_layers=2, normalise="running", readout="last",
-        stack_frames=2, channels=(4, 5), dense=12, listens=True,
+        stack_frames=2, channels=(4, 5), dense=12, task="streams",
     )  # fmt: skip
     audio = np.random.default_rng(0).normal(0, 3000, (2, 8000)).astype(np.int16)
     variables = jax.jit(model.init)(jax.random.key(0), audio, np.full(2, 8000, np.int32))

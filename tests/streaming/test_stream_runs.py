@@ -34,10 +34,10 @@ def listen(tones, tmp_path_factory):
     """A small listener's config, for streams of the tones; `listen(**{"train.num_epochs": 2})` changes some keys."""
     keys = {
         "data.root": tones, "data.cache": tmp_path_factory.mktemp("cache"), "train.batch_size": 4,
-        "train.length_samples": 8_000, "train.num_epochs": 2, "train.average_decay": 0.9, "model.features": 32,
+        "train.length_samples": 8_000, "train.num_epochs": 2, "train.ema_decay": 0.9, "model.features": 32,
         "model.dense": 32, "model.num_layers": 1, "model.dropout": 0.0, "optimizer.learning_rate": 1e-3,
         "optimizer.warmup_steps": 5, "streams.steps_per_epoch": 3, "streams.num_strings": 8,
-        "streams.alarm_hours": 0.001, "streams.voices": "()", "streams.phrases": "()",
+        "streams.false_alarm_hours": 0.001, "streams.synthetic_sources": "()", "streams.negative_sources": "()",
     }  # fmt: skip
 
     def make(**changes):
@@ -76,7 +76,7 @@ def test_the_accuracy_of_frames_and_that_of_words_have_different_names(run):
 
 
 def test_it_learns_a_batch_by_heart(listen):
-    config = listen(**{"optimizer.learning_rate": 0.02, "train.average_decay": 0.0})
+    config = listen(**{"optimizer.learning_rate": 0.02, "train.ema_decay": 0.0})
     epochs = _epochs(config)
     batch, key = next(epochs(0, 1)), jax.random.key(0)
     assembled = assemble(config, num_labels=10, rate_hz=8000, num_steps=120, task=tasks.of(config))

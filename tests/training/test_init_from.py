@@ -97,7 +97,7 @@ def test_all_that_a_run_learnt_counts(tiny_config, trained_run, tmp_path):
     with pytest.raises(InputError, match=f"leads to {trained_run}"):  # nothing of its own, but what it started from
         check(tiny_config(init_from=chain, **{"split.seed": 1}))
     root = str(tiny_config().data.root)
-    also = edited(trained_run, tmp_path / "also", data__also="audiomnist", data__also_root=root, **other)
+    also = edited(trained_run, tmp_path / "also", data__extra_source="audiomnist", data__extra_root=root, **other)
     with pytest.raises(InputError, match="40 of the 40 test clips and 20 of the 20 validation clips"):
         check(tiny_config(init_from=also))
 

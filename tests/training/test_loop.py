@@ -51,10 +51,10 @@ def test_a_run_learns_and_leaves_what_it_promises(trained_run):
 
 
 def test_another_source_is_learnt_as_well_and_not_scored(tiny_config, run_cli, tiny_args, tmp_path, capsys):
-    also = {"data.also": "synthetic", "synthetic.num_voices": 5, "synthetic.num_takes": 1}
+    also = {"data.extra_source": "synthetic", "synthetic.num_voices": 5, "synthetic.num_takes": 1}
     config = tiny_config(**also, **{"train.num_epochs": 1})
     clips = loading.load_clips(config)
-    other = loading.load_also(config, clips)
+    other = loading.load_extra(config, clips)
     split = splits.Split(np.asarray([3, 7]), np.empty(0, int), np.empty(0, int))
     learnt, indices = loading.Data(clips, split, other).training()
     assert indices.tolist() == [3, 7, *range(len(clips), len(clips) + len(other))]
@@ -68,11 +68,11 @@ def test_another_source_is_learnt_as_well_and_not_scored(tiny_config, run_cli, t
     assert run.partition("validation")[2] == alone.partition("validation")[2]
     assert [runlog.read_rows(tmp_path / name)[-1]["step"] for name in ("run", "alone")] == [9, 7]
     for value, sentence in (
-        (f"audiomnist --config.data.also_root={config.data.root}", "the same clips as config.data.source"),
-        ("fsdd", "config.data.also_root is empty; set --config.data.also_root=DIR to the folder of fsdd."),
-        ("nope", "config.data.also is 'nope'; choose one of"),
+        (f"audiomnist --config.data.extra_root={config.data.root}", "the same clips as config.data.source"),
+        ("fsdd", "config.data.extra_root is empty; set --config.data.extra_root=DIR to the folder of fsdd."),
+        ("nope", "config.data.extra_source is 'nope'; choose one of"),
     ):
-        flags = f"--config.data.also={value}".split()
+        flags = f"--config.data.extra_source={value}".split()
         code, _, err = run_cli("main", *tiny_args, *flags, "--workdir", tmp_path / "no")
         assert code == 1 and sentence in err and not (tmp_path / "no").exists()
 
@@ -205,7 +205,7 @@ def test_init_from_starts_from_another_runs_best(tiny_config, trained_run, tmp_p
 
 
 def test_a_run_without_batch_norm_can_be_opened_again_and_other_shapes_are_refused(tiny_config, tmp_path):
-    changes = {"model.batch_norm": False, "train.average_decay": 0.0, "train.num_epochs": 1}
+    changes = {"model.batch_norm": False, "train.ema_decay": 0.0, "train.num_epochs": 1}
     tasks.train(tiny_config(**changes), tmp_path / "plain")
     run = Trained.load(tmp_path / "plain")
     assert run.variables["batch_stats"] == {}

@@ -250,7 +250,7 @@ def five_steps(num_devices, augment=QUIET, batch_size=8, decay=0.0, seen=None):
     mesh = make_mesh(num_devices)
     model = models.build(name="audionet", num_labels=10, rate_hz=8000)
     optimizer, schedule = make_optimizer(**{**OPTIMIZER, "learning_rate": 0.01}, total_steps=20)
-    step = make_train_step(model, optimizer, schedule, loss=clip_loss(0.1), average_decay=decay)
+    step = make_train_step(model, optimizer, schedule, loss=clip_loss(0.1), ema_decay=decay)
     augment_step, key = make_augment_step(make_augment(**augment)), jax.random.key(0)
     fresh = dict(seed=0, length_samples=256, num_outputs=10, averaged=decay > 0)
     state = replicate(create_state(model, optimizer, **fresh), mesh)
@@ -294,7 +294,7 @@ def test_a_batch_that_does_not_divide_is_refused():
 def test_eight_clips_are_learnt_by_heart():
     model = models.build(name="audionet", num_labels=10, rate_hz=8000)
     optimizer, schedule = make_optimizer(**{**OPTIMIZER, "learning_rate": 0.02}, total_steps=60)
-    step = make_train_step(model, optimizer, schedule, loss=clip_loss(0.0), average_decay=0.0)
+    step = make_train_step(model, optimizer, schedule, loss=clip_loss(0.0), ema_decay=0.0)
     fresh = dict(seed=0, length_samples=256, num_outputs=10, averaged=False)
     state, batch = create_state(model, optimizer, **fresh), batch_of(8)
     for _ in range(60):
@@ -305,7 +305,7 @@ def test_eight_clips_are_learnt_by_heart():
 def test_rows_of_mask_0_teach_nothing_and_count_nothing():
     model = models.build(name="audionet", num_labels=10, rate_hz=8000, batch_norm=False)
     optimizer, schedule = make_optimizer(**OPTIMIZER, total_steps=20)
-    step = make_train_step(model, optimizer, schedule, loss=clip_loss(0.1), average_decay=0.0)
+    step = make_train_step(model, optimizer, schedule, loss=clip_loss(0.1), ema_decay=0.0)
     batch = batch_of(6)
     filled = {name: np.concatenate([value, value[:2]]) for name, value in batch.items()}
     filled["mask"][6:] = 0

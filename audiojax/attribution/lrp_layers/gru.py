@@ -16,9 +16,9 @@ from audiojax.models.layers.cells import GRUCell, MinGRUCell, linear_scan
 
 def gru_seam(model: GRU) -> Seam:
     """Raises InputError for a listener, and for another front end than log-mel."""
-    if model.listens:
+    if model.task == "streams":
         raise InputError(
-            "the network is a listener; explain one that classifies clips (configs/cnn.py, configs/gru.py)."
+            "config.task is 'streams'; explain one that classifies clips (configs/cnn.py, configs/gru.py)."
         )
     if model.frontend != "logmel":
         raise InputError(f"config.model.frontend is {model.frontend!r}; explain needs logmel before a recurrence.")
