@@ -46,12 +46,10 @@ class Checkpoints:
 
     def __init__(self, workdir: Path, say: Say = print):
         self._folder, self._say = Path(workdir).resolve() / "checkpoints", say
-        for leftover in self._folder.glob("*.orbax-checkpoint-tmp*"):
-            shutil.rmtree(leftover, ignore_errors=True)
         self._settle()
         for step in _steps(self._folder):
             with self._or_set_aside(step):  # orbax reads these files of all checkpoints and would fail for all of them
-                read_json(self._folder / str(step) / "_CHECKPOINT_METADATA")
+                _read(self._folder / str(step), "metadata")
                 _ = ocp.path.step.standard_name_format().find_step(self._folder, step).commit_timestamp
                 _accuracy(self._folder / str(step))
         self._manager = _manager(self._folder)
@@ -129,18 +127,19 @@ class Checkpoints:
         """
         with self._in_one_sentence():
             self._manager.wait_until_finished()
-        abstract = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), checksums=ocp.args.JsonRestore())
         while (step := _wanted(self._manager, which)) is not None:
             with self._or_set_aside(step):
-                if _has_another_tree(self._folder / str(step), like):
+                parts = _parts(self._folder / str(step), like)
+                if parts is None:
                     raise InputError(
                         f"checkpoint {step} in {self._folder} was made by another version of audiojax, whose state has "
                         "other names, shapes or types; use that version, or give another --workdir."
                     )
+                abstract = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), parts)
+                args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), checksums=ocp.args.JsonRestore())
                 saved = self._manager.restore(step, args=args)
-                verify(saved["state"].__dict__, saved["checksums"])
-                return saved["state"]
+                verify(saved["state"], saved["checksums"])
+                return TrainState(**{name: saved["state"][name] for name in like.__dict__})
             self._manager.reload()
         if any(self._folder.glob("damaged-*")):
             self._say(f"No valid checkpoint is left in {self._folder}: training starts again.")
@@ -212,13 +211,13 @@ def restore_variables(workdir: Path, which: str) -> tuple[dict[str, Any], int]:
 
 def _variables(checkpoint: Path) -> dict[str, Any]:
     checkpointer = ocp.PyTreeCheckpointer()
-    tree = checkpointer.metadata(checkpoint / "state").item_metadata.tree
+    tree = _shapes(checkpoint)
     names = ("average" if tree.get("average") else "params", "batch_stats")
     wanted = {name: jax.tree.map(lambda _: 0, tree.get(name) or {}) for name in names}
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
     args = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
     parts = checkpointer.restore(checkpoint / "state", args=args)
-    verify(parts, _read_checksums(checkpoint))
+    verify(parts, _read(checkpoint, "checksums"))
     return dict(zip(("params", "batch_stats"), (parts[name] for name in names), strict=True))
 
 
@@ -235,6 +234,7 @@ def _manager(folder: Path) -> ocp.CheckpointManager:
         best_mode="max",
         preservation_policy=keep,
         create=False,
+        cleanup_tmp_directories=True,  # of killed saves
         multiprocessing_options=alone if jax.process_count() > 1 else ocp.options.MultiprocessingOptions(),
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -253,17 +253,26 @@ def _identities(folder: Path) -> dict[int, tuple[int, int] | None]:
 
 def _accuracy(checkpoint: Path) -> float | None:
     """Returns the validation accuracy of a checkpoint, None if unscored. Raises ValueError if its copies differ."""
-    metrics = checkpoint / "metrics" / "metrics"
-    accuracy = float(read_json(metrics)[BEST_BY]) if metrics.exists() else None
-    if (
-        _read_checksums(checkpoint).get(BEST_BY, accuracy) != accuracy
-    ):  # older checkpoints have no copy; NaN is unequal to itself
+    accuracy = None
+    with contextlib.suppress(FileNotFoundError):
+        accuracy = float(_read(checkpoint, "metrics")[BEST_BY])
+    if _read(checkpoint, "checksums").get(BEST_BY, accuracy) != accuracy:  # older ones have no copy; NaN is unequal
         raise ValueError("its accuracy is not the one that was saved")
     return accuracy
 
 
-def _read_checksums(checkpoint: Path) -> dict[str, Any]:
-    return read_json(checkpoint / "checksums" / "metadata")
+def _read(checkpoint: Path, what: str) -> Any:
+    """Returns the JSON of one of orbax's own files: "metadata", "metrics" or "checksums" of a checkpoint."""
+    # Where they lie is not part of orbax's interface. Its manager reads them as well, but it refuses all checkpoints
+    # for one that is damaged, and tidies up a folder in which another process may be training.
+    places = {"metadata": "_CHECKPOINT_METADATA", "metrics": "metrics/metrics", "checksums": "checksums/metadata"}
+    return read_json(checkpoint / places[what])
+
+
+def _shapes(checkpoint: Path) -> dict[str, Any]:
+    """Returns the tree of the saved state, with shapes and types for arrays."""
+    tree: dict[str, Any] = ocp.PyTreeCheckpointer().metadata(checkpoint / "state").item_metadata.tree
+    return tree
 
 
 def _unreadable(checkpoint: Path, error: Exception) -> InputError:
@@ -284,9 +293,13 @@ def _checksums(state: TrainState) -> dict[str, Any]:
     return parts | {"tree": checksum_of_shapes(state)}
 
 
-def _has_another_tree(checkpoint: Path, like: TrainState) -> bool:
-    """Returns whether both records of the tree differ from `like`; if only one differs, it may be damaged."""
-    ours = checksum_of_shapes(like)
-    if _read_checksums(checkpoint).get("tree") == ours:
-        return False
-    return checksum_of_shapes(ocp.PyTreeCheckpointer().metadata(checkpoint / "state").item_metadata.tree) != ours
+def _parts(checkpoint: Path, like: TrainState) -> dict[str, Any] | None:
+    """Returns the parts of the state in a checkpoint, with the shapes of `like`; None if it has other ones.
+
+    Both records of the tree must differ for that; if only one does, it may be damaged.
+    """
+    for parts in (like.__dict__, like.__dict__ | {"gradient_norm": np.zeros((), np.float32)}):  # of earlier versions
+        ours = checksum_of_shapes(parts)
+        if _read(checkpoint, "checksums").get("tree") == ours or checksum_of_shapes(_shapes(checkpoint)) == ours:
+            return parts
+    return None

@@ -56,9 +56,10 @@ def make_optimizer(
     if algorithm == "sgd":
         descent = optax.sgd(rate, momentum=momentum, nesterov=nesterov)
     elif algorithm == "adam":
-        descent = optax.adam(rate, b1=momentum, nesterov=nesterov)
+        descent = _promoting(optax.adam(rate, b1=momentum, nesterov=nesterov))
     elif algorithm == "adamw":
-        descent = optax.adamw(rate, b1=momentum, nesterov=nesterov, weight_decay=weight_decay, mask=_decays)
+        decay = dict(weight_decay=weight_decay, mask=_decays)
+        descent = _promoting(optax.adamw(rate, b1=momentum, nesterov=nesterov, **decay))
         weight_decay = 0.0
     else:
         raise InputError(f"config.optimizer.algorithm is {algorithm!r}; choose sgd, adam or adamw.")
@@ -68,6 +69,11 @@ def make_optimizer(
         descent,
     )
     return optimizer, rate
+
+
+def _promoting(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Returns an optimizer that mixes integers with floats, as optax's Adam does, also where jax promotes strictly."""
+    return optimizer._replace(update=jax.numpy_dtype_promotion("standard")(optimizer.update))
 
 
 def _decays(params: dict[str, Any]) -> dict[str, Any]:

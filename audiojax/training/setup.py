@@ -129,7 +129,6 @@ class Job:
             row |= {f"{part}/{name}": value for name, value in values.items()}
         return row | {
             "learning_rate": float(self.schedule(int(state.step) - 1)),
-            "gradient_norm": float(state.gradient_norm),
             "seconds": seconds,
             "clips_per_second": num_steps * self.epochs.clips_per_step / seconds,
         }

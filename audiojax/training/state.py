@@ -21,7 +21,6 @@ class TrainState(flax.struct.PyTreeNode):
     batch_stats: dict[str, Any]
     opt_state: optax.OptState
     metrics: Metrics  # sums over the epoch so far, so that it can be resumed
-    gradient_norm: jax.Array  # f32[], of the last step
     carry: Any = flax.struct.field(default_factory=dict)  # recurrent state of streams; empty for clips
 
     @property
@@ -59,9 +58,7 @@ def create_state(
         params, statistics = variables["params"], variables.get("batch_stats", {})
         average = params if averaged else {}
         carry = initial_carry(model, dict(variables)) if initial_carry else {}
-        step, gradient_norm = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
-        return TrainState(
-            step, params, average, statistics, optimizer.init(params), Metrics.zero(num_outputs), gradient_norm, carry
-        )
+        step, metrics = jnp.zeros((), jnp.int32), Metrics.zero(num_outputs)
+        return TrainState(step, params, average, statistics, optimizer.init(params), metrics, carry)
 
     return fresh(jax.random.key(seed))

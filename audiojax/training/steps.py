@@ -96,8 +96,7 @@ def make_train_step(
             return loss(model, variables, state.carry, batch, _keys(key, state.step)[1])
 
         gradient, (logits, updates, carry) = jax.grad(loss_fn, has_aux=True)(state.params)
-        with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes integers with floats
-            deltas, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        deltas, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         metrics = Metrics.of(logits, label, mask)
         report = StepReport(metrics, optax.global_norm(gradient), schedule(state.step))
         params = optax.apply_updates(state.params, deltas)
@@ -106,8 +105,7 @@ def make_train_step(
             share = jnp.maximum(1 - ema_decay, 9 / (10 + state.step.astype(jnp.float32)))
             average = optax.incremental_update(params, average, share)
         statistics, total = updates.get("batch_stats", {}), state.metrics + metrics
-        norm = report.gradient_norm
-        return TrainState(state.step + 1, params, average, statistics, opt_state, total, norm, carry), report
+        return TrainState(state.step + 1, params, average, statistics, opt_state, total, carry), report
 
     return jax.jit(train_step, donate_argnums=0)
 

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 def state(step: int, **changes) -> TrainState:
     params, trace = {"kernel": jnp.full((3, 2), float(step))}, {"trace": jnp.zeros(3)}
-    made = TrainState(jnp.asarray(step), params, {}, {"mean": jnp.zeros(2)}, trace, Metrics.zero(10), jnp.zeros(()))
+    made = TrainState(jnp.asarray(step), params, {}, {"mean": jnp.zeros(2)}, trace, Metrics.zero(10))
     return made.replace(**changes)
 
 

@@ -46,7 +46,8 @@ def test_a_run_learns_and_leaves_what_it_promises(trained_run):
     for part in ("train", "validation", "test"):
         assert all(0 <= row[f"{part}/accuracy"] <= 1 and row[f"{part}/loss"] > 0 for row in epochs)
     assert epochs[-1]["train/loss"] < epochs[0]["train/loss"] and epochs[-1]["learning_rate"] < 1e-3
-    assert all(row[key] > 0 for row in epochs for key in ("gradient_norm", "seconds", "clips_per_second"))
+    assert all(row[key] > 0 for row in epochs for key in ("seconds", "clips_per_second"))
+    assert all(row["gradient_norm"] > 0 for row in rows if "step/loss" in row)
     assert [row["step"] for row in rows if "step/loss" in row] == list(range(2, 36, 2))
 
 
@@ -100,7 +101,6 @@ def test_the_sums_of_an_epoch_are_those_of_its_steps(tiny_config, tmp_path):
         whole = [row for row in rows if "epoch" in row][epoch]
         for name in ("loss", "accuracy"):
             assert abs(np.mean([row[f"step/{name}"] for row in steps]) - whole[f"train/{name}"]) < 1e-5
-        assert steps[-1]["gradient_norm"] == whole["gradient_norm"]
         assert steps[-1]["learning_rate"] == whole["learning_rate"]
 
 
