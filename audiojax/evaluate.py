@@ -71,9 +71,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     args = parser.parse_args(argv)
     cli.setup_jax()
-    run = Trained.load(args.workdir, args.checkpoint)
-    if args.root:
-        run.config.data.root = args.root
+    run = Trained.load(args.workdir, args.checkpoint, args.root)
     clips = loading.load_clips(run.config)
     if clips.key != run.data["key"]:
         raise InputError(f"the clips of config.data are not those that {args.workdir} was trained on; restore them.")

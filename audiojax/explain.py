@@ -110,12 +110,10 @@ def main(argv: list[str]) -> int:
     if args.faithfulness == bool(args.files):
         parser.error("give one FILE or more, or --faithfulness")
     cli.setup_jax()
-    run, out = Trained.load(args.workdir, args.checkpoint), args.out or args.workdir / "explanations"
+    run, out = Trained.load(args.workdir, args.checkpoint, args.root), args.out or args.workdir / "explanations"
     check(run, args.method, args.label)
     out.mkdir(parents=True, exist_ok=True)
     if args.faithfulness:
-        if args.root:
-            run.config.data.root = args.root
         _faithfulness(run, args.part, args.num_clips, args.workdir, out)
         return 0
     return 1 if _explain_files(run, args.files, args.method, args.label, out) else 0

@@ -36,27 +36,24 @@ class Trained:
     temperature: float = 1.0  # divides the logits before they become probabilities
 
     @classmethod
-    def load(cls, workdir: Path | str, which: str = "best") -> "Trained":
-        """Loads the "best" or "last" checkpoint of the run in `workdir`. Raises InputError if there is none."""
+    def load(cls, workdir: Path | str, which: str = "best", root: str | None = None) -> "Trained":
+        """Loads the "best" or "last" checkpoint of the run in `workdir`; `root` is the folder of its data, if moved.
+
+        Raises InputError if there is none.
+        """
         workdir = Path(workdir)
         config, data = run_dir.load(workdir)
-        model = models.build(
-            **config.model, task=config.task, num_labels=len(data["label_names"]), rate_hz=config.data.rate_hz
-        )
+        config.data.root = root or config.data.root
         variables, step = checkpoint.restore_variables(workdir, which)
-        return cls(
-            config, data, model, jax.device_put(variables), step, _read_temperatures(workdir).get(str(step), 1.0)
-        )
+        temperature = _read_temperatures(workdir).get(str(step), 1.0)
+        return cls(config, data, _build(config, data), jax.device_put(variables), step, temperature)
 
     @classmethod
     def packaged(cls) -> "Trained":
         """Loads the packaged streaming recogniser, see `audiojax/streaming/pretrained/MODEL_CARD.md`."""
         config, data = run_dir.load(PACKAGED)
-        model = models.build(
-            **config.model, task=config.task, num_labels=len(data["label_names"]), rate_hz=config.data.rate_hz
-        )
         variables = run_dir.read_parameters(PACKAGED)
-        return cls(config, data, model, jax.device_put(variables), data["step"])
+        return cls(config, data, _build(config, data), jax.device_put(variables), data["step"])
 
     def write_packaged(self, folder: Path) -> None:
         """Writes the files that `packaged` reads: the config, and the variables as 32-bit floats."""
@@ -110,6 +107,11 @@ class Trained:
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Returns the probabilities f64[..., labels] of `logits`, with the fitted temperature if there is one."""
         return scipy.special.softmax(np.asarray(logits, np.float64) / self.temperature, axis=-1)
+
+
+def _build(config: ConfigDict, data: dict[str, Any]) -> nn.Module:
+    num_labels = len(data["label_names"])
+    return models.build(**config.model, task=config.task, num_labels=num_labels, rate_hz=config.data.rate_hz)
 
 
 def write_temperature(workdir: Path, step: int, temperature: float) -> None:

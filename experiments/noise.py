@@ -88,10 +88,9 @@ def _level(level: float) -> float | None:
 
 def score_missing(workdir: Path, path: Path, about: Mapping[str, Any], num_takes: int, root: str) -> None:
     """Scores the run in `workdir` under the conditions that are missing in the results at `path`, and adds them."""
-    run = Trained.load(workdir)
+    run = Trained.load(workdir, root=root)
     if run.streams:
         raise InputError(f"{workdir} is a streaming recogniser; use python -m audiojax.evaluate for its noise levels.")
-    run.config.data.root = root or run.config.data.root
     clips = loading.load_clips(run.config)
     if clips.key != run.data["key"]:
         raise InputError(f"the clips of config.data are not those that {workdir} was trained on; restore them.")

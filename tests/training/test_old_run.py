@@ -1,6 +1,6 @@
 """A run of an earlier version, whose config has other keys and whose state has one part more.
 
-The run in old_gru_run was stopped inside its second epoch: a small GRU on the tones, two buckets of lengths, three epochs.
+The run in old_gru_run was stopped inside its second epoch: a small GRU on the tones, three epochs of two lengths.
 """
 
 import json
@@ -29,7 +29,7 @@ KEYS = {
 @pytest.fixture
 def config(tones, tmp_path):
     keys = KEYS | {"data.root": tones, "data.cache": tmp_path / "cache"}
-    args = [f"--config={ROOT}/configs/gru.py:audiomnist,split=random"]
+    args = [f"--config={ROOT}/configs/gru.py:audiomnist,split=random,recipe=plain"]
     return cli.parse_with_config(cli.parser("test", ""), args + [f"--config.{k}={v}" for k, v in keys.items()])[1]
 
 
