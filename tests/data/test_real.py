@@ -123,7 +123,7 @@ def test_the_streams_of_own_words_have_real_negatives_and_no_label_of_a_digit(fo
         (tmp_path / word).mkdir()
         for take in range(10):
             soundfile.write(tmp_path / word / f"a_nohash_{take}.wav", tone(3, 1, take), 8000)
-    keys = {"data.root": tmp_path, "streams.real": folder, "streams.real_words": 1.0, "streams.phrases": "()"}
+    keys = {"data.root": tmp_path, "streams.real": folder, "streams.real_words": 1.0, "streams.negative_sources": "()"}
     keys |= {"train.batch_size": 4, "streams.real_speech": 1.0}
     arguments = [f"--config={ROOT}/configs/listen.py:folder", *(f"--config.{k}={v}" for k, v in keys.items())]
     _, config = cli.parse_with_config(cli.parser("test", ""), arguments)
