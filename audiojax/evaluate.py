@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from audiojax import cli
 from audiojax.data import loading, splits
-from audiojax.errors import InputError, one_line
+from audiojax.errors import one_line
 from audiojax.evaluation import classify
 from audiojax.inference import Trained
 from audiojax.io import console
@@ -73,8 +73,7 @@ def main(argv: list[str]) -> None:
     cli.setup_jax()
     run = Trained.load(args.workdir, args.checkpoint, args.root)
     clips = loading.load_clips(run.config)
-    if clips.key != run.data["key"]:
-        raise InputError(f"the clips of config.data are not those that {args.workdir} was trained on; restore them.")
+    run.check_clips(clips)
     split = splits.make(clips, **run.config.split)
     if run.streams:
         amount = {"num_strings": args.strings, "hours": args.hours}

@@ -70,8 +70,7 @@ def _stems(files: Sequence[str]) -> list[str]:
 
 def _faithfulness(run: Trained, part: str, num_clips: int, workdir: Path, out: Path) -> None:
     clips = loading.load_clips(run.config)
-    if clips.key != run.data["key"]:
-        raise InputError(f"the clips of config.data are not those that {workdir} was trained on; restore them.")
+    run.check_clips(clips)
     indices = getattr(splits.make(clips, **run.config.split), part)
     if num_clips < 1:
         raise InputError(f"--num-clips is {num_clips}; give at least 1.")

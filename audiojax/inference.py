@@ -18,6 +18,7 @@ from audiojax import config as configs
 from audiojax import models
 from audiojax.data import batches
 from audiojax.data.clips import Clips
+from audiojax.errors import InputError
 from audiojax.io.files import read_json, write_text
 from audiojax.training import checkpoint, run_dir
 
@@ -72,6 +73,11 @@ class Trained:
         """Returns the step of the checkpoint and the number of parameters."""
         return {"step": self.step, "parameters": sum(x.size for x in jax.tree.leaves(self.variables["params"]))}
 
+    def check_clips(self, clips: Clips) -> None:
+        """Raises InputError if `clips`, those of its config, have changed since the training."""
+        if clips.key != self.data["key"]:
+            raise InputError("the clips of config.data are not those that this run was trained on; restore them.")
+
     @property
     def label_names(self) -> tuple[str, ...]:
         """Returns the names of the labels."""
@@ -106,7 +112,12 @@ class Trained:
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Returns the probabilities f64[..., labels] of `logits`, with the fitted temperature if there is one."""
-        return scipy.special.softmax(np.asarray(logits, np.float64) / self.temperature, axis=-1)
+        return softmax(logits, self.temperature)
+
+
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Returns the probabilities f64[..., labels] of `logits` / `temperature`."""
+    return scipy.special.softmax(np.asarray(logits, np.float64) / temperature, axis=-1)
 
 
 def _build(config: ConfigDict, data: dict[str, Any]) -> nn.Module:

@@ -92,8 +92,7 @@ def score_missing(workdir: Path, path: Path, about: Mapping[str, Any], num_takes
     if run.streams:
         raise InputError(f"{workdir} is a streaming recogniser; use python -m audiojax.evaluate for its noise levels.")
     clips = loading.load_clips(run.config)
-    if clips.key != run.data["key"]:
-        raise InputError(f"the clips of config.data are not those that {workdir} was trained on; restore them.")
+    run.check_clips(clips)
     test = splits.make(clips, **run.config.split).test
     test = test[clips.take[test] < num_takes] if num_takes else test
     identity = f"{records.digest(run.config)} step {run.step}, {len(test)} clips"

@@ -20,6 +20,11 @@ def mono(audio: np.ndarray) -> np.ndarray:
         return audio.mean(axis=1) if audio.ndim == 2 else audio
 
 
+def to_int16(units: np.ndarray) -> np.ndarray:
+    """Returns `units`, samples in int16's range, rounded and clipped to i16."""
+    return np.clip(np.rint(units), -32768, 32767).astype(np.int16)
+
+
 def prepare_clip(audio: np.ndarray, source_rate_hz: int, rate_hz: int) -> np.ndarray:
     """Averages the channels, resamples with soxr HQ (alias -143 dB), and rounds to 16 bit.
 
@@ -45,7 +50,7 @@ def prepare_clip(audio: np.ndarray, source_rate_hz: int, rate_hz: int) -> np.nda
         audio = soxr.resample(audio, source_rate_hz, rate_hz, quality="HQ")
     if not audio.size:
         raise InputError(f"is shorter than one sample at {rate_hz} Hz")
-    return np.clip(np.rint(np.clip(audio, -1, 1) * 32768.0), -32768, 32767).astype(np.int16)
+    return to_int16(np.clip(audio, -1, 1) * 32768.0)
 
 
 def wav_file(clip: np.ndarray, rate_hz: int) -> bytes:

@@ -5,25 +5,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from audiojax.errors import InputError
-
-
-def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Returns the probabilities f64[..., labels] of `logits` / `temperature`."""
-    scaled = np.asarray(logits, np.float64) / temperature
-    weights = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return weights / weights.sum(axis=-1, keepdims=True)
+from audiojax.inference import softmax
 
 
 def wilson(num_correct: int, num_clips: int) -> tuple[float, float]:
     """Returns the 95 % score interval of an accuracy, in [0, 1] (Wilson 1927, JASA 22, 209-212)."""
     if num_clips < 1:
         raise InputError("the accuracy of no clips is undefined; choose a split with clips.")
-    z, share = 1.959964, num_correct / num_clips
-    centre = share + z**2 / (2 * num_clips)
-    reach = z * np.sqrt(share * (1 - share) / num_clips + (z / (2 * num_clips)) ** 2)
-    scale = 1 + z**2 / num_clips
-    low, high = (centre - reach) / scale, (centre + reach) / scale
-    return max(0.0, min(float(low), share)), min(1.0, max(float(high), share))  # rounding must not exclude 0 and 1
+    from scipy.stats import binomtest  # late: it takes half a second
+
+    low, high = binomtest(num_correct, num_clips).proportion_ci(method="wilson")
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)

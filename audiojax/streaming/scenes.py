@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from audiojax.audio import noise as corrupt
+from audiojax.audio.signal import to_int16
 from audiojax.data.clips import Clips
 from audiojax.errors import InputError
 from audiojax.io.files import write_text
@@ -159,7 +160,7 @@ def noise_of(name: str, rng: np.random.Generator, num_samples: int, clips: Clips
 def quantised(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Returns `sound` f32 in [-1, 1] as i16, with dither of one quantisation step."""
     dithered = sound * 32768 + rng.random(len(sound), np.float32) - 0.5
-    return np.clip(np.rint(dithered), -32768, 32767).astype(np.int16)
+    return to_int16(dithered)
 
 
 def sample_plans(
@@ -243,7 +244,7 @@ def background(name: str, seed: int, seconds: float, clips: Clips, indices: np.n
         rng = np.random.default_rng([seed, number])
         if name == "silence":
             sound = rng.standard_normal(20 * rate_hz, np.float32) * np.float32(rng.choice([0, 1e-5, 1e-4, 1e-3]))
-            parts.append(np.rint(sound * 32768).astype(np.int16))
+            parts.append(to_int16(sound * 32768))
             continue
         sound = noise_of(name, rng, 20 * rate_hz, clips, rng.choice(indices, 6))
         parts.append(quantised(sound * np.float32(10 ** (rng.uniform(-55, -15) / 20)), rng))

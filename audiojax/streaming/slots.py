@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from audiojax.audio.resample import Resampler
-from audiojax.audio.signal import check_rate, mono_samples
+from audiojax.audio.signal import check_rate, mono_samples, to_int16
 from audiojax.errors import InputError
 from audiojax.streaming.decoder import FLUSH_SECONDS
 
@@ -34,12 +34,12 @@ class Slot:
         if self.resampler:
             scale = np.float32(1 / 32768) if audio.dtype == np.int16 else np.float32(1)
             audio = self.resampler.feed(audio.astype(np.float32) * scale)
-        self._add(audio if audio.dtype == np.int16 else _to_int16(audio))
+        self._add(audio if audio.dtype == np.int16 else to_int16(audio * 32768.0))
 
     def finish(self, step_samples: int) -> None:
         """Appends what the resampler holds back, then silence to a whole step."""
         if self.resampler:
-            self._add(_to_int16(self.resampler.flush()))
+            self._add(to_int16(self.resampler.flush() * 32768.0))
         self._add(np.zeros(round(FLUSH_SECONDS * self._network_rate_hz), np.int16))
         self._add(np.zeros(-self.num_waiting % step_samples, np.int16))
 
@@ -55,7 +55,3 @@ class Slot:
         if len(audio):
             self.waiting.append(audio)
             self.num_waiting += len(audio)
-
-
-def _to_int16(audio: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(audio * 32768.0), -32768, 32767).astype(np.int16)
