@@ -20,7 +20,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from audiojax.errors import InputError
 from audiojax.io.files import check_room, identity, in_use, read_json
 from audiojax.training.checksums import checksum, checksum_of_shapes, proves_damage, reason, verify
-from audiojax.training.state import TrainState
+from audiojax.training.state import TrainState, check_finite
 
 BEST_BY = "validation/accuracy"
 Say = Callable[[str], None]
@@ -159,21 +159,6 @@ class Checkpoints:
             self._say(f"Checkpoint {step} in {self._folder} is damaged and set aside ({reason(error)}).")
             names = (f"damaged-{step}{suffix}" for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
             checkpoint.rename(next(aside for name in names if not (aside := self._folder / name).exists()))
-
-
-def check_finite(state: TrainState) -> None:
-    """Raises InputError if a number of the state is not finite."""
-    parts = (state.params, state.average, state.batch_stats, state.opt_state)
-    if not all(np.isfinite(x).all() for x in jax.tree.leaves(parts)):
-        raise diverged(f"the parameters are not finite after step {int(state.step)}")
-
-
-def diverged(what: str) -> InputError:
-    """Returns the error for values that are not finite."""
-    return InputError(
-        f"{what}; nothing of it was saved: lower --config.optimizer.learning_rate or set "
-        "--config.optimizer.clip_norm=1, in another --workdir."
-    )
 
 
 @_quietly()

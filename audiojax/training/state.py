@@ -6,9 +6,11 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 
+from audiojax.errors import InputError
 from audiojax.training.metrics import Metrics
 
 
@@ -62,3 +64,18 @@ def create_state(
         return TrainState(step, params, average, statistics, optimizer.init(params), metrics, carry)
 
     return fresh(jax.random.key(seed))
+
+
+def check_finite(state: TrainState) -> None:
+    """Raises InputError if a number of the state is not finite."""
+    parts = (state.params, state.average, state.batch_stats, state.opt_state)
+    if not all(np.isfinite(x).all() for x in jax.tree.leaves(parts)):
+        raise diverged(f"the parameters are not finite after step {int(state.step)}")
+
+
+def diverged(what: str) -> InputError:
+    """Returns the error for values that are not finite."""
+    return InputError(
+        f"{what}; nothing of it was saved: lower --config.optimizer.learning_rate or set "
+        "--config.optimizer.clip_norm=1, in another --workdir."
+    )

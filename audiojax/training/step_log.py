@@ -4,8 +4,8 @@ import math
 
 import jax
 
-from audiojax.training.checkpoint import diverged
 from audiojax.training.runlog import RunLog
+from audiojax.training.state import diverged
 from audiojax.training.steps import StepReport
 
 PARTS = ("train", "validation", "test")
