@@ -12,7 +12,7 @@ from audiojax import inference
 from audiojax.data import batches, splits
 from audiojax.data.clips import Batch, Clips
 from audiojax.evaluation import calibration, html_report
-from audiojax.inference import Trained
+from audiojax.inference import Trained, softmax
 from audiojax.training.metrics import Metrics
 from audiojax.training.sharding import Mesh, shard_batch
 from audiojax.training.steps import EvalStep
@@ -54,7 +54,7 @@ def report(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str, Any]:
     }
     curve, raw = (
         calibration.reliability(probabilities, label),
-        calibration.reliability(calibration.softmax(logits), label),
+        calibration.reliability(softmax(logits), label),
     )
     wrong = np.flatnonzero(guess != label)
     worst = wrong[np.argsort(-probabilities[wrong, guess[wrong]], kind="stable")][:NUM_WORST]

@@ -35,7 +35,7 @@ def drawn(temperature: float, num_clips=20_000):
     """Logits, and labels drawn from softmax(logits / temperature): that temperature is the right one."""
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 3, (num_clips, 10))
-    chance = calibration.softmax(logits, temperature).cumsum(axis=1)
+    chance = softmax(logits, temperature).cumsum(axis=1)
     return logits, (rng.random((num_clips, 1)) > chance).sum(axis=1)
 
 
@@ -44,11 +44,11 @@ def test_the_temperature_is_found_and_makes_the_error_vanish(temperature):
     logits, label = drawn(temperature)
     found = calibration.fit_temperature(logits, label)
     assert abs(found / temperature - 1) < 0.05
-    assert calibration.reliability(calibration.softmax(logits, found), label).error < 0.01
+    assert calibration.reliability(softmax(logits, found), label).error < 0.01
     if temperature != 1:
-        assert calibration.reliability(calibration.softmax(logits), label).error > 0.04
-    guess = calibration.softmax(logits).argmax(axis=1)
-    np.testing.assert_array_equal(calibration.softmax(logits, found).argmax(axis=1), guess)  # no decision changes
+        assert calibration.reliability(softmax(logits), label).error > 0.04
+    guess = softmax(logits).argmax(axis=1)
+    np.testing.assert_array_equal(softmax(logits, found).argmax(axis=1), guess)  # no decision changes
 
 
 def test_the_calibration_error_of_three_predictions_by_hand():

@@ -18,7 +18,7 @@ TUNED = {
 }
 OTHERS = {
     "min_gru": (dict(name="gru", cell="min_gru", features=8, dense=6), 800),
-    "listener": (dict(name="gru", features=8, listens=True, readout="last"), 800),
+    "listener": (dict(name="gru", features=8, task="streams", readout="last"), 800),
     "melcnn": (dict(name="melcnn", channels=(4, 6)), 800),
     "resnet1d": (dict(name="resnet1d", channels=(4, 6)), 800),
     "alexnet": (dict(name="alexnet"), 3300),
