@@ -13,7 +13,7 @@ import soundfile
 from audiojax import tasks
 from audiojax.errors import InputError
 from audiojax.evaluation import calibration, classify, plots
-from audiojax.inference import Trained, write_temperature
+from audiojax.inference import Trained, softmax, write_temperature
 
 
 @pytest.mark.parametrize(
