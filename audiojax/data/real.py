@@ -24,6 +24,8 @@ ROOMS = "rooms"  # the corpus of rooms before speech begins
 COLUMNS = ("file", "use", "kind", "label", "speaker", "gain", "source")
 _HELD_OUT = 5  # one fifth is for validation
 UNSURE = Path(__file__).with_name("real_unsure.json")
+# Files with a digit's label in which no word can be seen in the spectrogram, and what is there instead.
+WITHOUT_WORD = Path(__file__).with_name("real_without_word.json")
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,14 @@ def rows(root: Path | str) -> list[dict[str, str]]:
 
 
 def load(root: Path | str, part: str, cached: Callable[[Recordings], Clips], rooms: str = "train") -> RealSound:
-    """Returns the clips of "train" or "validation"; `cached` converts recordings to clips, for `rooms` see `split`."""
+    """Returns the clips of "train" or "validation"; `cached` converts recordings to clips, for `rooms` see `split`.
+
+    Files that `WITHOUT_WORD` lists are in neither part.
+    """
     sounds = {kind: cached(recordings(root, kind)) for kind in KINDS}
     chosen = {kind: split(clips, rooms)[PARTS.index(part)] for kind, clips in sounds.items()}
+    empty, path = json.loads(WITHOUT_WORD.read_text()), sounds["digit"].path
+    chosen["digit"] = chosen["digit"][[path[index] not in empty for index in chosen["digit"]]]
     listed = rows(root)
     gain = {row["file"]: float(row["gain"] or 1) for row in listed}
     text = {row["file"]: row["label"] for row in listed}

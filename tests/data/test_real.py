@@ -107,6 +107,18 @@ def test_a_corpus_of_one_speaker_or_none_holds_out_its_last_files(folder):
     assert np.abs(quiet - of.noise[index] / 10).max() <= 0.5
 
 
+def test_a_file_without_a_word_is_in_neither_part(folder, monkeypatch, tmp_path):
+    def digits() -> list[set[str]]:
+        parts = [real.load(folder, part, real_sound.cached) for part in real.PARTS]
+        return [{of.digits.path[i] for i in of.digit_indices} for of in parts]
+
+    before = digits()
+    listed = {sorted(part)[0]: "a click" for part in before}
+    (tmp_path / "without.json").write_text(json.dumps(listed))
+    monkeypatch.setattr(real, "WITHOUT_WORD", tmp_path / "without.json")
+    assert len(listed) == 2 and digits() == [part - set(listed) for part in before]
+
+
 def test_each_half_of_the_rooms_is_held_out_from_training_on_the_other(folder):
     def rooms(part: str, which: str) -> set[str]:
         of = real.load(folder, part, real_sound.cached, which)
