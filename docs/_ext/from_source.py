@@ -1,4 +1,4 @@
-"""Sphinx extension that generates parts of pages from the source: the config reference and the tree of the code.
+"""Sphinx extension that generates parts of pages from the source: config reference, tree of the code, operating points.
 
 A page has a line such as `<!-- config-reference -->`, which is replaced by Markdown when the page is read.
 """
@@ -10,6 +10,8 @@ from typing import Any
 
 import audiojax
 from audiojax import reference
+from audiojax.inference import PACKAGED
+from audiojax.streaming import operating_points
 
 ROOT = Path(audiojax.__file__).parent.parent
 HEADER = "| key | default | range | meaning |\n|---|---|---|---|\n"
@@ -63,7 +65,15 @@ def _first(path: Path) -> str:
     return re.split(r"(?<=\.)\s(?=[A-Z])", " ".join(document.split()))[0]
 
 
-FILLED = {"<!-- config-reference -->": config_reference, "<!-- tree -->": tree}
+def points() -> str:
+    """Returns a table of the operating points of the packaged recogniser."""
+    text = "| `--sensitivity` | threshold | false events per hour | digit errors |\n|---|---|---|---|\n"
+    for name, (threshold, events, errors) in operating_points.read(PACKAGED).items():
+        text += f"| `{name}` | {threshold:g} | {events:.0f} | {100 * errors:.1f} % |\n"
+    return text
+
+
+FILLED = {"<!-- config-reference -->": config_reference, "<!-- tree -->": tree, "<!-- operating-points -->": points}
 
 
 def _fill(app: Any, docname: str, source: list[str]) -> None:
