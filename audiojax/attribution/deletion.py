@@ -55,7 +55,7 @@ def _predictions(
         score = jnp.abs(x)
     else:
         score = methods_module.METHODS[order](layers, x, lrp.forward(layers, x).argmax(axis=1).astype(jnp.int32))
-    valid = seam.heard(x, length)
+    valid = seam.valid(x, length)
     if seam.bins:
         valid &= seam.bins.of_clip(x.shape[1], length)
 

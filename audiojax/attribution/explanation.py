@@ -75,7 +75,7 @@ def _shares(
     """Returns the features, which of them are not padding, and their relevance."""
     seam = lrp_layers.seam(model)
     x = seam.features(audio, length)
-    return x, seam.heard(x, length), methods.METHODS[method](seam.layers(variables, length), x, label)
+    return x, seam.valid(x, length), methods.METHODS[method](seam.layers(variables, length), x, label)
 
 
 def heatmap(run: Trained, of: Explanation) -> np.ndarray:

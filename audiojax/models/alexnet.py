@@ -13,16 +13,16 @@ from audiojax.models.melcnn import HOP_SAMPLES, LOWEST_DB, WINDOW_SAMPLES
 
 
 class AlexNet(nn.Module):
-    """Sound of one fixed length in, one logit a label out: AlexNet (Krizhevsky et al. 2012) on a spectrogram.
+    """AlexNet (Krizhevsky et al. 2012) on a spectrogram of sound of a fixed length, with one logit a label.
 
-    As its authors released it (models/AlexNet/alexnet_train.prototxt in github.com/soerenab/AudioMNIST): one channel
-    in, two groups in three convolutions, dense layers of 1,024, and no local response normalisation.
-    8,000 samples give a picture of 227 x 227 and 12,808,906 parameters.
+    As Becker et al. released it (models/AlexNet/alexnet_train.prototxt in github.com/soerenab/AudioMNIST): one input
+    channel, two groups in three convolutions, dense layers of 1,024, and no local response normalisation.
+    8,000 samples give a spectrogram of 227 x 227 and 12,808,906 parameters.
 
     Attributes:
         num_labels: the number of logits.
         dropout: the rate after both hidden dense layers.
-        dtype: of the computation behind the picture, "float32" or "bfloat16"; parameters and logits stay float32.
+        dtype: of the computation behind the spectrogram, "float32" or "bfloat16"; parameters and logits stay float32.
         kernels: "auto" or "plain", see `kernels.tuned`.
     """
 
@@ -35,7 +35,13 @@ class AlexNet(nn.Module):
 
     @nn.compact
     def __call__(self, audio: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
-        """f32[B, num_labels] of `audio` [B, T] in 16-bit units, zero right-padded; its `length` is not read."""
+        """Returns logits f32[B, num_labels].
+
+        Args:
+            audio: [B, T] in 16-bit units, zero right-padded.
+            length: i32[B]; it is not used, the padding is part of the input.
+            train: whether dropout is on.
+        """
         if audio.shape[1] < 3300:  # three pools leave nothing of a shorter one
             raise InputError(f"config.train.length_samples is {audio.shape[1]}; AlexNet needs 3300, and had 8000.")
         constant, normal, dtype = nn.initializers.constant, nn.initializers.normal, jnp.dtype(self.dtype)
@@ -66,7 +72,7 @@ class AlexNet(nn.Module):
 
 
 def _by_group(x: jax.Array, kernel: jax.Array, *args: Any, feature_group_count: int, **more: Any) -> jax.Array:
-    """`jax.lax.conv_general_dilated` group by group: XLA's own grouped one is seven times as slow on the CPU."""
+    """Computes `jax.lax.conv_general_dilated` by group; XLA's grouped convolution takes 7 times as long on the CPU."""
     parts = (jnp.split(array, feature_group_count, axis=-1) for array in (x, kernel))
     of_groups = [jax.lax.conv_general_dilated(*part, *args, **more) for part in zip(*parts, strict=True)]
     return jnp.concatenate(of_groups, axis=-1)
@@ -83,12 +89,12 @@ ALEXNET = (
 
 
 def decibel_picture(audio: jax.Array) -> jax.Array:
-    """f32[B, 227, N]: frequencies by frames, in dB below the picture's loudest point and no less than -80, of `audio`
-    [B, T] in 16-bit units; N is 227 for 8,000 samples.
+    """Returns the spectrogram f32[B, 227, N], frequencies by frames, of `audio` [B, T] in 16-bit units.
 
-    As AudioMNIST's preprocess_data.py: scipy's `stft` with a Hann window of 455 samples, a hop of 35 and zeros around
-    the sound, without the highest frequency and the outermost frames (two before, one behind), then librosa's
-    `amplitude_to_db` against its maximum.
+    It is in dB below its loudest bin, and at least -80; N is 227 for 8,000 samples. As in AudioMNIST's
+    preprocess_data.py it is scipy's `stft`, with a Hann window of 455 samples, a hop of 35 and zeros around the sound,
+    without the highest frequency and the outermost frames (two before, one behind), then librosa's `amplitude_to_db`
+    against its maximum.
     """
     window, hop, half = WINDOW_SAMPLES, HOP_SAMPLES, WINDOW_SAMPLES // 2
     num_frames = -(-(audio.shape[1] + 2 * half - window) // hop) + 1

@@ -1,8 +1,9 @@
 """AudioNet: a convolutional network on the raw waveform (Becker et al. 2018, arXiv 1807.03418).
 
-Two of its kind, for 8,000 samples and ten labels:
+It has two variants, here with their sizes for 8,000 samples and ten labels:
+
 - "batch_norm": seven blocks of convolution (kernel 3), BatchNorm (all but the first), ReLU and max-pooling by 2, then
-  three dense layers with ReLU between them: 8,900,314 trainable parameters. The seed project's.
+  three dense layers with ReLU between them: 8,900,314 trainable parameters. The class project's.
 - "becker": as its authors released it (models/AudioNet/audionet_train.prototxt in github.com/soerenab/AudioMNIST): six
   blocks without BatchNorm, the first pool 3 wide, and no ReLU between the dense layers: 17,107,162 parameters.
 """
@@ -22,17 +23,17 @@ HIDDEN = (1024, 512)
 
 
 class AudioNet(nn.Module):
-    """Sound of one fixed length in, one logit a label out.
+    """AudioNet for sound of a fixed length, with one logit a label.
 
     Attributes:
         num_labels: the number of logits.
-        variant: "batch_norm" or "becker", see above.
-        scale: what each clip is first brought to, see `frontend.rescale`. With "none" quiet clips drown in BatchNorm's
-            statistics, which the loud ones make.
-        batch_norm: BatchNorm in every block but the first. In training it averages over the zero padding too: the
-            padding is part of a fixed-length network's input, here as in the original. False takes it away.
+        variant: "batch_norm" or "becker", see the module.
+        scale: how each clip is normalised first, see `frontend.rescale`. With "none" loud clips dominate BatchNorm's
+            statistics, and quiet ones are recognised worse.
+        batch_norm: whether every block but the first has BatchNorm. In training it averages over the zero padding too:
+            the padding is part of a fixed-length network's input, here as in the original.
         dropout: the rate after both hidden dense layers; the paper has 0.5, where it does not use BatchNorm.
-        relu_on_logits: a ReLU on the logits as well, the seed project's literal text. It can only harm.
+        relu_on_logits: whether the logits have a ReLU, as in the class project. It can only harm.
         dtype: of the computation, "float32" or "bfloat16"; parameters, statistics and logits stay float32.
         kernels: "auto" or "plain", see `kernels.tuned`.
     """
@@ -50,7 +51,13 @@ class AudioNet(nn.Module):
 
     @nn.compact
     def __call__(self, audio: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
-        """f32[B, num_labels] of `audio` [B, T] in 16-bit units, zero right-padded, and its `length` i32[B]."""
+        """Returns logits f32[B, num_labels].
+
+        Args:
+            audio: [B, T] in 16-bit units, zero right-padded.
+            length: i32[B], the samples of each clip without padding.
+            train: whether dropout is on and BatchNorm uses the batch's statistics.
+        """
         if self.variant not in ("batch_norm", "becker"):
             raise InputError(f"config.model.variant is {self.variant!r}; choose batch_norm or becker.")
         becker, dtype = self.variant == "becker", jnp.dtype(self.dtype)
@@ -75,7 +82,7 @@ class AudioNet(nn.Module):
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """[B, T // 2, C] of [B, T, C]: the larger of two neighbours.
+    """Returns the larger of two neighbours, [B, T, C] -> [B, T // 2, C].
 
     As a maximum of strided slices its backward pass is several times faster on the CPU than `nn.max_pool`'s.
     """
@@ -84,7 +91,7 @@ def max_pool(x: jax.Array) -> jax.Array:
 
 
 def _max_pool_wide(x: jax.Array) -> jax.Array:
-    """[B, T // 2, C] of [B, T, C]: the largest of each pair and the one after it, where there is one."""
+    """Returns the largest of each pair and the sample after it, if there is one, [B, T, C] -> [B, T // 2, C]."""
     stop = x.shape[1] // 2 * 2
     beyond = jnp.pad(x, ((0, 0), (0, 1), (0, 0)), constant_values=-jnp.inf)
     return jnp.maximum(max_pool(x), beyond[:, 2 : stop + 2 : 2])
@@ -97,7 +104,7 @@ class _Kernel3(nn.Module):
     tuned: bool = True  # for the CPU
 
     def kernel_and_bias(self, channels: int) -> tuple[jax.Array, jax.Array]:
-        """[3, channels, features] and [features], under the names that `nn.Conv` has for them."""
+        """Returns kernel [3, channels, features] and bias [features], which are named as in `nn.Conv`."""
         kernel = self.param("kernel", self.kernel_init, (3, channels, self.features)).astype(self.dtype)
         return kernel, self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
 
@@ -106,18 +113,19 @@ class Conv(_Kernel3):
     """A convolution, kernel 3, stride 1, SAME: [B, T, C] -> [B, T, features].
 
     Attributes:
-        bias_trains: False where BatchNorm takes the bias away again: its gradient is 0, and is not computed.
+        bias_trains: False where a BatchNorm follows, which subtracts the bias: its gradient is 0, and is not computed.
     """
 
     bias_trains: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns the convolution of `x`."""
         kernel, bias = self.kernel_and_bias(x.shape[-1])
         bias = bias if self.bias_trains else jax.lax.stop_gradient(bias)
         if not self.tuned:
             return _plain_convolve(x, kernel) + bias.reshape(1, 1, self.features)
-        x = jax.lax.optimization_barrier(x)  # or XLA makes and stores it twice, for the way there and the way back
+        x = jax.lax.optimization_barrier(x)  # or XLA computes and stores it twice, for both passes
         return _convolve(x, kernel) + bias.reshape(1, 1, self.features)
 
 
@@ -128,38 +136,42 @@ def _plain_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
 _convolve = jax.custom_vjp(_plain_convolve)
 
 
-def _convolve_keeping(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+def _convolve_fwd(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return _convolve(x, kernel), (x, kernel)
 
 
-def _convolve_backward(kept: tuple[jax.Array, jax.Array], change: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The kernel's change as one product of matrices: XLA makes a convolution of it on the CPU, for which it turns the
-    whole activation round, and takes half as long again for the step."""
-    x, kernel = kept
-    change = jax.lax.optimization_barrier(change)
-    padded = jnp.pad(change, ((0, 0), (1, 1), (0, 0)))
+def _convolve_bwd(residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the gradients, the kernel's as one matrix product.
+
+    XLA's own is a convolution, for which it transposes the whole activation on the CPU: the training step takes half as
+    long again with it.
+    """
+    x, kernel = residuals
+    g = jax.lax.optimization_barrier(g)
+    padded = jnp.pad(g, ((0, 0), (1, 1), (0, 0)))
     shifted = jnp.concatenate([padded[:, 2 - tap : 2 - tap + x.shape[1]] for tap in range(3)], axis=-1)
     product = (x.reshape(-1, x.shape[-1]).T @ shifted.reshape(-1, shifted.shape[-1])).reshape(x.shape[-1], 3, -1)
-    return _convolve(change, jnp.swapaxes(kernel[::-1], 1, 2)), jnp.swapaxes(product, 0, 1)
+    return _convolve(g, jnp.swapaxes(kernel[::-1], 1, 2)), jnp.swapaxes(product, 0, 1)
 
 
-_convolve.defvjp(_convolve_keeping, _convolve_backward)
+_convolve.defvjp(_convolve_fwd, _convolve_bwd)
 
 
 class WaveConvPool(_Kernel3):
     """A convolution of one channel, kernel 3, stride 1, SAME, and `max_pool` after it: [B, T] -> [B, T // 2, features].
 
-    The layer has hardly any arithmetic and the largest activation of all. Written as multiply-adds of shifted
-    samples, XLA fuses it with the maximum into one loop, and the [B, T, features] activation is never stored.
+    The layer has little arithmetic and the network's largest activation. Written as multiply-adds of shifted samples,
+    XLA fuses it with the maximum into one loop, and the [B, T, features] activation is never stored.
 
     Attributes:
-        wide: the pool's window holds three samples instead of two, and fewer at the end (Caffe's ceil mode).
+        wide: whether the pool's window holds three samples instead of two, and fewer at the end (Caffe's ceil mode).
     """
 
     wide: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns the pooled convolution of `x`."""
         kernel, bias = self.kernel_and_bias(1)
         if not self.tuned:
             convolved = _plain_convolve(x[..., None], kernel) + bias.reshape(1, 1, self.features)
@@ -168,25 +180,25 @@ class WaveConvPool(_Kernel3):
 
 
 def _plain_wave_conv_pool(x: jax.Array, rows: jax.Array, wide: bool) -> jax.Array:
-    """[B, T // 2, features] of `x` [B, T]; `rows` [4, features] are the kernel's three and the bias."""
+    """Returns the pooled convolution [B, T // 2, features] of `x` [B, T]; `rows` [4, features] are kernel and bias."""
     return _pooled(_convolved(_taps(x), rows, wide), x.shape[1]) + rows[3].reshape(1, 1, -1)
 
 
 def _taps(x: jax.Array) -> list[jax.Array]:
-    """Five of [B, T // 2] of `x` [B, T]: the samples from one before each pair to two behind it."""
+    """Returns five arrays [B, T // 2], the samples from one before each pair of `x` [B, T] to two behind it."""
     pairs = x.shape[1] // 2
     padded = jnp.pad(x, ((0, 0), (1, 2)))
     return [padded[:, shift : shift + 2 * pairs : 2] for shift in range(5)]
 
 
 def _convolved(taps: list[jax.Array], rows: jax.Array, wide: bool) -> list[jax.Array]:
-    """What a pool's window holds: [B, T // 2, features] at its first sample, its second and, if `wide`, its third."""
+    """Returns the convolution [B, T // 2, features] at each place in the pool's window: two, or three if `wide`."""
     kernel = [row.reshape(1, 1, -1) for row in rows[:3]]
     return [sum(taps[at + i][..., None] * row for i, row in enumerate(kernel)) for at in range(3 if wide else 2)]
 
 
 def _pooled(convolved: list[jax.Array], num_samples: int) -> jax.Array:
-    """The largest of them; a third one beyond the end is not there."""
+    """Returns the maximum over the window's places, without a third one beyond the end."""
     largest = jnp.maximum(convolved[0], convolved[1])
     if len(convolved) == 2:
         return largest
@@ -197,27 +209,30 @@ def _pooled(convolved: list[jax.Array], num_samples: int) -> jax.Array:
 _wave_conv_pool = jax.custom_vjp(_plain_wave_conv_pool, nondiff_argnums=(2,))
 
 
-def _wave_conv_pool_keeping(x: jax.Array, rows: jax.Array, wide: bool) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+def _wave_conv_pool_fwd(x: jax.Array, rows: jax.Array, wide: bool) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return _wave_conv_pool(x, rows, wide), (x, rows)
 
 
-def _wave_conv_pool_backward(
-    wide: bool, kept: tuple[jax.Array, jax.Array], change: jax.Array
+def _wave_conv_pool_bwd(
+    wide: bool, residuals: tuple[jax.Array, jax.Array], g: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Convolves again instead of having stored it. The kernel's change is a product of matrices for each place in the
-    window; as sums over shifted samples, which is what comes of its own accord, it takes several times as long."""
-    x, rows = kept
+    """Returns the gradients; it computes the convolution again, which is not stored.
+
+    The kernel's gradient is one matrix product for each place in the window. As the sums over shifted samples that
+    automatic differentiation gives, it takes several times as long.
+    """
+    x, rows = residuals
     taps, num_features = _taps(x), rows.shape[1]
     _, to_places = jax.vjp(lambda convolved: _pooled(convolved, x.shape[1]), _convolved(taps, rows, wide))
     samples = jnp.stack([tap.reshape(-1) for tap in (*taps, jnp.ones_like(taps[0]))])
-    # All of the change, as if the first place had it, and for each later place what it has instead.
-    whole = samples @ change.reshape(-1, num_features)
+    # The gradient as if the first place always were the largest, corrected by the part of each later place.
+    whole = samples @ g.reshape(-1, num_features)
     of_kernel = whole[:3]
-    for at, of_place in enumerate(to_places(change)[0][1:], start=1):
+    for at, of_place in enumerate(to_places(g)[0][1:], start=1):
         part = samples[:-1] @ of_place.reshape(-1, num_features)
         of_kernel += part[at : at + 3] - part[:3]
     _, to_x = jax.vjp(lambda x: _plain_wave_conv_pool(x, rows, wide), x)
-    return to_x(change)[0], jnp.concatenate([of_kernel, whole[5:]])
+    return to_x(g)[0], jnp.concatenate([of_kernel, whole[5:]])
 
 
-_wave_conv_pool.defvjp(_wave_conv_pool_keeping, _wave_conv_pool_backward)
+_wave_conv_pool.defvjp(_wave_conv_pool_fwd, _wave_conv_pool_bwd)

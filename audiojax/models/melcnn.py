@@ -1,8 +1,4 @@
-"""Convolutional networks on pictures of sound.
-
-- MelCNN, a small residual network on log-mel frames, for sound of any length.
-- AlexNet on spectrograms, as Becker et al. 2018 (arXiv 1807.03418) have it, for 8,000 samples.
-"""
+"""MelCNN: a small residual network on log-mel frames, for sound of any length."""
 
 import jax
 import jax.numpy as jnp
@@ -17,19 +13,20 @@ WINDOW_SAMPLES, HOP_SAMPLES, LOWEST_DB = 455, 35, -80.0  # of `decibel_picture`
 
 
 class MelCNN(nn.Module):
-    """Sound of any length in, one logit a label out: log-mel frames, a convolution and residual stages, then the
-    mean over all frames that are heard and all bands, dropout and a dense layer. Padding changes nothing, see
-    `residual`.
+    """A residual network on log-mel frames of sound of any length, with one logit a label.
+
+    It has a convolution and residual stages, then the mean over all valid frames and all bands, dropout and a dense
+    layer. Padding does not change the logits, see `residual`.
 
     Attributes:
         num_labels: the number of logits.
-        rate_hz: of the sound.
-        frontend: "logmel", or one that is learnt from the samples, "filterbank" or "learned", see `frontend`.
-        window_samples, hop_samples, num_bands, low_hz, high_hz: of its frames.
-        silence_samples: of silence that is heard before and behind each clip, whole hops: a word that fills its clip
-            sounds like one that does not.
-        normalise: "fixed" brings each band to the mean 0 and deviation 1 of the training frames; "clip" then subtracts
-            the band's mean over the clip, and with it microphone and room; "none".
+        rate_hz: the sound's sample rate.
+        frontend: "logmel", or a trainable one, "filterbank" or "learned", see `frontend`.
+        window_samples, hop_samples, num_bands, low_hz, high_hz: of the frames, see `frontend.FrontEnd`.
+        silence_samples: zeros before and behind each clip, in whole hops, so that a word that fills its clip looks like
+            one that does not.
+        normalise: "fixed" brings each band to the mean 0 and standard deviation 1 over the training frames; "clip" then
+            subtracts the band's mean over the clip, which removes microphone and room; "none".
         channels: of the first convolution and of each stage.
         dropout: the rate before the logits.
         dtype: of the computation behind the frames, "float32" or "bfloat16"; parameters, statistics and logits stay
@@ -54,15 +51,21 @@ class MelCNN(nn.Module):
 
     @nn.compact
     def __call__(self, audio: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
-        """f32[B, num_labels] of `audio` [B, T] in 16-bit units, zero right-padded, and its `length` i32[B]."""
-        x, num_heard = self._frames(audio, length, train)
-        x = residual.convolved(x.astype(jnp.dtype(self.dtype)), num_heard, self.channels[0], "0a", train)
-        x, num_heard = residual.stages(x, num_heard, self.channels[1:], train)
-        x = nn.Dropout(self.dropout, deterministic=not train)(residual.mean(x, num_heard))
+        """Returns logits f32[B, num_labels].
+
+        Args:
+            audio: [B, T] in 16-bit units, zero right-padded.
+            length: i32[B], the samples of each clip without padding.
+            train: whether dropout is on and BatchNorm uses the batch's statistics.
+        """
+        x, num_valid = self._frames(audio, length, train)
+        x = residual.convolved(x.astype(jnp.dtype(self.dtype)), num_valid, self.channels[0], "0a", train)
+        x, num_valid = residual.stages(x, num_valid, self.channels[1:], train)
+        x = nn.Dropout(self.dropout, deterministic=not train)(residual.mean(x, num_valid))
         return nn.Dense(self.num_labels, dtype=self.dtype, name="logits")(x).astype(jnp.float32)
 
     def _frames(self, audio: jax.Array, length: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
-        """f32[B, N, bands, 1], the normalised frames, zero behind the end of each clip, and i32[B], how many it has."""
+        """Returns normalised frames f32[B, N, bands, 1], zero behind each clip's end, and their numbers, i32[B]."""
         if self.normalise not in NORMALISATIONS:
             raise InputError(
                 f"config.model.normalise is {self.normalise!r}; choose one of {', '.join(NORMALISATIONS)}."
@@ -76,26 +79,26 @@ class MelCNN(nn.Module):
         front_end = frontend.of(self, name="front_end")
         sound = frontend.to_unit_range(audio, jnp.dtype("float32"))
         x = front_end(jnp.pad(sound, ((0, 0), self.margin(audio.shape[1]))))
-        num_heard = self.num_heard(length)
+        num_valid = self.num_frames(length)
         if self.normalise != "none":
             norm = nn.BatchNorm(not train, momentum=0.9, use_scale=False, use_bias=False, name="norm")
-            x = norm(x, mask=residual.hears(x, num_heard))
-        return self.levelled(x, num_heard)[..., None], num_heard
+            x = norm(x, mask=residual.valid_mask(x, num_valid))
+        return self.levelled(x, num_valid)[..., None], num_valid
 
-    def num_heard(self, length: jax.Array) -> jax.Array:
-        """i32[B]: how many frames clips of `length` i32[B] have."""
+    def num_frames(self, length: jax.Array) -> jax.Array:
+        """Returns how many frames clips of `length` i32[B] have, i32[B]."""
         return -(-(length + 2 * self.silence_samples) // self.hop_samples)
 
     def margin(self, num_samples: int) -> tuple[int, int]:
-        """The zeros before and behind `num_samples`, for whole hops."""
+        """Returns the numbers of zeros before and behind `num_samples`, which then are whole hops."""
         before = self.window_samples - self.hop_samples + self.silence_samples
         return before, self.silence_samples + -num_samples % self.hop_samples
 
-    def levelled(self, x: jax.Array, num_heard: jax.Array) -> jax.Array:
-        """Frames f32[B, N, bands], less their mean over the clip if `normalise` says so; zero behind its end."""
-        heard = residual.hears(x, num_heard)
-        x = jnp.where(heard, x, 0.0)
+    def levelled(self, x: jax.Array, num_valid: jax.Array) -> jax.Array:
+        """Returns frames f32[B, N, bands], with "clip" less their mean over the clip, and zero behind its end."""
+        valid = residual.valid_mask(x, num_valid)
+        x = jnp.where(valid, x, 0.0)
         if self.normalise != "clip":
             return x
-        level = jnp.sum(x, axis=1, keepdims=True) / num_heard.astype(jnp.float32)[:, None, None]
-        return jnp.where(heard, x - level, 0.0)
+        level = jnp.sum(x, axis=1, keepdims=True) / num_valid.astype(jnp.float32)[:, None, None]
+        return jnp.where(valid, x - level, 0.0)

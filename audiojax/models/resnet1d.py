@@ -9,16 +9,16 @@ from audiojax.models.layers.frontend import rescale, to_unit_range
 
 
 class ResNet1D(nn.Module):
-    """Sound of any length in, one logit a label out.
+    """A residual network on the waveform of sound of any length, with one logit a label.
 
-    A wide convolution with a stride takes the place of a spectrum, as in M5 (Dai et al. 2017, arXiv 1610.00087); then
-    residual stages, the mean over all frames that are heard, dropout and a dense layer. Padding changes nothing, see
-    `residual`.
+    A wide convolution with a stride takes the place of a spectrogram, as in M5 (Dai et al. 2017, arXiv 1610.00087);
+    residual stages, the mean over all valid frames, dropout and a dense layer follow. Padding does not change the
+    logits, see `residual`.
 
     Attributes:
         num_labels: the number of logits.
-        scale: what each clip is first brought to, "rms" or "none", see `frontend.rescale`.
-        window_samples, hop_samples: of the first convolution.
+        scale: how each clip is normalised first, "rms" or "none", see `frontend.rescale`.
+        window_samples, hop_samples: the first convolution's size and stride.
         channels: of the first convolution and of each stage.
         dropout: the rate before the logits.
         dtype: of the computation, "float32" or "bfloat16"; parameters, statistics and logits stay float32.
@@ -36,7 +36,13 @@ class ResNet1D(nn.Module):
 
     @nn.compact
     def __call__(self, audio: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
-        """f32[B, num_labels] of `audio` [B, T] in 16-bit units, zero right-padded, and its `length` i32[B]."""
+        """Returns logits f32[B, num_labels].
+
+        Args:
+            audio: [B, T] in 16-bit units, zero right-padded.
+            length: i32[B], the samples of each clip without padding.
+            train: whether dropout is on and BatchNorm uses the batch's statistics.
+        """
         dtype = jnp.dtype(self.dtype)
         x = rescale(to_unit_range(audio, jnp.dtype("float32")), length, self.scale).astype(dtype)
         stem = nn.Conv(
@@ -49,14 +55,16 @@ class ResNet1D(nn.Module):
             kernel_init=nn.initializers.he_normal(),
             name="conv_0",
         )
-        num_heard = -(-length // self.hop_samples)
-        x = residual.normed(stem(x[..., None]), num_heard, "0", train)
-        x, num_heard = residual.stages(x, num_heard, self.channels[1:], train)
-        x = nn.Dropout(self.dropout, deterministic=not train)(residual.mean(x, num_heard))
+        num_valid = -(-length // self.hop_samples)
+        x = residual.normed(stem(x[..., None]), num_valid, "0", train)
+        x, num_valid = residual.stages(x, num_valid, self.channels[1:], train)
+        x = nn.Dropout(self.dropout, deterministic=not train)(residual.mean(x, num_valid))
         return nn.Dense(self.num_labels, dtype=dtype, name="logits")(x).astype(jnp.float32)
 
     def margin(self, num_samples: int) -> tuple[int, int]:
-        """The zeros before and behind `num_samples`: the first window has its middle in the middle of the first hop,
-        and the hops are whole."""
+        """Returns the numbers of zeros before and behind `num_samples`, which then are whole hops.
+
+        They centre the first window on the first hop.
+        """
         before, odd = divmod(self.window_samples - self.hop_samples, 2)
         return before, before + odd + -num_samples % self.hop_samples

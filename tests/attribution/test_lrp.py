@@ -81,7 +81,7 @@ def test_the_layers_are_the_network(name, fields):
     seam, variables, x, length, logits = network(name, fields)
     ours = jax.jit(lambda variables: lrp.forward(seam.layers(variables, length), x))(variables)
     np.testing.assert_allclose(ours, logits, rtol=1e-3, atol=1e-3 * float(jnp.abs(logits).max()))
-    heard = seam.heard(x, length)
+    heard = seam.valid(x, length)
     assert heard.shape == x.shape and (seam.bins or not x[~heard].any())
 
 
@@ -107,7 +107,7 @@ def test_what_goes_in_comes_out_or_is_accounted_for_in_every_layer(name, fields,
             assert (shared.relevance >= 0).all()
         given = shared.relevance
     assert shared.relevance.shape == x.shape and (np.abs(given).sum(axis=axes) > 0).all()
-    assert name in ("audionet", "alexnet", "gru") or not given[~seam.heard(x, length)].any()
+    assert name in ("audionet", "alexnet", "gru") or not given[~seam.valid(x, length)].any()
 
 
 def dense(key, inputs, outputs, bias=0.0):

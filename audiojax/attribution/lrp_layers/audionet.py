@@ -47,9 +47,9 @@ def resnet_seam(model: ResNet1D) -> Seam:
 
 def resnet_layers(model: ResNet1D, variables: dict[str, Any], length: jax.Array) -> list[Layer]:
     """Returns the layers from scaled samples f32[B, T], of which `length` i32[B] are no padding, to logits."""
-    num_heard = -(-length // model.hop_samples)
+    num_valid = -(-length // model.hop_samples)
     return [
         Select(lambda x: jnp.pad(x, ((0, 0), model.margin(x.shape[1])))[..., None]),
-        *convolved(variables, "0", num_heard, stride=model.hop_samples, padding="VALID"),
-        *stages(variables, num_heard, len(model.channels) - 1),
+        *convolved(variables, "0", num_valid, stride=model.hop_samples, padding="VALID"),
+        *stages(variables, num_valid, len(model.channels) - 1),
     ]

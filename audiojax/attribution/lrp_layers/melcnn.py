@@ -37,7 +37,7 @@ def melcnn_seam(model: MelCNN) -> Seam:
         return melcnn_layers(model, variables, length)
 
     if model.frontend == "logmel":
-        return log_mel_seam(model, model.margin, model.num_heard, layers)
+        return log_mel_seam(model, model.margin, model.num_frames, layers)
     if model.frontend == "filterbank":
         return samples_seam(
             "none", lambda variables, length: filterbank_layers(model, variables) + layers(variables, length)
@@ -69,19 +69,19 @@ def melcnn_layers(model: MelCNN, variables: dict[str, Any], length: jax.Array) -
     A bin's relevance is that of its normalised value: the means that are subtracted, over the training clips and over
     its own clip, count as constants.
     """
-    num_heard = model.num_heard(length)
+    num_valid = model.num_frames(length)
 
     def normalised(x: jax.Array) -> jax.Array:
         x = x + FLOOR
         if model.normalise != "none":
             x = standardised(x, variables["batch_stats"]["norm"])
-        return model.levelled(x, num_heard)
+        return model.levelled(x, num_valid)
 
     return [
         Through(normalised),
         Select(lambda x: x[..., None]),
-        *convolved(variables, "0a", num_heard),
-        *stages(variables, num_heard, len(model.channels) - 1),
+        *convolved(variables, "0a", num_valid),
+        *stages(variables, num_valid, len(model.channels) - 1),
     ]
 
 
@@ -92,14 +92,14 @@ def alexnet_seam(model: AlexNet) -> Seam:
     def features(audio: jax.Array, length: jax.Array) -> jax.Array:
         return alexnet.decibel_picture(audio).swapaxes(1, 2) - melcnn.LOWEST_DB
 
-    def heard(x: jax.Array, length: jax.Array) -> jax.Array:
-        return jnp.broadcast_to(residual.hears(x, jnp.maximum(-(-length // hop) - 2, 1)), x.shape)
+    def valid(x: jax.Array, length: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(residual.valid_mask(x, jnp.maximum(-(-length // hop) - 2, 1)), x.shape)
 
     # A window of 512 samples has more bins than one of 455: each lies between two bands.
     place = np.arange(257) * window / 512
     bands = np.maximum(0, 1 - abs(place[:, None] - np.arange(window // 2))).astype(np.float32)
     bins = Bins("bins of the spectrogram", bands, window, hop, window // 2 - 2 * hop)
-    return Seam(features, heard, lambda variables, length: alexnet_layers(variables), bins)
+    return Seam(features, valid, lambda variables, length: alexnet_layers(variables), bins)
 
 
 def alexnet_layers(variables: dict[str, Any]) -> list[Layer]:

@@ -17,7 +17,7 @@ BATCH_NORM_EPSILON = 1e-5  # flax's
 
 Layers = Callable[[dict[str, Any], jax.Array], list[Layer]]
 Margin = Callable[[int], tuple[int, int]]  # number of samples -> zeros before and behind them
-NumHeard = Callable[[jax.Array], jax.Array]  # length i32[B] -> frames i32[B]
+NumFrames = Callable[[jax.Array], jax.Array]  # length i32[B] -> frames i32[B]
 
 
 class Bins(NamedTuple):
@@ -39,7 +39,7 @@ class Seam(NamedTuple):
     """A network cut in two: a front end, and the layers behind it, which are explained."""
 
     features: Callable[[jax.Array, jax.Array], jax.Array]  # audio i16[B, T], length i32[B] -> f32[B, ...], 0 is silence
-    heard: Callable[[jax.Array, jax.Array], jax.Array]  # features, length -> bool, as features: no padding
+    valid: Callable[[jax.Array, jax.Array], jax.Array]  # features, length -> bool, as features: no padding
     layers: Layers  # variables, length -> the layers from features to logits
     bins: Bins | None  # of features f32[B, frames, bands]; None where they are samples f32[B, T]
     recurrent: bool = False
@@ -51,10 +51,10 @@ def samples_seam(scale: str, layers: Layers) -> Seam:
     def features(audio: jax.Array, length: jax.Array) -> jax.Array:
         return frontend.rescale(frontend.to_unit_range(audio, jnp.dtype("float32")), length, scale)
 
-    return Seam(features, residual.hears, layers, bins=None)
+    return Seam(features, residual.valid_mask, layers, bins=None)
 
 
-def log_mel_seam(model: nn.Module, margin: Margin, num_heard: NumHeard, layers: Layers) -> Seam:
+def log_mel_seam(model: nn.Module, margin: Margin, num_frames: NumFrames, layers: Layers) -> Seam:
     """Returns the seam of a network on `frontend.LogMel`.
 
     Args:
@@ -69,12 +69,12 @@ def log_mel_seam(model: nn.Module, margin: Margin, num_heard: NumHeard, layers: 
         sound = frontend.to_unit_range(audio, jnp.dtype("float32"))
         return front_end(jnp.pad(sound, ((0, 0), margin(audio.shape[1])))) - FLOOR
 
-    def heard(x: jax.Array, length: jax.Array) -> jax.Array:
-        return jnp.broadcast_to(residual.hears(x, num_heard(length)), x.shape)
+    def valid(x: jax.Array, length: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(residual.valid_mask(x, num_frames(length)), x.shape)
 
     window, hop = front_end.window_samples, front_end.hop_samples
     bins = Bins("bins of log-mel", front_end.matrices()[1], window, hop, margin(0)[0])
-    return Seam(features, heard, layers, bins)
+    return Seam(features, valid, layers, bins)
 
 
 def standardised(x: jax.Array, statistics: dict[str, Any]) -> jax.Array:
@@ -115,22 +115,22 @@ def row(x: jax.Array) -> jax.Array:
     return x.reshape(1, -1)
 
 
-def convolved(variables: dict[str, Any], name: str, num_heard: jax.Array, **fields: Any) -> list[Layer]:
+def convolved(variables: dict[str, Any], name: str, num_valid: jax.Array, **fields: Any) -> list[Layer]:
     """Returns `residual.convolved`, the convolution conv_`name`, as layers; `fields` are arguments of `conv`."""
     of_norm = variables["params"][f"norm_{name}"], variables["batch_stats"][f"norm_{name}"]
     block = folded(variables["params"][f"conv_{name}"], *of_norm)
     return [
         conv(block, **fields),
-        Through(lambda x: jnp.where(residual.hears(x, num_heard), nn.relu(x), 0.0)),
+        Through(lambda x: jnp.where(residual.valid_mask(x, num_valid), nn.relu(x), 0.0)),
     ]
 
 
-def stages(variables: dict[str, Any], num_heard: jax.Array, num_stages: int) -> list[Layer]:
+def stages(variables: dict[str, Any], num_valid: jax.Array, num_stages: int) -> list[Layer]:
     """Returns `residual.stages`, the mean behind them and the logits as layers."""
     layers: list[Layer] = []
     for stage in range(1, num_stages + 1):
-        num_heard = -(-num_heard // 2)
-        layers += [Select(residual.max_pool), *convolved(variables, f"{stage}a", num_heard)]
-        layers.append(Residual(convolved(variables, f"{stage}b", num_heard)))
-    mean = Linear(lambda one, x: one * residual.mean(x, num_heard), jnp.ones((1, 1)), jnp.zeros((1, 1)))
+        num_valid = -(-num_valid // 2)
+        layers += [Select(residual.max_pool), *convolved(variables, f"{stage}a", num_valid)]
+        layers.append(Residual(convolved(variables, f"{stage}b", num_valid)))
+    mean = Linear(lambda one, x: one * residual.mean(x, num_valid), jnp.ones((1, 1)), jnp.zeros((1, 1)))
     return [*layers, mean, dense(variables["params"]["logits"])]

@@ -1,7 +1,7 @@
-"""Networks as ONNX graphs, written node by node; the extra `[onnx]` brings what this needs.
+"""Export of networks as ONNX graphs, written node by node; it needs the extra `[onnx]`.
 
-Each network that has a graph has a module here, which its row in `schema.NETWORKS` names. Sound is [B, T] in and
-[B, channels, T] within, as ONNX's convolutions have it.
+Each network that has a graph has a module here, which its row in `schema.NETWORKS` names. Sound is [B, T] at the input,
+and [B, channels, T] inside, as ONNX's convolutions have it.
 """
 
 import importlib
@@ -20,8 +20,8 @@ from audiojax.models.gru import GRU
 def classifier(model: nn.Module, variables: Tree, length_samples: int) -> bytes:
     """Returns a graph of audio i16[B, T], zero right-padded, and its length i32[B], for any B.
 
-    T is any number where the network takes any, and else `length_samples`. Raises InputError for a network that has no
-    builder, and for bfloat16, which ONNX's runtimes cannot compute.
+    T is arbitrary for a network that takes sound of any length, and `length_samples` otherwise. Raises InputError for a
+    network without a graph, and for bfloat16, which ONNX's runtimes do not support.
     """
     builder, graph = _builder(model), Graph()
     if model.dtype != "float32":

@@ -1,4 +1,4 @@
-"""AudioNet as nodes. Each BatchNorm is folded into the convolution before it."""
+"""AudioNet as an ONNX graph. Each BatchNorm is folded into the convolution before it."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from audiojax.models.audionet import AudioNet
 
 
 def classifier(graph: Graph, model: AudioNet, variables: Tree, audio: str, length: str, length_samples: int) -> str:
-    """The logits [B, num_labels] of `audio` [B, length_samples] and its `length` [B]."""
+    """Adds the network; returns its logits [B, num_labels] for `audio` [B, length_samples] and `length` [B]."""
     params, becker = variables["params"], model.variant == "becker"
     x = rescaled(graph, model.scale, to_unit_range(graph, audio), length)
     x = graph("Unsqueeze", x, [1])

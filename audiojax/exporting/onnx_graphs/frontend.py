@@ -1,4 +1,4 @@
-"""The front ends of `models.layers.frontend` as nodes: frames of a waveform, and its scale."""
+"""The front ends and scales of `models.layers.frontend` as ONNX nodes."""
 
 from typing import Any
 
@@ -12,7 +12,10 @@ from audiojax.models.layers.frontend import POWER_FLOOR, LogMel, Raw
 
 
 def frames_of(graph: Graph, model: Any, variables: Tree, sound: str) -> str:
-    """[N, B, bands] of `sound` [B, context_samples + N * hop_samples] in [-1, 1], for a model with a front end."""
+    """Adds a model's front end; returns frames [N, B, bands].
+
+    `sound` is [B, context_samples + N * hop_samples] in [-1, 1].
+    """
     params = variables["params"].get("front_end", {})
     front_end = frontend.of(model, parent=None).bind({"params": params})
     if isinstance(front_end, Raw):
@@ -32,7 +35,7 @@ def frames_of(graph: Graph, model: Any, variables: Tree, sound: str) -> str:
 
 
 def rescaled(graph: Graph, scale: str, sound: str, length: str) -> str:
-    """`sound` [B, T] scaled as `models.layers.frontend.rescale` does."""
+    """Adds `models.layers.frontend.rescale`; returns `sound` [B, T] normalised."""
     if scale == "none":
         return sound
     if scale == "rms":
@@ -40,7 +43,7 @@ def rescaled(graph: Graph, scale: str, sound: str, length: str) -> str:
         samples = graph("Unsqueeze", graph("Cast", length, to=TensorProto.FLOAT), [1])
         return graph("Div", sound, graph("Sqrt", graph("Add", graph("Div", energy, samples), 1e-9)))
     samples = graph("Shape", sound, start=1, end=2)
-    # Of the percentile in the sorted samples: between two of them, of which the last of the largest is the lower one.
+    # The percentile lies between two of the sorted samples; TopK's last two are the upper and the lower one.
     place = graph("Mul", graph("Cast", graph("Sub", samples, [1]), to=TensorProto.FLOAT), 0.95)
     low = graph("Floor", place)
     num_largest = graph("Sub", samples, graph("Cast", low, to=TensorProto.INT64))

@@ -1,4 +1,4 @@
-"""MelCNN as nodes, for sound of any length."""
+"""MelCNN as an ONNX graph for sound of any length."""
 
 import numpy as np
 from onnx import TensorProto
@@ -11,7 +11,7 @@ from audiojax.models.melcnn import MelCNN
 
 
 def classifier(graph: Graph, model: MelCNN, variables: Tree, audio: str, length: str, _: int) -> str:
-    """The logits [B, num_labels] of `audio` [B, T] and its `length` [B]."""
+    """Adds the network; returns its logits [B, num_labels] for `audio` [B, T] and `length` [B]."""
     hop, silence = model.hop_samples, model.silence_samples
     before = model.window_samples - hop + silence
     sound = residual.padded_to_hops(graph, to_unit_range(graph, audio), hop, before, silence)

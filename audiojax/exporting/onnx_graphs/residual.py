@@ -1,4 +1,4 @@
-"""The residual stages of `models.layers.residual` as nodes: [B, channels, N] or [B, channels, N, bands].
+"""The residual stages of `models.layers.residual` as ONNX nodes, on [B, channels, N] or [B, channels, N, bands].
 
 Each BatchNorm is folded into the convolution before it.
 """
@@ -13,19 +13,19 @@ from audiojax.exporting.stablehlo import Tree
 
 
 def padded_to_hops(graph: Graph, sound: str, hop_samples: int, before: int, after: int) -> str:
-    """`sound` [B, T] with zeros: `before` it, and behind it `after` and what whole hops take."""
+    """Returns `sound` [B, T] with `before` zeros before it, and `after` and those to whole hops behind it."""
     rest = graph("Mod", graph("Neg", graph("Shape", sound, start=1, end=2)), [hop_samples])
     return graph("Pad", sound, graph("Concat", [0, before, 0], graph("Add", rest, [after]), axis=0))
 
 
 def num_frames(graph: Graph, length: str, margin_samples: int, hop_samples: int) -> str:
-    """How many frames the clips have, i64[B]: whole hops of `length` i32[B] and its margin."""
+    """Returns how many frames clips of `length` i32[B] have with `margin_samples` of zeros, i64[B]."""
     whole = graph("Add", graph("Cast", length, to=TensorProto.INT64), [margin_samples + hop_samples - 1])
     return graph("Div", whole, [hop_samples])
 
 
 def valid(graph: Graph, x: str, num_valid: str, num_axes: int) -> str:
-    """`x` [B, channels, N, ...], of `num_axes` axes behind the channels, zero behind `num_valid` frames of a clip."""
+    """Returns `x` [B, channels, N, ...], with `num_axes` axes after the channels, zero behind `num_valid` frames."""
     frames = graph("Range", 0, graph("Squeeze", graph("Shape", x, start=2, end=3)), 1)
     mask = graph("Less", graph("Unsqueeze", frames, [0]), graph("Unsqueeze", num_valid, [1]))
     axes = [1, *range(3, 2 + num_axes)]
@@ -33,7 +33,7 @@ def valid(graph: Graph, x: str, num_valid: str, num_axes: int) -> str:
 
 
 def convolved(graph: Graph, variables: Tree, name: str, x: str, num_valid: str, **attributes: Any) -> str:
-    """The convolution conv_`name`, its BatchNorm and ReLU; zero behind `num_valid` frames."""
+    """Adds the convolution conv_`name`, its BatchNorm and ReLU; returns the result, zero behind `num_valid` frames."""
     params, norm = variables["params"], variables["params"][f"norm_{name}"]
     known, kernel = variables["batch_stats"][f"norm_{name}"], params[f"conv_{name}"]["kernel"]
     factor, num_axes = norm["scale"] / np.sqrt(known["var"] + np.float64(EPSILON)), kernel.ndim - 2
@@ -43,9 +43,10 @@ def convolved(graph: Graph, variables: Tree, name: str, x: str, num_valid: str, 
 
 
 def logits(graph: Graph, variables: Tree, x: str, num_valid: str, sizes: tuple[int, ...]) -> str:
-    """The logits [B, num_labels] of `x`, whose axes behind the frames have `sizes`: all stages, the mean and the rest.
+    """Adds all stages, the mean and the dense layer; returns the logits [B, num_labels].
 
-    Pooling in ceil mode gives an odd one at the end a zero beside it, as `x` is nowhere negative.
+    `sizes` are those of the axes of `x` after the frames. Pooling in ceil mode is as padding with zeros, as `x` is not
+    negative.
     """
     num_axes = 1 + len(sizes)
     pool: dict[str, Any] = dict(kernel_shape=[2] * num_axes, strides=[2] * num_axes, ceil_mode=1)

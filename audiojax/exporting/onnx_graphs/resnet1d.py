@@ -1,4 +1,4 @@
-"""ResNet1D as nodes, for sound of any length."""
+"""ResNet1D as an ONNX graph for sound of any length."""
 
 from audiojax.exporting.onnx_graphs import residual
 from audiojax.exporting.onnx_graphs.frontend import rescaled
@@ -8,7 +8,7 @@ from audiojax.models.resnet1d import ResNet1D
 
 
 def classifier(graph: Graph, model: ResNet1D, variables: Tree, audio: str, length: str, _: int) -> str:
-    """The logits [B, num_labels] of `audio` [B, T] and its `length` [B]."""
+    """Adds the network; returns its logits [B, num_labels] for `audio` [B, T] and `length` [B]."""
     hop = model.hop_samples
     sound = rescaled(graph, model.scale, to_unit_range(graph, audio), length)
     sound = residual.padded_to_hops(graph, sound, hop, *model.margin(0))

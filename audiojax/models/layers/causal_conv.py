@@ -1,4 +1,4 @@
-"""Causal convolutions over steps and bands, for sound that comes step by step."""
+"""Causal convolutions over steps and bands, for sound that is processed step by step."""
 
 from typing import Any
 
@@ -10,10 +10,14 @@ WIDTH = 3  # of a kernel, in steps and in bands
 
 
 class CausalConv(nn.Module):
-    """Each step with the two before it, every other band with its two neighbours, and ReLU: half as many bands.
+    """A convolution of 3 steps, the last being the current one, by 3 bands with a stride of 2, followed by ReLU.
 
-    Tuned for the CPU it is a product of patches and not a convolution: what XLA makes of one with strides, and of its
-    gradient, is slow there.
+    Tuned for the CPU it is a matrix product of patches: XLA's strided convolution, and its gradient, are slow there.
+
+    Attributes:
+        features: channels of the output.
+        dtype: of the computation.
+        tuned: whether to compute with the kernels that are tuned for the CPU.
     """
 
     features: int
@@ -22,14 +26,18 @@ class CausalConv(nn.Module):
 
     @nn.compact
     def __call__(self, before: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """[N, B, ceil(bands / 2), features] of the steps `x` [N, B, bands, channels], and before it the last two of
-        them, f32[B, 2, bands, channels], as the two that came `before`."""
+        """Returns the last two inputs, to be passed as `before` next time, and the outputs.
+
+        Args:
+            before: The two inputs before `x`, f32[B, 2, bands, channels].
+            x: N steps, [N, B, bands, channels]; the outputs are [N, B, ceil(bands / 2), features].
+        """
         x = jnp.concatenate([before.swapaxes(0, 1).astype(self.dtype), x.astype(self.dtype)])
         kernel = self.param("kernel", nn.initializers.he_normal(), (WIDTH * WIDTH * x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         convolve = _product if self.tuned else _convolution
-        made = convolve(x, kernel.astype(self.dtype)) + bias.astype(self.dtype)[None, None, None]
-        return x[1 - WIDTH :].swapaxes(0, 1).astype(jnp.float32), nn.relu(made)
+        y = convolve(x, kernel.astype(self.dtype)) + bias.astype(self.dtype)[None, None, None]
+        return x[1 - WIDTH :].swapaxes(0, 1).astype(jnp.float32), nn.relu(y)
 
 
 def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -42,7 +50,7 @@ def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def patches(x: jax.Array) -> jax.Array:
-    """[N, B, ceil(bands / 2), 9 * channels]: what a kernel sees of `x` [N + 2, B, bands, channels]."""
+    """Returns the kernel's input patches of `x` [N + 2, B, bands, channels], [N, B, ceil(bands / 2), 9 * channels]."""
     num_steps, num_bands = x.shape[0] + 1 - WIDTH, x.shape[2]
     padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
     places = [(step, band) for step in range(WIDTH) for band in range(WIDTH)]

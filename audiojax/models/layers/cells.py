@@ -1,4 +1,4 @@
-"""Recurrent cells. `advance` is one step; `run` is all of them, with what the state does not need taken out."""
+"""Recurrent cells: `advance` computes one step, `run` a sequence, with the inputs' products taken out of the scan."""
 
 from typing import Any, NamedTuple
 
@@ -10,9 +10,9 @@ Triple = tuple[jax.Array, jax.Array, jax.Array]  # of r, z and n
 
 
 def memory_bias(memory_frames: int) -> nn.initializers.Initializer:
-    """Biases of a gate that keeps, so that it forgets over 1 to `memory_frames` frames; zeros where that is 0.
+    """Initialises an update gate's biases for time constants of 1 to `memory_frames` frames; with 0, to zeros.
 
-    Tallec & Ollivier 2018 (arXiv 1804.11188), equation 16.
+    Chrono initialisation, Tallec & Ollivier 2018 (arXiv 1804.11188), equation 16.
     """
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
@@ -26,15 +26,24 @@ class GRUCell(nn.Module):
     """A gated recurrent unit (Cho et al. 2014, arXiv 1406.1078), with the reset after the product, as in cuDNN.
 
     r = sigmoid(x W_r + b_r + h U_r), z = sigmoid(x W_z + b_z + h U_z), n = tanh(x W_n + b_n + r (h U_n + c)) and
-    h' = n + z (h - n): z keeps. Each U is orthogonal at first. Products are of `dtype`, states and gates float32.
+    h' = n + z (h - n), so z = 1 keeps the state. Each U is initialised to an orthogonal matrix. Products are computed
+    in `dtype`, states and gates in float32.
+
+    Attributes:
+        features: the size of the state.
+        memory_frames: see `memory_bias`.
+        dtype: of the products.
+        tuned: whether to compute with the kernels that are tuned for the CPU.
     """
 
     features: int
     memory_frames: int = 0
     dtype: Any = jnp.float32
-    tuned: bool = True  # for the CPU
+    tuned: bool = True
 
     def setup(self) -> None:
+        """Creates the parameters."""
+
         def input_bias(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
             keep = memory_bias(self.memory_frames)(key, (self.features,), dtype)
             return jnp.zeros(shape, dtype).at[self.features : 2 * self.features].set(keep)
@@ -48,11 +57,11 @@ class GRUCell(nn.Module):
         self.bias = self.param("bias", nn.initializers.zeros, (1, self.features))
 
     def advance(self, hidden: jax.Array, x: jax.Array) -> jax.Array:
-        """The state f32[B, features] after `hidden`, at the input `x` f32[B, inputs]."""
+        """Returns the state f32[B, features] after `hidden`, for the input `x` f32[B, inputs]."""
         return _gru_gates(hidden, *self._inputs(x))[0] if self.tuned else _plain_step(hidden, *self._plain_inputs(x))
 
     def run(self, hidden: jax.Array, x: jax.Array) -> jax.Array:
-        """The states f32[N, B, features] after `hidden`, at the inputs `x` f32[N, B, inputs]."""
+        """Returns the states f32[N, B, features] after `hidden`, for the inputs `x` f32[N, B, inputs]."""
         if self.tuned:
             return gru_scan(hidden, *self._inputs(x))
         inputs, *weights = self._plain_inputs(x)
@@ -74,7 +83,7 @@ class GRUCell(nn.Module):
 class MinGRUCell(nn.Module):
     """minGRU (Feng et al. 2024, arXiv 2410.01201): z = sigmoid(x W_z + b_z) and h' = z h + (1 - z) (x W_n + b_n).
 
-    Neither looks at the state, so that a whole sequence is an associative scan.
+    Gate and candidate do not depend on the state, so a whole sequence is one associative scan.
     """
 
     features: int
@@ -82,6 +91,7 @@ class MinGRUCell(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
+        """Creates the parameters."""
         self.keep = nn.Dense(self.features, bias_init=memory_bias(self.memory_frames), dtype=self.dtype)
         self.candidate = nn.Dense(self.features, dtype=self.dtype)
 
@@ -89,24 +99,24 @@ class MinGRUCell(nn.Module):
         return nn.sigmoid(self.keep(x).astype(jnp.float32)), self.candidate(x).astype(jnp.float32)
 
     def advance(self, hidden: jax.Array, x: jax.Array) -> jax.Array:
-        """The state f32[B, features] after `hidden`, at the input `x` f32[B, inputs]."""
+        """Returns the state f32[B, features] after `hidden`, for the input `x` f32[B, inputs]."""
         keep, candidate = self._inputs(x)
         return keep * hidden + (1 - keep) * candidate
 
     def run(self, hidden: jax.Array, x: jax.Array) -> jax.Array:
-        """The states f32[N, B, features] after `hidden`, at the inputs `x` f32[N, B, inputs]."""
+        """Returns the states f32[N, B, features] after `hidden`, for the inputs `x` f32[N, B, inputs]."""
         keep, candidate = self._inputs(x)
         return linear_scan(hidden, keep, (1 - keep) * candidate)
 
 
 def linear_scan(hidden: jax.Array, keep: jax.Array, add: jax.Array) -> jax.Array:
-    """All h_n = keep_n * h_(n-1) + add_n after h = `hidden` [...], of `keep` and `add` [N, ...], in log N steps."""
+    """Returns all h_n = keep_n * h_(n-1) + add_n, [N, ...], where h_0 is `hidden` [...], in log N parallel steps."""
 
-    def after(first: tuple[Any, ...], second: tuple[Any, ...]) -> tuple[Any, ...]:
+    def compose(first: tuple[Any, ...], second: tuple[Any, ...]) -> tuple[Any, ...]:
         return first[0] * second[0], first[1] * second[0] + second[1]
 
-    kept, added = jax.lax.associative_scan(after, (keep, add))
-    return kept * hidden[None] + added
+    factor, offset = jax.lax.associative_scan(compose, (keep, add))
+    return factor * hidden[None] + offset
 
 
 class _Gates(NamedTuple):
@@ -122,12 +132,12 @@ def _triple(x: jax.Array) -> Triple:
 
 
 def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """f32[..., n]: the product of `x` and `kernel` in the type of `kernel`."""
+    """Returns the product of `x` and `kernel` in the type of `kernel`, as f32[..., n]."""
     return jnp.matmul(x.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32)
 
 
 def _plain_step(hidden: jax.Array, inputs: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-    """The state after `hidden` [B, features], of `inputs` [B, 3 * features] and the kernels side by side."""
+    """Returns the state after `hidden` [B, features], for `inputs` [B, 3 * features] and concatenated kernels."""
     (r, z, n), of_hidden = _triple(inputs), _triple(_product(hidden, kernel))
     r, z = nn.sigmoid(r + of_hidden[0]), nn.sigmoid(z + of_hidden[1])
     n = jnp.tanh(n + r * (of_hidden[2] + bias))
@@ -135,8 +145,11 @@ def _plain_step(hidden: jax.Array, inputs: jax.Array, kernel: jax.Array, bias: j
 
 
 def _gru_gates(hidden: jax.Array, inputs: Triple, kernel: Triple, bias: jax.Array) -> tuple[jax.Array, _Gates]:
-    """The state after `hidden` [B, features], and the gates. Three small products: XLA cannot vectorise the gates where
-    they are slices of one large product, and then takes more than twice the time on the CPU."""
+    """Returns the state after `hidden` [B, features], and the gates.
+
+    It computes three small products: where the gates are slices of one large product, XLA does not vectorise them, and
+    takes more than twice the time on the CPU.
+    """
     r, z = (_sigmoid(x + _product(hidden, u)) for x, u in zip(inputs[:2], kernel[:2], strict=True))
     of_n = _product(hidden, kernel[2]) + bias
     n = jnp.tanh(inputs[2] + r * of_n)
@@ -149,22 +162,21 @@ def _sigmoid(x: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def gru_scan(hidden: jax.Array, inputs: Triple, kernel: Triple, bias: jax.Array) -> jax.Array:
-    """The states [N, B, features] of a GRU after `hidden` [B, features].
+    """Returns the states [N, B, features] of a GRU.
 
-    Its gradient is written by hand: what does not wait for later steps is computed for all of them at once, and the
-    kernels' gradient is one product, where the derivative of a scan adds up N small ones.
+    Its gradient is written by hand: everything that does not depend on later steps is computed for all steps at once,
+    and the kernels' gradient is one product, where the derivative of a scan would sum N small ones.
 
     Args:
+        hidden: The initial state, [B, features].
         inputs: x W + b of the three gates, [N, B, features] each.
-        kernel: their U, [features, features] each.
+        kernel: U of the three gates, [features, features] each.
         bias: c, [1, features].
     """
-    return _gru_forward(hidden, inputs, kernel, bias)[0]
+    return _gru_fwd(hidden, inputs, kernel, bias)[0]
 
 
-def _gru_forward(
-    hidden: jax.Array, inputs: Triple, kernel: Triple, bias: jax.Array
-) -> tuple[jax.Array, tuple[Any, ...]]:
+def _gru_fwd(hidden: jax.Array, inputs: Triple, kernel: Triple, bias: jax.Array) -> tuple[jax.Array, tuple[Any, ...]]:
     def body(hidden: jax.Array, inputs: Triple) -> tuple[jax.Array, tuple[jax.Array, _Gates]]:
         hidden, gates = _gru_gates(hidden, inputs, kernel, bias)
         return hidden, (hidden, gates)
@@ -173,10 +185,10 @@ def _gru_forward(
     return states, (hidden, states, gates, kernel)
 
 
-def _gru_backward(saved: tuple[Any, ...], gradient: jax.Array) -> tuple[Any, ...]:
-    hidden, states, (r, z, n, of_n), kernel = saved
+def _gru_bwd(residuals: tuple[Any, ...], gradient: jax.Array) -> tuple[Any, ...]:
+    hidden, states, (r, z, n, of_n), kernel = residuals
     before = jnp.concatenate([hidden[None], states[:-1]])
-    # What h' does to what is inside tanh and sigmoids: h' is n + z (h - n).
+    # The derivatives of h' = n + z (h - n) with respect to the arguments of tanh and of both sigmoids.
     in_n = (1 - z) * (1 - n * n)
     of_r, of_z, of_n = in_n * of_n * r * (1 - r), (before - n) * z * (1 - z), in_n * r
 
@@ -193,4 +205,4 @@ def _gru_backward(saved: tuple[Any, ...], gradient: jax.Array) -> tuple[Any, ...
     return to_hidden, (*products[:2], here * in_n), to_kernel, products[2].sum(axis=(0, 1))[None]
 
 
-gru_scan.defvjp(_gru_forward, _gru_backward)
+gru_scan.defvjp(_gru_fwd, _gru_bwd)

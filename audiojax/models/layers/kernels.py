@@ -8,11 +8,12 @@ CHOICES = ("auto", "plain")
 
 
 def tuned(kernels: str) -> bool:
-    """Returns whether `kernels` asks for those tuned for the CPU: "auto" does where jax computes there by default.
+    """Returns whether to use the kernels tuned for the CPU: with "auto", if the CPU is jax's default backend.
 
-    Tuned kernels have gradients of their own, which `jax.jvp` and `jax.hessian` refuse; plain ones have all of them.
+    Tuned kernels have custom gradients, with which `jax.jvp` and `jax.hessian` raise an error; plain ones have all
+    derivatives.
 
-    Raises InputError for what is none of `CHOICES`.
+    Raises InputError for a value that is not in `CHOICES`.
     """
     if kernels not in CHOICES:
         raise InputError(f"config.model.kernels is {kernels!r}; choose {' or '.join(CHOICES)}.")
