@@ -2,13 +2,19 @@
 
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+# Tests run most programs once or twice: compiling them without optimisation takes half the time. What XLA_FLAGS holds
+# already comes last, and so wins.
+os.environ["XLA_FLAGS"] = (
+    "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0 " + os.environ.get("XLA_FLAGS", "")
+)
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers share the cache of who started them
     os.environ["AUDIOJAX_CACHE"] = tempfile.mkdtemp(prefix="audiojax-tests-")
 os.environ["WANDB_MODE"] = "disabled"
@@ -21,6 +27,7 @@ import jax
 import numpy as np
 import pytest
 import soundfile
+from filelock import FileLock
 
 from audiojax import cli, tasks
 
@@ -41,21 +48,41 @@ def tone(label: int, speaker: int, take: int, rate_hz: int = 8000) -> np.ndarray
     return (sound + rng.normal(0, 0.01, t.shape)).astype(np.float32)
 
 
+def pytest_unconfigure() -> None:
+    """Removes what the session has made, where it ends."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        for folder in (os.environ["AUDIOJAX_CACHE"], f"{os.environ['AUDIOJAX_CACHE']}-fixtures"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def made_once(name: str, make: Callable[[Path], object]) -> Path:
+    """The folder that `make` fills, of the worker that needs it first: all workers of a session read the same."""
+    folder = Path(f"{os.environ['AUDIOJAX_CACHE']}-fixtures", name)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not (made := Path(f"{folder}.made")).exists():
+            make(folder)
+            made.touch()
+    return folder
+
+
 def without_progress(stderr: str) -> str:
     return re.sub(r"^(preparing|speaking|listening).*: [\d,]+ (files|tests)\n", "", stderr, flags=re.MULTILINE)
 
 
 @pytest.fixture(scope="session")
-def tones(tmp_path_factory) -> Path:
+def tones() -> Path:
     """AudioMNIST's layout: five speakers, ten digits, four takes of tones at 8 kHz."""
-    root = tmp_path_factory.mktemp("tones")
+    return made_once("tones", write_tones)
+
+
+def write_tones(root: Path) -> None:
     for speaker in range(1, 6):
         folder = root / "data" / f"{speaker:02d}"
         folder.mkdir(parents=True)
         for label in range(10):
             for take in range(4):
                 soundfile.write(folder / f"{label}_{speaker:02d}_{take}.wav", tone(label, speaker, take), 8000)
-    return root
 
 
 @pytest.fixture(scope="session")
@@ -67,10 +94,10 @@ def real_fsdd() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_args(tones, tmp_path_factory) -> list[str]:
+def tiny_args(tones) -> list[str]:
     """The flags of a whole training run in seconds: the tones, AudioNet on an eighth of a second, five epochs."""
     keys = {
-        "data.root": tones, "data.cache": tmp_path_factory.mktemp("cache"), "train.batch_size": 20,
+        "data.root": tones, "data.cache": tones.parent / "cache", "train.batch_size": 20,
         "train.length_samples": 1024, "train.num_epochs": 5, "train.log_every_steps": 2,
         "optimizer.learning_rate": 0.02, "optimizer.warmup_steps": 3, "train.ema_decay": 0.5,
     }  # fmt: skip
@@ -90,12 +117,9 @@ def tiny_config(tiny_args):
 
 
 @pytest.fixture(scope="session")
-def trained_run(tiny_config, tmp_path_factory) -> Path:
+def trained_run(tiny_config) -> Path:
     """The workdir of one finished run; read it, do not write there."""
-
-    workdir = tmp_path_factory.mktemp("runs") / "tones"
-    tasks.train(tiny_config(), workdir)
-    return workdir
+    return made_once("run", lambda workdir: tasks.train(tiny_config(), workdir))
 
 
 @pytest.fixture

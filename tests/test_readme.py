@@ -63,6 +63,7 @@ def place(tmp_path_factory):
     return folder, trained.stdout
 
 
+@pytest.mark.slow
 def test_the_default_run_needs_no_data_and_says_synthetic(place):
     _, printed = place
     assert "synthetic" in printed.splitlines()[0] and "synthetic" in printed.splitlines()[-3]
@@ -77,7 +78,8 @@ def test_every_config_is_what_its_command_names():
         assert (config.data.source, config.data.root) == (source, "DIR" if "root=DIR" in command else "")
 
 
-@pytest.mark.parametrize("number, command", enumerate(once_each()))
+@pytest.mark.parametrize("number, command", list(enumerate(once_each())))
+@pytest.mark.slow
 def test_every_command_runs(place, number, command):
     folder, _ = place
     if "FILE.wav" in command:
@@ -98,6 +100,7 @@ def test_the_two_commands_are_those_of_the_text():
     assert first.endswith("-m " + COMMANDS[0].partition("-m ")[2]) and second.endswith("pytest -q")
 
 
+@pytest.mark.slow
 def test_the_example_in_python_runs(place, tmp_path):
     folder, _ = place
     train, listen = re.findall(r"```python\n(.*?)```", README, re.DOTALL)

@@ -98,7 +98,7 @@ def make_train_step(
         gradient, (logits, updates, carry) = jax.grad(loss_fn, has_aux=True)(state.params)
         deltas, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         metrics = Metrics.of(logits, label, mask)
-        report = StepReport(metrics, optax.global_norm(gradient), schedule(state.step))
+        report = StepReport(metrics, optax.tree.norm(gradient), schedule(state.step))
         params = optax.apply_updates(state.params, deltas)
         average = state.average
         if ema_decay:

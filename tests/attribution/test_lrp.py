@@ -18,6 +18,8 @@ from audiojax.errors import InputError
 from audiojax.inference import Trained
 from audiojax.models.melcnn import MelCNN
 
+pytestmark = pytest.mark.slow
+
 SIZE = dict(window_samples=200, hop_samples=80, before_samples=120)
 BANDS = lrp_layers.seam(MelCNN(low_hz=0.0)).bins.bands
 AUDIONETS = [

@@ -183,6 +183,7 @@ def test_a_build_by_another_rule_meanwhile_costs_time_and_nothing_else(tones, tm
     assert len(build("stop", meanwhile)) == 200 and len(calls) == 400
 
 
+@pytest.mark.slow
 def test_a_folder_of_words_works_in_every_command(run_cli, tmp_path):
     root = tmp_path / "words"
     for number, word in enumerate(("no", "stop", "yes")):
@@ -240,6 +241,7 @@ def run_on_a_full_disk(tiny_args, workdir, num_kib):
     return subprocess.run(limited, cwd=ROOT, capture_output=True, text=True, env=environment)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_while_the_cache_is_made(tiny_args, tiny_config, tmp_path):
     args = [*tiny_args, f"--config.data.cache={tmp_path / 'cache'}"]
     ended = run_on_a_full_disk(args, tmp_path / "run", 100)
@@ -249,6 +251,7 @@ def test_a_disk_that_fills_up_while_the_cache_is_made(tiny_args, tiny_config, tm
     assert len(loading.load_clips(tiny_config(**{"data.cache": tmp_path / "cache"}))) == 200
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_while_a_checkpoint_is_saved(tiny_args, tiny_config, trained_run, tmp_path):
     workdir = shutil.copytree(trained_run, tmp_path / "run")
     (workdir / "summary.json").unlink()
@@ -268,6 +271,7 @@ def test_a_damaged_summary_is_no_summary(tmp_path, content):
     assert read_summary(tmp_path, sentence) == {}
 
 
+@pytest.mark.slow
 def test_a_summary_of_other_types_is_no_summary_and_is_written_again(tiny_config, trained_run, tmp_path):
     good = json.loads((trained_run / "summary.json").read_text())
     workdir = shutil.copytree(trained_run, tmp_path / "run")
@@ -298,6 +302,7 @@ def test_damaged_rows_of_a_log_are_dropped(tmp_path):
     assert runlog.read_rows(tmp_path) == [{"step": 1, "a": 0.5}, {"step": 3}]
 
 
+@pytest.mark.slow
 def test_wrong_types_in_a_saved_config_are_one_sentence(run_cli, trained_run, tiny_args, tones, tmp_path):
     workdir = shutil.copytree(trained_run, tmp_path / "run")
     good = json.loads((workdir / "config.json").read_text())
@@ -361,6 +366,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
+@pytest.mark.slow
 def test_evaluate_works_on_a_workdir_that_may_not_be_written(trained_run, tmp_path):
     workdir = shutil.copytree(trained_run, tmp_path / "run")
     for name in ("report.html", "calibration.json"):

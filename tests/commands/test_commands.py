@@ -58,6 +58,7 @@ def test_a_trial_run_keeps_the_source_that_it_names(name):
         assert not config.streams.synthetic_sources and not config.streams.negative_sources
 
 
+@pytest.mark.slow
 def test_a_trial_run_of_a_source_needs_its_root_and_takes_some_of_it(run_cli, tones, tmp_path):
     args = (f"{CNN}:audiomnist,split=random,runlocal", f"--workdir={tmp_path}/run", "--config.split.num_clips=30")
     code, out, err = run_cli("main", *args)
@@ -214,6 +215,7 @@ def test_predict_answers_the_good_files_and_names_the_bad(run_cli, trained_run, 
     assert len(out.splitlines()) == 3 and len(err.splitlines()) == 1 and "2 of 3 files" in err
 
 
+@pytest.mark.slow
 def test_a_file_is_answered_alike_in_any_company_though_clips_are_placed_at_random(run_cli, trained_run, tmp_path):
     workdir = shutil.copytree(trained_run, tmp_path / "run")
     saved = json.loads((workdir / "config.json").read_text())
@@ -236,6 +238,7 @@ def test_a_file_is_answered_alike_in_any_company_though_clips_are_placed_at_rand
         assert explained.probability == pytest.approx(max(together[file]), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_file_is_answered_alike_in_any_company_by_a_network_that_takes_padding_for_sound(tones, tmp_path):
     args = [
         f"--config={ROOT}/configs/gru.py:recipe=plain",
@@ -245,7 +248,7 @@ def test_a_file_is_answered_alike_in_any_company_by_a_network_that_takes_padding
     args += ["--config.train.length_samples=2400", "--config.train.bucket_samples=(800,1600)"]
     config = cli.parse_with_config(cli.parser("test", ""), args)[1]
     model = models.build(**config.model, task=config.task, num_labels=10, rate_hz=8000)
-    variables = model.init(jax.random.key(0), np.ones((1, 800), np.int16), np.full(1, 800, np.int32))
+    variables = jax.jit(model.init)(jax.random.key(0), np.ones((1, 800), np.int16), np.full(1, 800, np.int32))
     run = Trained(config, {"source": "", "label_names": list(DIGITS)}, model, variables, 0)
     rng = np.random.default_rng(0)
     sounds = [rng.normal(0, 3000, length).astype(np.int16) for length in (700, 1500, 2000, 300, 5000)]

@@ -198,6 +198,7 @@ def test_words_on_stdin_are_said_while_it_is_open():
 
 
 @pytest.mark.parametrize("how", [{"format": "WAV"}, {"format": "FLAC"}, {"format": "WAV", "subtype": "FLOAT"}])
+@pytest.mark.slow
 def test_a_file_on_stdin_is_heard_at_its_own_rate(tmp_path, how):
     path = write(tmp_path / "a.sound", [4, 7, 1], 44100, channels=2, **how)
     with open(path, "rb") as file:
@@ -206,6 +207,7 @@ def test_a_file_on_stdin_is_heard_at_its_own_rate(tmp_path, how):
     assert (process.returncode, err) == (0, b"") and labels(out.decode()) == [4, 7, 1]
 
 
+@pytest.mark.slow
 def test_a_live_wav_on_stdin_is_heard_while_it_is_open(tmp_path):
     path = write(tmp_path / "a.wav", [4, 7], 8000, channels=2)
     content = bytearray((tmp_path / "a.wav").read_bytes())
@@ -243,6 +245,7 @@ def test_samples_on_stdin_are_read_as_they_come_even_by_halves():
 
 
 @pytest.mark.parametrize("number, options", [(signal.SIGINT, ()), (signal.SIGTERM, ("--json",))])
+@pytest.mark.slow
 def test_an_interrupt_says_what_was_heard(number, options):
     process = start("-", *options)
     process.stdin.write(pcm(spoken([4, 7, 1], 16000, end_seconds=0.1)))
@@ -279,6 +282,7 @@ def test_a_screen_shows_level_guess_and_large_digits_and_is_left_tidy():
     assert "╻ ╻  ╺━┓" in last and last.endswith("recognised: 4 7\r\n") and " dB" not in last
 
 
+@pytest.mark.slow
 def test_a_long_file_has_a_bar_on_stderr_and_its_words_on_stdout(tmp_path):
     path = write(tmp_path / "a.flac", [4, 7] * 40, 8000)
     process, terminal = on_a_terminal(path, "--json", on=("stderr",))

@@ -129,6 +129,7 @@ def lowest(rule):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.slow
 def test_the_ends_of_the_ranges_of_a_network_are_usable_or_refused(recipe):
     config = read(recipe)
     fields, length = config.model.to_dict(), config.train.length_samples
@@ -146,7 +147,7 @@ def test_the_ends_of_the_ranges_of_a_network_are_usable_or_refused(recipe):
                 assert "config." in str(error), (key, value)
 
 
-@pytest.mark.parametrize("config, network", itertools.permutations(("cnn.py", "gru.py", "spectrogram.py"), 2))
+@pytest.mark.parametrize("config, network", list(itertools.permutations(("cnn.py", "gru.py", "spectrogram.py"), 2)))
 def test_another_networks_name_leads_to_its_config(config, network):
     name = {"cnn.py": "audionet", "gru.py": "gru", "spectrogram.py": "melcnn"}[network]
     with pytest.raises(InputError, match=rf"config\.model\.name is '{name}'.*--config configs/{network}"):

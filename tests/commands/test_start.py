@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 
 COUNTING = """
@@ -33,6 +34,7 @@ def counted(args: list[str], workdir, cache) -> list[int]:
     return [int(word) for word in told.stdout.splitlines()[-1].split()[1:]]
 
 
+@pytest.mark.slow
 def test_a_second_start_compiles_nothing(tiny_args, tmp_path):
     args = [*tiny_args, "--config.train.num_epochs=1"]
     before_first_step, programs, compiled = counted(args, tmp_path / "first", tmp_path / "cache")

@@ -291,6 +291,7 @@ def test_a_missing_or_empty_root_is_one_sentence(tmp_path, read):
         read(tmp_path)
 
 
+@pytest.mark.slow
 def test_real_fsdd(real_fsdd, tmp_path):
     clips = build(real_fsdd, tmp_path, read=sources.fsdd)
     assert len(clips) == 3000 and sorted(clips.speakers) == [

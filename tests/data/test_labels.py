@@ -88,6 +88,7 @@ def test_a_sex_that_cannot_be_learnt_is_one_sentence(sex, words):
         labels.choose(clips, "age")
 
 
+@pytest.mark.slow
 def test_a_run_learns_the_sex_and_its_commands_say_so(tiny_config, tones, tmp_path, run_cli):
     root = tmp_path / "tones"
     shutil.copytree(tones, root)

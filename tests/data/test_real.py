@@ -268,6 +268,7 @@ def test_joined_rooms_have_unit_power_and_no_gap():
     assert min(parts) > 0.3 and max(parts) < 1.5
 
 
+@pytest.mark.slow
 def test_the_validation_table_has_every_row_and_its_numbers(folder, tmp_path, capsys):
     out = tmp_path / "numbers.json"
     arguments = ["real", "--root", str(folder), "--json", str(out), "--decoder", "threshold=0.5", "ema_decay=0.7"]

@@ -88,6 +88,7 @@ def test_the_report_adds_up(evaluated):
     assert len(worst) == 40 - round(40 * result["accuracy"]) and worst == sorted(worst, reverse=True)
 
 
+@pytest.mark.slow
 def test_the_page_holds_everything_and_needs_nothing(run_cli, tiny_config, tmp_path, capsys):
     workdir = tmp_path / "run"
     tasks.train(tiny_config(**{"train.num_epochs": 1, "optimizer.learning_rate": 1e-9}), workdir)
@@ -110,6 +111,7 @@ def test_the_page_holds_everything_and_needs_nothing(run_cli, tiny_config, tmp_p
     assert {"data", "checkpoint", "device", "software"} < facts.keys() and "prefers-color-scheme: dark" in page
 
 
+@pytest.mark.slow
 def test_predict_uses_the_temperature_of_its_checkpoint(run_cli, evaluated, tones):
     workdir, result = evaluated
     file = tones / "data/01/3_01_0.wav"

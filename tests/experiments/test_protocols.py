@@ -114,6 +114,7 @@ def test_a_record_says_what_a_table_needs_and_nothing_of_the_machine(recipe, fou
     assert records.digest(config) == record["digest"]
 
 
+@pytest.mark.slow
 def test_a_run_stops_at_its_deadline_and_goes_on(recipe, found):
     late = recipe._replace(name="late", deadline=time.monotonic() + 1e6)
     config, folder = protocol.config_of(late, RUNS[0]), late.folder(RUNS[0])
@@ -181,6 +182,7 @@ def test_noise_is_exactly_as_loud_as_it_says_and_the_same_for_every_level(kind):
     assert not np.allclose(added[0.0], noise.corrupted(clips, 6, kind, 0.0) - clips[6] / 32768, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_is_heard_in_noise_once(trained_run, tmp_path, capsys):
     args = [f"--workdir={trained_run}", "--name=tones", f"--results={tmp_path}", "--takes=1"]
     args = ["--workdir", str(trained_run), *args[1:]]

@@ -23,6 +23,7 @@ from audiojax.inference import Trained
 from audiojax.io import files as disk
 from audiojax.streaming.recognizer import Recognizer, Recognizers
 
+pytestmark = pytest.mark.slow
 LISTENER = dict(
     task="streams", readout="last", stack_frames=2, channels=(3, 5), dense=8, normalise="running", num_layers=2
 )

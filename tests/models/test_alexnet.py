@@ -12,6 +12,7 @@ from audiojax.training.optimizer import make_optimizer
 from configs import spectrogram
 
 
+@pytest.mark.slow
 def test_the_picture_is_that_of_audiomnists_preprocessing():
     audio = np.zeros((2, 8000), np.int16)
     audio[:, 700:6000] = np.random.default_rng(0).normal(0, 3000, (2, 5300))

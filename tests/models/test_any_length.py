@@ -14,6 +14,8 @@ from audiojax.training.optimizer import make_optimizer
 from audiojax.training.state import create_state
 from audiojax.training.steps import clip_loss, make_train_step
 
+pytestmark = pytest.mark.slow
+
 LENGTHS = np.asarray([3200, 3199, 1234, 81], np.int32)
 KINDS = {
     "clip": dict(name="melcnn", channels=(8, 12, 16)),

@@ -14,6 +14,8 @@ from audiojax.models.layers.causal_conv import CausalConv
 from audiojax.models.layers.cells import memory_bias
 from audiojax.streaming.logit_stream import Stream
 
+pytestmark = pytest.mark.slow
+
 LENGTHS = np.asarray([3200, 3199, 1234, 81], np.int32)
 KINDS = {
     "both": dict(readout="last_and_mean", num_layers=2, window_samples=256, hop_samples=64),
@@ -33,6 +35,12 @@ def logits_of(model, variables, audio, length):
     return model.apply(variables, audio, length)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def trained_on(model, variables, audio, length):
+    """The logits in training, and the statistics after it."""
+    return model.apply(variables, audio, length, train=True, mutable=["batch_stats"])
+
+
 def clips() -> np.ndarray:
     """i16[4, 3200]: noise of LENGTHS samples, zero right-padded."""
     audio = np.random.default_rng(0).normal(0, 3000, (4, 3200)).astype(np.int16)
@@ -45,8 +53,7 @@ def net(request):
     model = build(**KINDS[request.param])
     variables = jax.jit(model.init)(jax.random.key(1), clips(), LENGTHS)
     if model.normalise != "none":
-        _, moved = model.apply(variables, clips(), LENGTHS, train=True, mutable=["batch_stats"])
-        variables |= moved
+        variables |= trained_on(model, variables, clips(), LENGTHS)[1]
     return model, variables
 
 
@@ -95,17 +102,14 @@ def test_padding_and_fillers_teach_nothing(net):
     model, variables = net
     if model.normalise == "none":
         pytest.skip("has no statistics")
-    both = [
-        model.apply(variables, np.pad(clips(), ((0, 0), (0, more))), LENGTHS, train=True, mutable=["batch_stats"])
-        for more in (0, 800)
-    ]
+    both = [trained_on(model, variables, np.pad(clips(), ((0, 0), (0, more))), LENGTHS) for more in (0, 800)]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *both)
 
 
 def test_padding_is_read_where_that_is_asked_for():
     masking, reading = build(), build(mask_padding=False)
-    variables = masking.init(jax.random.key(0), clips(), LENGTHS)
-    masked, read = (model.apply(variables, clips(), LENGTHS) for model in (masking, reading))
+    variables = jax.jit(masking.init)(jax.random.key(0), clips(), LENGTHS)
+    masked, read = (logits_of(model, variables, clips(), LENGTHS) for model in (masking, reading))
     np.testing.assert_allclose(masked[0], read[0], atol=1e-6)  # it has no padding
     assert not np.allclose(masked[3], read[3], atol=1e-2)
 
@@ -143,7 +147,7 @@ def test_a_gru_is_what_its_paper_says():
     """Against the equations, one step at a time in numpy."""
     model = build(frontend="raw", hop_samples=4, normalise="none", readout="last")
     audio = clips()[:1, :80]
-    variables = model.init(jax.random.key(0), audio, np.asarray([80]))
+    variables = jax.jit(model.init)(jax.random.key(0), audio, np.asarray([80]))
     cell, logits = (jax.tree.map(np.asarray, variables["params"][name]) for name in ("layers_0", "logits"))
     cell["bias"] = variables["params"]["layers_0"]["bias"] = np.linspace(-1, 1, 16, dtype=np.float32)[None]
     (w_r, w_z, w_n), (u_r, u_z, u_n) = (np.split(x, 3, 1) for x in (cell["project"]["kernel"], cell["kernel"]))
@@ -157,7 +161,7 @@ def test_a_gru_is_what_its_paper_says():
         r, z = sigmoid(x @ w_r + b_r + h @ u_r), sigmoid(x @ w_z + b_z + h @ u_z)
         h = (1 - z) * np.tanh(x @ w_n + b_n + r * (h @ u_n + cell["bias"][0])) + z * h
     expected = h @ logits["kernel"] + logits["bias"]
-    np.testing.assert_allclose(model.apply(variables, audio, np.asarray([80]))[0], expected, atol=1e-5)
+    np.testing.assert_allclose(logits_of(model, variables, audio, np.asarray([80]))[0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("num_bands", [6, 7])
@@ -180,7 +184,7 @@ def test_a_causal_convolution_is_one_of_stride_two_over_bands_and_looks_back(num
 
 
 def test_the_recurrent_kernels_are_orthogonal_and_memory_is_as_long_as_asked():
-    variables = build(memory_frames=100).init(jax.random.key(0), clips(), LENGTHS)
+    variables = jax.jit(build(memory_frames=100).init)(jax.random.key(0), clips(), LENGTHS)
     for square in np.split(np.asarray(variables["params"]["layers_0"]["kernel"]), 3, axis=1):
         np.testing.assert_allclose(square @ square.T, np.eye(16), atol=1e-5)
     bias = np.asarray(variables["params"]["layers_0"]["project"]["bias"])

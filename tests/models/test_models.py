@@ -1,5 +1,6 @@
 """Networks: exact parameter counts, gradients against finite differences, fused layers against plain ones."""
 
+import functools
 import importlib
 import json
 
@@ -117,7 +118,12 @@ def test_max_pool_is_flax_max_pool(num_samples):
 @pytest.fixture(scope="module")
 def net():
     model = audionet()
-    return model, model.init(jax.random.key(0), sound(1, 256), whole(1, 256))
+    return model, jax.jit(model.init)(jax.random.key(0), sound(1, 256), whole(1, 256))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits_of(model, variables, audio, length):
+    return model.apply(variables, audio, length)
 
 
 def test_gradients_agree_with_finite_differences(net):
@@ -149,8 +155,8 @@ def test_gradients_agree_with_finite_differences(net):
 def test_in_evaluation_a_clip_does_not_hear_its_batch(net):
     model, variables = net
     audio = sound(5, 256)
-    together = model.apply(variables, audio, whole(5, 256))
-    alone = model.apply(variables, audio[2:3], whole(1, 256))
+    together = logits_of(model, variables, audio, whole(5, 256))
+    alone = logits_of(model, variables, audio[2:3], whole(1, 256))
     np.testing.assert_allclose(together[2:3], alone, atol=1e-5)
 
 
@@ -172,11 +178,11 @@ def test_unit_rms_makes_loud_and_quiet_the_same_and_spares_padding_and_silence(n
     quiet[:, 200:] = 0
     length = np.full(3, 200, np.int32)
     np.testing.assert_allclose(
-        model.apply(variables, quiet, length), model.apply(variables, quiet * 30, length), atol=2e-4
+        logits_of(model, variables, quiet, length), logits_of(model, variables, quiet * 30, length), atol=2e-4
     )
     absolute = audionet(scale="none")
     assert not np.allclose(
-        absolute.apply(variables, quiet, length), absolute.apply(variables, quiet * 30, length), atol=0.1
+        logits_of(absolute, variables, quiet, length), logits_of(absolute, variables, quiet * 30, length), atol=0.1
     )
     scaled = rescale(to_unit_range(quiet, jnp.float32), length, "rms")
     np.testing.assert_allclose(jnp.mean(scaled[:, :200] ** 2, axis=1), 1.0, rtol=1e-3)
@@ -200,7 +206,7 @@ def test_beckers_network_has_no_relu_between_its_dense_layers():
         name="audionet", num_labels=10, rate_hz=8000, variant="becker", scale="percentile", batch_norm=False
     )
     audio, length = sound(2, 256), whole(2, 256)
-    variables = model.init(jax.random.key(0), audio, length)
+    variables = jax.jit(model.init)(jax.random.key(0), audio, length)
     assert set(variables) == {"params"} and "conv_5" in variables["params"] and "conv_6" not in variables["params"]
     spread = float(jnp.std(variables["params"]["dense_0"]["kernel"]))
     assert abs(spread - 0.1) < 0.005
@@ -208,7 +214,7 @@ def test_beckers_network_has_no_relu_between_its_dense_layers():
     def logits(scale):
         changed = jax.tree.map(lambda x: x, variables)
         changed["params"]["dense_0"]["kernel"] = scale * changed["params"]["dense_0"]["kernel"]
-        return model.apply(changed, audio, length)
+        return logits_of(model, changed, audio, length)
 
     np.testing.assert_allclose(logits(-1.0) - logits(0.0), logits(0.0) - logits(1.0), rtol=1e-3, atol=1e-2)
     with pytest.raises(InputError, match="choose batch_norm or becker"):

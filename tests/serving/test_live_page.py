@@ -418,6 +418,7 @@ def test_a_server_that_stops_answering_is_a_lost_connection(spoken_to):
         browser.until(lambda: state(browser) == "ready")
 
 
+@pytest.mark.slow
 def test_an_idle_line_that_breaks_is_shown_as_lost_and_one_that_the_server_closes_is_not(spoken_to, tmp_path):
     _, browser = spoken_to
     soundfile.write(tmp_path / "one.wav", spoken([1], 8000), 8000)

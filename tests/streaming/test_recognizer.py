@@ -1,5 +1,6 @@
 """The recogniser: the same sound gives the same events for any chunking, rate and company, and for ever."""
 
+import functools
 import tracemalloc
 
 import jax
@@ -30,7 +31,8 @@ def net():
     )  # fmt: skip
     audio = np.random.default_rng(0).normal(0, 3000, (2, 8000)).astype(np.int16)
     variables = jax.jit(model.init)(jax.random.key(0), audio, np.full(2, 8000, np.int32))
-    _, moved = model.apply(variables, audio, np.full(2, 8000, np.int32), train=True, mutable=["batch_stats"])
+    apply = jax.jit(functools.partial(model.apply, train=True, mutable=["batch_stats"]))
+    _, moved = apply(variables, audio, np.full(2, 8000, np.int32))
     params = variables["params"]
     louder = {**params, "logits": jax.tree.map(lambda x: 40 * x, params["logits"])}
     return model, {"params": louder, **moved}
@@ -65,6 +67,7 @@ def whole(net, audio: np.ndarray, rate_hz: int = 8000) -> list[Event]:
 
 
 @pytest.mark.parametrize("chunk_samples", [1, 7, 80, 441, 8000])
+@pytest.mark.slow
 def test_chunks_of_any_size_give_the_same_events(net, chunk_samples):
     audio = sound(2.4)
     expected, one, heard = whole(net, audio), Recognizer(recognizers(net)), []
@@ -75,6 +78,7 @@ def test_chunks_of_any_size_give_the_same_events(net, chunk_samples):
 
 
 @pytest.mark.parametrize("rate_hz", [16_000, 44_100, 48_000])
+@pytest.mark.slow
 def test_other_rates_give_the_same_events_however_they_are_cut(net, rate_hz):
     audio = Resampler(8000, rate_hz).feed(sound().astype(np.float32) / 32768)
     expected, one, heard, rng, at = (
@@ -92,6 +96,7 @@ def test_other_rates_give_the_same_events_however_they_are_cut(net, rate_hz):
     assert heard + one.flush() == expected
 
 
+@pytest.mark.slow
 def test_each_stream_has_the_sensitivity_that_was_set_until_it_ends(net):
     points = {"low": Point(1.0, 0.0, 1.0), "normal": Point(0.34, 1.0, 0.5), "high": Point(0.3, 9.0, 0.1)}
     many = Recognizers(*net, NAMES, 2, rate_hz=8000, decoder=EAGER, points=points)
@@ -110,6 +115,7 @@ def test_each_stream_has_the_sensitivity_that_was_set_until_it_ends(net):
         recognizers(net, 2).set_sensitivity(0, "low")
 
 
+@pytest.mark.slow
 def test_operating_points_are_of_the_parameters_that_they_were_measured_with(net, tmp_path):
     points = {name: Point(0.3 + place / 10, 10.0 / (1 + place), 0.1) for place, name in enumerate(NAMES_OF_POINTS)}
     operating_points.write(tmp_path, net[1], points, "a test")
@@ -131,6 +137,7 @@ def test_the_packaged_points_lie_on_a_curve_and_are_of_the_packaged_parameters()
     assert low.digit_error_rate > high.digit_error_rate
 
 
+@pytest.mark.slow
 def test_events_are_those_of_the_whole_sound_at_once(net):
     audio = sound()
     audio = audio[: len(audio) // 160 * 160]
@@ -141,6 +148,7 @@ def test_events_are_those_of_the_whole_sound_at_once(net):
     assert all(event.start_seconds <= event.end_seconds <= event.emitted_seconds for event in heard)
 
 
+@pytest.mark.slow
 def test_streams_do_not_hear_each_other_and_come_and_go_without_compiling(net):
     many, sounds = recognizers(net, 4), [sound(3.0, seed) for seed in range(6)]
     expected = [whole(net, audio) for audio in sounds]
@@ -165,6 +173,7 @@ def test_streams_do_not_hear_each_other_and_come_and_go_without_compiling(net):
     assert recognizer._advance._cache_size() == programs
 
 
+@pytest.mark.slow
 def test_the_end_of_one_stream_loses_no_word_of_another(net):
     many, sounds = recognizers(net, 2), [sound(3.0, seed) for seed in (0, 1)]
     first, second = many.connect(), many.connect()
@@ -174,6 +183,7 @@ def test_the_end_of_one_stream_loses_no_word_of_another(net):
     assert alike([event for _, event in many.advance()] + many.flush(second), whole(net, sounds[1]))
 
 
+@pytest.mark.slow
 def test_the_probabilities_are_those_of_the_last_step(net):
     many, one, block = recognizers(net, 2), Recognizer(recognizers(net)), 160 * recognizer.STEPS
     slot = many.connect()
@@ -186,6 +196,7 @@ def test_the_probabilities_are_those_of_the_last_step(net):
     assert many.seconds(slot) == one.seconds == 3
 
 
+@pytest.mark.slow
 def test_a_reset_forgets_all(net):
     one, audio = Recognizer(recognizers(net)), sound()
     first = one.feed(audio) + one.flush()
@@ -194,6 +205,7 @@ def test_a_reset_forgets_all(net):
     assert one.feed(audio) + one.flush() == first
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow(net):
     many = recognizers(net)
     slot = many.connect()
@@ -204,6 +216,7 @@ def test_memory_does_not_grow(net):
     assert held.num_waiting < 160 and len(held.waiting) == 1 and len(held.resampler._kept) < 2000
 
 
+@pytest.mark.slow
 def test_what_cannot_be_heard_is_refused_or_made_harmless(net):
     one = Recognizer(recognizers(net))
     with pytest.raises(InputError, match="the sample rate is 5 Hz; give one from 1000 to 768000"):
@@ -219,6 +232,7 @@ def same(net, chunks, expected, rate_hz=None) -> None:
     assert [event for chunk in chunks for event in one.feed(chunk, rate_hz)] + one.flush() == expected
 
 
+@pytest.mark.slow
 def test_a_buffer_that_the_caller_fills_again_is_not_kept(net):
     audio = sound(2.4)
     expected = whole(net, audio)
@@ -237,6 +251,7 @@ def test_a_buffer_that_the_caller_fills_again_is_not_kept(net):
         same(net, filled(dtype, channels), expected)
 
 
+@pytest.mark.slow
 def test_probabilities_that_are_kept_do_not_change(net):
     one = Recognizer(recognizers(net))
     kept = one.probabilities
@@ -245,6 +260,7 @@ def test_probabilities_that_are_kept_do_not_change(net):
 
 
 @pytest.mark.parametrize("leave", [True, False])
+@pytest.mark.slow
 def test_the_next_user_of_a_slot_gets_no_event_of_the_one_before(net, leave):
     many = recognizers(net, 2)
     first, second = many.connect(), many.connect()
@@ -259,6 +275,7 @@ def test_the_next_user_of_a_slot_gets_no_event_of_the_one_before(net, leave):
     assert many.advance() == []
 
 
+@pytest.mark.slow
 def test_recognizers_of_several_streams_do_not_take_each_others_events(net):
     many, sounds = recognizers(net, 2), [sound(3.0, seed) for seed in (0, 1)]
     pair = [Recognizer(many), Recognizer(many)]
@@ -291,6 +308,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.slow
 def test_sound_of_any_shape_and_type_gives_the_same_events(net, form):
     audio = sound(2.4)
     expected = whole(net, audio)
@@ -305,6 +323,7 @@ def test_coarse_types_are_scaled_by_their_range():
 
 
 @pytest.mark.parametrize("rate_hz", [8000.0, np.int16(8000), np.float32(8000), np.asarray(8000), np.uint64(8000)])
+@pytest.mark.slow
 def test_a_whole_rate_of_any_type_is_taken(net, rate_hz):
     audio = sound(2.4)
     same(net, [audio[:999], audio[999:]], whole(net, audio), rate_hz)
@@ -321,6 +340,7 @@ BAD_SAMPLES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_is_no_sound_or_rate_is_one_sentence_and_leaves_the_stream_as_it_was(net):
     audio, one = sound(2.4), Recognizer(recognizers(net))
     expected = whole(net, audio)
@@ -337,6 +357,7 @@ def test_what_is_no_sound_or_rate_is_one_sentence_and_leaves_the_stream_as_it_wa
     assert heard + one.feed(audio[1234:]) + one.flush() == expected
 
 
+@pytest.mark.slow
 def test_no_rate_takes_much_memory_or_a_filter_of_its_own(net):
     resample._kernel.cache_clear()
     one = Recognizer(recognizers(net))

@@ -268,6 +268,7 @@ def test_the_steps_at_which_a_word_has_ended_weigh_as_the_mixture_says(clips):
         assert is_word.any()
 
 
+@pytest.mark.slow
 def test_speech_with_a_stretch_that_may_hold_a_digit_is_left_out(clips):
     real, rng = recorded(clips, unsure=[(2.0, 3.0)]), np.random.default_rng(0)
     whole = real._sound.speech[0]

@@ -26,6 +26,8 @@ from audiojax.training.checkpoint import Checkpoints
 from audiojax.training.preemption import Stopped
 from experiments.streaming_eval import opened
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("x", "y", "z")
 
 

@@ -35,6 +35,7 @@ def test_the_layout_is_audiomnists_and_its_reader_reads_it(folder):
         assert 0.01 < np.abs(soundfile.read(folder / file.path)[0]).max() < 1.0
 
 
+@pytest.mark.slow
 def test_a_file_depends_on_its_seed_voice_digit_and_take_alone(folder, tmp_path):
     more = write(tmp_path / "more", num_voices=4, num_takes=3)
     for file in sources.audiomnist(folder).files:

@@ -95,6 +95,7 @@ def hashes(folder):
 
 
 @pytest.mark.parametrize("source", ["synthetic", "espeak"])
+@pytest.mark.slow
 def test_a_folder_holds_words_and_sentences_of_every_voice_and_is_a_function_of_the_seed(source, tmp_path):
     if source == "espeak":
         pytest.importorskip("espeakng_loader", reason="the extra [tts] is not installed")
@@ -117,6 +118,7 @@ def test_a_folder_holds_words_and_sentences_of_every_voice_and_is_a_function_of_
     assert len(first) == 40 and len(set(both.values())) == 80 and not set(both.values()) & set(other.values())
 
 
+@pytest.mark.slow
 def test_train_and_test_have_other_voices(tmp_path):
     pytest.importorskip("espeakng_loader", reason="the extra [tts] is not installed")
     variants = espeak.Espeak(0).variants()

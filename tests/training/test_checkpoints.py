@@ -199,6 +199,7 @@ with Checkpoints(Path(WORKDIR)) as checkpoints:
 """
 
 
+@pytest.mark.slow
 def test_a_kill_while_the_scored_state_is_saved_leaves_the_unscored_one(workdir):
     code = KILLED.replace("WORKDIR", repr(str(workdir)))
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{ROOT / 'tests' / 'training'}"}
@@ -232,6 +233,7 @@ def test_looking_on_while_training_deletes_one_slowly(workdir):
         late.join()
 
 
+@pytest.mark.slow
 def test_looking_on_while_checkpoints_come_and_go(tmp_path, monkeypatch):
     """The two commands may run beside training, which deletes what they have just listed."""
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # orbax's event loop, closed before a failed read ends

@@ -25,6 +25,7 @@ from audiojax.training.preemption import Interrupt, Stopped
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_sigterm_saves_in_the_middle_of_an_epoch_and_the_same_command_goes_on(tiny_args, trained_run, tmp_path):
     workdir = tmp_path / "run"
     process = start(tiny_args, workdir)
@@ -42,6 +43,7 @@ def test_sigterm_saves_in_the_middle_of_an_epoch_and_the_same_command_goes_on(ti
 
 
 # 7 steps, 1 batch of validation and 2 of test make an epoch of 10 items, but for what is prefetched
+@pytest.mark.slow
 def test_stops_at_any_moments_change_nothing(tiny_config, trained_run, tmp_path, monkeypatch):
     """One run, stopped again and again: at its first step, in epochs, where one is scored and at the start of one."""
     workdir, reached = tmp_path / "run", []
@@ -106,6 +108,7 @@ def empty_all(step: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [flip_a_byte, delete_half, empty_all, shutil.rmtree])
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_costs_an_epoch_and_nothing_else(tiny_config, trained_run, tmp_path, capsys, harm):
     workdir = tmp_path / "run"
     shutil.copytree(trained_run, workdir)
@@ -118,6 +121,7 @@ def test_a_damaged_newest_checkpoint_costs_an_epoch_and_nothing_else(tiny_config
     assert same_run(workdir, trained_run)
 
 
+@pytest.mark.slow
 def test_a_finished_run_whose_best_checkpoint_is_damaged_is_not_finished(tiny_config, trained_run, tmp_path, capsys):
     workdir = shutil.copytree(trained_run, tmp_path / "run")
     for name in ("metrics/metrics", "checksums/metadata"):  # the last becomes a worse one than the one before
@@ -134,6 +138,7 @@ def test_a_finished_run_whose_best_checkpoint_is_damaged_is_not_finished(tiny_co
     assert "is finished" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_all_checkpoints_damaged_starts_anew(tiny_config, trained_run, tmp_path, capsys):
     workdir = shutil.copytree(trained_run, tmp_path / "run")
     (workdir / "summary.json").unlink()
@@ -154,6 +159,7 @@ def test_what_a_killed_save_left_is_cleared(tmp_path):
         assert checkpoints.last_step is None and not leftover.exists()
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused(tiny_config, tiny_args, trained_run, tmp_path):
     workdir = shutil.copytree(trained_run, tmp_path / "run")
     with only_process(workdir):
@@ -170,6 +176,7 @@ def test_a_text_is_replaced_whole_or_not_at_all(tmp_path):
     assert (tmp_path / "file").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_two_may_make_the_same_folder_at_once(tmp_path):
     with workers.pool(2) as pool:
         list(pool.map(_make_many, [(tmp_path / "folder", n) for n in range(2)]))
@@ -355,6 +362,7 @@ def _die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_one_sentence_and_the_others_end_with_the_block():
     with pytest.raises(InputError, match="was killed"), workers.pool(2) as pool:
         pids = [pool.submit(os.getpid).result() for _ in range(4)]

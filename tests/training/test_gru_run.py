@@ -17,6 +17,8 @@ from audiojax.streaming.logit_stream import Stream
 from audiojax.training import build, steps
 from audiojax.training.preemption import Stopped
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def config(tones, tmp_path_factory):

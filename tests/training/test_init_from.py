@@ -54,6 +54,7 @@ def test_other_labels_keep_the_body_and_get_a_new_last_layer(tiny_config, traine
     assert len(said) == 1
 
 
+@pytest.mark.slow
 def test_other_shapes_name_the_keys(tiny_config, trained_run, tmp_path):
     with pytest.raises(InputError, match=r"config\.model\.batch_norm True -> False"):
         tasks.train(tiny_config(**{"init_from": trained_run, "model.batch_norm": False}), tmp_path / "run")

@@ -51,6 +51,7 @@ def test_a_run_learns_and_leaves_what_it_promises(trained_run):
     assert [row["step"] for row in rows if "step/loss" in row] == list(range(2, 36, 2))
 
 
+@pytest.mark.slow
 def test_another_source_is_learnt_as_well_and_not_scored(tiny_config, run_cli, tiny_args, tmp_path, capsys):
     also = {"data.extra_source": "synthetic", "synthetic.num_voices": 5, "synthetic.num_takes": 1}
     config = tiny_config(**also, **{"train.num_epochs": 1})
@@ -78,6 +79,7 @@ def test_another_source_is_learnt_as_well_and_not_scored(tiny_config, run_cli, t
         assert code == 1 and sentence in err and not (tmp_path / "no").exists()
 
 
+@pytest.mark.slow
 def test_the_loop_fetches_from_the_device_at_log_steps_alone(tiny_config, tmp_path, monkeypatch):
     """On the CPU `jax.transfer_guard` does not see a fetch; each of them reads an array's `_value`."""
     events: list[int | str] = []
@@ -93,6 +95,7 @@ def test_the_loop_fetches_from_the_device_at_log_steps_alone(tiny_config, tmp_pa
         assert [done for done in steps if done != "fetch"] == list(range(first, last + 1))
 
 
+@pytest.mark.slow
 def test_the_sums_of_an_epoch_are_those_of_its_steps(tiny_config, tmp_path):
     tasks.train(tiny_config(**{"train.num_epochs": 2, "train.log_every_steps": 1}), tmp_path / "run")
     rows = runlog.read_rows(tmp_path / "run")
@@ -104,6 +107,7 @@ def test_the_sums_of_an_epoch_are_those_of_its_steps(tiny_config, tmp_path):
         assert steps[-1]["learning_rate"] == whole["learning_rate"]
 
 
+@pytest.mark.slow
 def test_permuted_labels_fall_to_chance(tiny_config, tones, tmp_path):
     """If they did not, something would tell the network the answer."""
     root = tmp_path / "permuted"
@@ -117,6 +121,7 @@ def test_permuted_labels_fall_to_chance(tiny_config, tones, tmp_path):
     assert tasks.train(config, tmp_path / "run")["last/test"] < 0.35  # 40 clips: chance is 0.10, three sigma 0.24
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_unbroken(tiny_args, trained_run, tmp_path):
     workdir = tmp_path / "killed"
     start = [sys.executable, "-m", "audiojax.main", *tiny_args, f"--workdir={workdir}"]
@@ -135,6 +140,7 @@ def test_killed_and_resumed_equals_unbroken(tiny_args, trained_run, tmp_path):
     assert rows_without_time(workdir) == rows_without_time(trained_run)
 
 
+@pytest.mark.slow
 def test_a_finished_run_says_so_and_more_epochs_go_on(tiny_config, trained_run, tmp_path, capsys):
     workdir = shutil.copytree(trained_run, tmp_path / "run")
     before = (workdir / "metrics.jsonl").read_text()
@@ -152,6 +158,7 @@ def test_a_finished_run_says_so_and_more_epochs_go_on(tiny_config, trained_run, 
         ({"train.num_epochs": 4}, r"config\.train\.num_epochs 5 -> 4"),
     ],
 )
+@pytest.mark.slow
 def test_a_workdir_of_another_config_is_refused(tiny_config, trained_run, changes, words):
     before = (trained_run / "config.json").read_bytes()
     with pytest.raises(InputError, match=words):
@@ -159,6 +166,7 @@ def test_a_workdir_of_another_config_is_refused(tiny_config, trained_run, change
     assert (trained_run / "config.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_workdir_of_other_clips_is_refused(tiny_config, tones, trained_run, tmp_path):
     root = shutil.copytree(tones, tmp_path / "root")
     (root / "data" / "01" / "0_01_0.wav").unlink()
@@ -166,6 +174,7 @@ def test_a_workdir_of_other_clips_is_refused(tiny_config, tones, trained_run, tm
         tasks.train(tiny_config(**{"data.root": root}), trained_run)
 
 
+@pytest.mark.slow
 def test_a_config_that_cannot_train_leaves_the_workdir_free(tiny_config, tmp_path):
     for changes in ({"train.batch_size": 1000}, {"optimizer.schedule": "linear"}, {"model.name": "audinet"}):
         with pytest.raises(InputError):
@@ -177,6 +186,7 @@ def warning_of(config, clips, extra):
     return ClipTask(config, loading.Data(clips, None, extra)).warning()
 
 
+@pytest.mark.slow
 def test_clips_that_are_cut_are_told_once_before_training(tiny_config, tmp_path, capsys, tones):
     """At twice the rate a fixed length reads half of the sound."""
     config = tiny_config(**{"data.rate_hz": 16000})
@@ -197,6 +207,7 @@ def test_clips_that_are_cut_are_told_once_before_training(tiny_config, tmp_path,
     assert capsys.readouterr().err.count("config.train.length_samples, 640") == 1
 
 
+@pytest.mark.slow
 def test_init_from_starts_from_another_runs_best(tiny_config, trained_run, tmp_path):
     changes = {"init_from": trained_run, "optimizer.learning_rate": 1e-9, "train.num_epochs": 1}
     tasks.train(tiny_config(**changes), tmp_path / "run")
@@ -204,6 +215,7 @@ def test_init_from_starts_from_another_runs_best(tiny_config, trained_run, tmp_p
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), ours["params"], theirs["params"])
 
 
+@pytest.mark.slow
 def test_a_run_without_batch_norm_can_be_opened_again_and_other_shapes_are_refused(tiny_config, tmp_path):
     changes = {"model.batch_norm": False, "train.ema_decay": 0.0, "train.num_epochs": 1}
     tasks.train(tiny_config(**changes), tmp_path / "plain")

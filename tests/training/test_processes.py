@@ -16,6 +16,8 @@ from audiojax import cli, tasks
 from audiojax.training import checkpoint, runlog
 from audiojax.training.sharding import LOST
 
+pytestmark = pytest.mark.slow
+
 
 def free_port() -> int:
     with socket.socket() as listener:

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("loss", ["validation", "train"])
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_is_one_sentence_wherever_it_is_met(tiny_config, tmp_path, loss):
     """With one step an epoch its own loss is that of the first parameters, and the validation the first to diverge."""
     diverging = {"optimizer.learning_rate": 1e15, "optimizer.warmup_steps": 0, "model.batch_norm": False}
@@ -40,6 +41,7 @@ def test_a_loss_that_is_not_finite_is_one_sentence_wherever_it_is_met(tiny_confi
         restore_variables(tmp_path / "run", "last")
 
 
+@pytest.mark.slow
 def test_what_a_run_started_from_is_not_needed_when_it_goes_on(tiny_config, trained_run, tmp_path, monkeypatch):
     source = shutil.copytree(trained_run, tmp_path / "source")
     config = tiny_config(**{"init_from": source, "train.num_epochs": 2})
@@ -53,6 +55,7 @@ def test_what_a_run_started_from_is_not_needed_when_it_goes_on(tiny_config, trai
     assert same_run(tmp_path / "run", tmp_path / "unbroken")
 
 
+@pytest.mark.slow
 def test_a_run_whose_checkpoints_are_lost_starts_from_the_same_again(tiny_config, trained_run, tmp_path):
     config = tiny_config(**{"init_from": trained_run, "train.num_epochs": 1})
     for name in ("run", "unbroken"):
@@ -63,6 +66,7 @@ def test_a_run_whose_checkpoints_are_lost_starts_from_the_same_again(tiny_config
     assert same_run(tmp_path / "run", tmp_path / "unbroken")
 
 
+@pytest.mark.slow
 def test_an_epoch_has_one_row_though_its_save_was_killed(tiny_config, trained_run, tmp_path, monkeypatch):
     """Stopped before it was scored; resumed, scored and logged, but killed before that was saved."""
 
@@ -81,6 +85,7 @@ def test_an_epoch_has_one_row_though_its_save_was_killed(tiny_config, trained_ru
     assert same_run(workdir, trained_run)
 
 
+@pytest.mark.slow
 def test_rows_that_are_lost_are_one_sentence_and_more_epochs_go_on(tiny_config, trained_run, tmp_path):
     workdir = shutil.copytree(trained_run, tmp_path / "run")
     for name in ("summary.json", "metrics.jsonl"):
@@ -96,6 +101,7 @@ def test_a_damaged_row_costs_itself_alone(tmp_path):
     assert runlog.read_rows(tmp_path) == [{"step": 1}, {"step": 4}]
 
 
+@pytest.mark.slow
 def test_another_process_that_took_the_workdir_meanwhile_is_seen(tiny_config, trained_run, tmp_path, monkeypatch):
     @contextlib.contextmanager
     def late(folder):

@@ -16,6 +16,7 @@ from audiojax.training import runlog, wandb_logging
 from audiojax.training.preemption import Stopped
 
 
+@pytest.mark.slow
 def test_weights_and_biases_offline_holds_the_same_numbers_and_goes_on(tiny_config, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     workdir = tmp_path / "run"
@@ -35,6 +36,7 @@ def test_weights_and_biases_offline_holds_the_same_numbers_and_goes_on(tiny_conf
     assert list(runs[1].rglob("*.png")) and list(runs[1].rglob("*.wav"))
 
 
+@pytest.mark.slow
 def test_parts_of_a_resumed_offline_run_have_its_steps_and_are_all_named(tiny_config, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WANDB_MODE", "offline")
     workdir = tmp_path / "my run"
@@ -106,6 +108,7 @@ def test_wandb_is_online_only_where_a_key_is(environment, wanted, mode, monkeypa
         assert wandb_logging.wandb_mode("auto") == "offline"
 
 
+@pytest.mark.slow
 def test_wandb_that_fails_does_not_stop_training(tiny_config, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WANDB_MODE", "offline")
     workdir = tmp_path / "run"
@@ -115,6 +118,7 @@ def test_wandb_that_fails_does_not_stop_training(tiny_config, tmp_path, monkeypa
     assert capsys.readouterr().out.count("W&B failed and is not used") == 1
 
 
+@pytest.mark.slow
 def test_wandb_that_cannot_be_reached_keeps_the_run_offline(tiny_config, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
@@ -126,6 +130,7 @@ def test_wandb_that_cannot_be_reached_keeps_the_run_offline(tiny_config, tmp_pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.slow
 def test_wandb_whose_service_dies_or_hangs_stops_nothing(tiny_config, tmp_path, monkeypatch, capsys, number):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setattr(wandb_logging, "_PATIENCE_SECONDS", 3.0)
@@ -143,6 +148,7 @@ def test_wandb_whose_service_dies_or_hangs_stops_nothing(tiny_config, tmp_path, 
     assert not [child for child in psutil.Process().children(recursive=True) if "wandb" in child.name()]
 
 
+@pytest.mark.slow
 def test_wandb_that_cannot_be_started_stops_nothing(tiny_config, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setattr(wandb_logging.sys, "executable", str(tmp_path / "gone"))
@@ -150,6 +156,7 @@ def test_wandb_that_cannot_be_started_stops_nothing(tiny_config, tmp_path, monke
     assert capsys.readouterr().out.count("W&B failed and is not used") == 1
 
 
+@pytest.mark.slow
 def test_a_run_whose_wandb_identity_was_lost_gets_another(tiny_config, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WANDB_MODE", "offline")
     (tmp_path / "run").mkdir()
