@@ -66,8 +66,14 @@ def made_once(name: str, make: Callable[[Path], object]) -> Path:
     return folder
 
 
+# What XLA says of a slow compilation, on a machine with much other work: from a line of its log to its last sentence.
+SLOW_COMPILATION = r"^[EW]\d{4} .*slow_operation_alarm\.cc.*\n(?:.*\n)*?.*attach the results\.\n(?:\*+\n)?"
+
+
 def without_progress(stderr: str) -> str:
-    return re.sub(r"^(preparing|speaking|listening).*: [\d,]+ (files|tests)\n", "", stderr, flags=re.MULTILINE)
+    """What is left of a command's stderr without its progress, and without XLA's alarm."""
+    progress = r"^(preparing|speaking|listening).*: [\d,]+ (files|tests)\n"
+    return re.sub(f"{progress}|{SLOW_COMPILATION}", "", stderr, flags=re.MULTILINE)
 
 
 @pytest.fixture(scope="session")

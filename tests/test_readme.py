@@ -26,6 +26,13 @@ def run(command: str, cwd: Path) -> subprocess.CompletedProcess:
     return done
 
 
+def test_an_alarm_of_a_slow_compilation_is_no_error():
+    alarm = "E1127 13068 slow_operation_alarm.cc] {}\n\n%sort.0\nIt is slow.\n\n{} attach the results.\n"
+    stars = "*" * 32
+    said = "one\n" + alarm.format("Constant folding:", "Do") + f"two\n{alarm.format(stars, 'Do')}{stars}\nthree\n"
+    assert without_progress(said) == "one\ntwo\nthree\n"
+
+
 def local(command: str) -> str:
     """The command on synthetic clips: a trial run of one epoch for every config argument, and no root."""
     keys = " --config.train.num_epochs=1" if ".main " in command else ""
