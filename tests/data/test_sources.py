@@ -166,7 +166,7 @@ def test_words_without_a_clip_are_named_and_the_rest_is_counted(words, tmp_path,
         assert code == 0 and "6 clips" in out and "eight, nine, ten" in err and "_noise_" not in err
         assert [line.split()[2] for line in out.splitlines() if line.startswith("left out")] == ["1", "1", "1"]
     shutil.rmtree(words / "yes")
-    with pytest.raises(InputError, match=r"1 words \(eight, nine without any\)"):
+    with pytest.raises(InputError, match=r"\(eight, nine\b"):
         shutil.rmtree(words / "ten")
         sources.folder(words)
 

@@ -55,7 +55,7 @@ def test_a_few_speakers_are_balanced_nested_and_drawn_anew_by_each_seed():
     assert np.array_equal(split.train, whole.train)
     draws = [splits.make(clips, name="folds", fold=0, seed=seed, num_speakers=3).train for seed in (1, 2)]
     assert not np.array_equal(*draws)
-    with pytest.raises(InputError, match="num_speakers is 37, more than the 36"):
+    with pytest.raises(InputError, match=r"num_speakers.*\b37\b.*\b36\b"):
         splits.make(clips, name="folds", fold=0, seed=1, num_speakers=37)
     for run in few_speakers.runs(6, 2):
         assert run.overrides["split.num_speakers"] * run.overrides["train.num_epochs"] == 36 * 6
@@ -98,7 +98,7 @@ def test_a_finished_run_is_not_repeated(recipe, found, monkeypatch):
     monkeypatch.setattr(loop, "run", lambda *args, **_: again.append(args) or pytest.fail("it was trained again"))
     assert protocol.run_all("tones", {}, RUNS, recipe) == found and not again
     changed = recipe._replace(overrides=[*recipe.overrides, "--config.seed=3"])
-    with pytest.raises(InputError, match="give these a --name"):
+    with pytest.raises(InputError, match="--name"):
         protocol.run_all("tones", {}, RUNS, changed)
 
 

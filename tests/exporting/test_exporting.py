@@ -263,9 +263,8 @@ def test_the_example_says_what_it_cannot_hear(exported, tmp_path):
     soundfile.write(tmp_path / "fast.wav", np.zeros(1600), 16_000)
     script = [sys.executable, f"{ROOT}/experiments/recognize_onnx.py", exported[0], tmp_path / "fast.wav"]
     done = subprocess.run(script, capture_output=True, text=True)
-    assert (
-        done.returncode == 1 and done.stderr == f"{tmp_path}/fast.wav is not mono sound of 8000 Hz; convert it first.\n"
-    )
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert f"{tmp_path}/fast.wav " in done.stderr and "8000 Hz" in done.stderr
 
 
 def test_the_example_says_how_to_use_it():
@@ -376,7 +375,7 @@ def test_an_export_that_differs_is_refused_and_leaves_nothing(listener, traced, 
         return right(model, variables, *more)
 
     monkeypatch.setattr(onnx_graphs, graph, tampered)
-    with pytest.raises(InputError, match=rf"{graph}\.onnx differs from the network by 1\.0e-03, more than 0\.0001"):
+    with pytest.raises(InputError, match=rf"{graph}\.onnx.* 1\.0e-03.* 0\.0001"):
         verify.write(listener, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -385,7 +384,7 @@ def test_a_program_that_differs_is_refused_too(listener, exported, tmp_path, mon
     others = dataclasses.replace(listener, variables=randomly(listener.model, 1120, seed=2))
     content = (exported[0] / "step.stablehlo").read_bytes()
     monkeypatch.setattr(stablehlo, "step", lambda *_: content)
-    with pytest.raises(InputError, match=r"step\.stablehlo differs from the network"):
+    with pytest.raises(InputError, match=r"step\.stablehlo"):
         verify.write(others, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -403,11 +402,11 @@ def test_without_its_data_a_run_is_checked_on_clips_made_at_once(listener, trace
 def test_what_cannot_be_exported_is_one_sentence(listener, tmp_path, monkeypatch):
     model, variables = audionet(dict(), 256)
     model = model.clone(dtype="bfloat16")
-    with pytest.raises(InputError, match=r"^config\.model\.dtype is 'bfloat16'; .*: train with float32\.$"):
+    with pytest.raises(InputError, match=r"^config\.model\.dtype.*'bfloat16'.*float32\.$"):
         onnx_graphs.classifier(model, variables, 256)
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnx" else find(name))
-    with pytest.raises(InputError, match=r"^export needs onnx, an extra: pip install -e '\.\[onnx\]'\.$"):
+    with pytest.raises(InputError, match=r"onnx.*pip install -e '\.\[onnx\]'\.$"):
         verify.write(listener, tmp_path / "out")
 
 
@@ -427,7 +426,7 @@ def test_every_network_is_tried_here():
     built = {name for name, row in schema.NETWORKS.items() if row.onnx}
     assert built == {"gru", "audionet"} | {fields["name"] for fields in RESIDUAL.values()}  # which are tested above
     for name in schema.NETWORKS.keys() - built:
-        with pytest.raises(InputError, match=f"config.model.name is '{name}', which has no ONNX graph"):
+        with pytest.raises(InputError, match=rf"config\.model\.name.*'{name}'.*ONNX"):
             onnx_graphs.classifier(models.build(name=name, num_labels=10, rate_hz=8000), {}, 8000)
 
 

@@ -134,13 +134,13 @@ def test_eight_clips_are_learnt_by_heart(fields):
     [
         (
             dict(name="melcnn", frontend="raw"),
-            r"config\.model\.frontend is 'raw'; choose one of logmel, filterbank, lear",
+            r"config\.model\.frontend is 'raw'; .*logmel, filterbank, lear",
         ),
         (
             dict(name="melcnn", silence_samples=50),
             r"config\.model\.silence_samples is 50; choose 0 or whole hops of 80",
         ),
-        (dict(name="melcnn", normalise="running"), r"config\.model\.normalise is 'running'; choose one of none, fixed"),
+        (dict(name="melcnn", normalise="running"), r"config\.model\.normalise is 'running'; .*none, fixed"),
         (dict(name="melcnn", window_samples=60), r"config\.model\.window_samples is 60, less than a hop of 80"),
     ],
 )

@@ -215,10 +215,10 @@ def test_log_mel_is_the_fourier_transform_of_windows():
 @pytest.mark.parametrize(
     "fields, sentence",
     [
-        (dict(frontend="mel"), r"config\.model\.frontend is 'mel'; choose one of logmel, filterbank, learned, raw"),
-        (dict(cell="lstm"), r"config\.model\.cell is 'lstm'; choose one of gru, min_gru"),
-        (dict(readout="first"), r"config\.model\.readout is 'first'; choose one of last, mean, running, last_and_mean"),
-        (dict(normalise="rms"), r"config\.model\.normalise is 'rms'; choose one of none, fixed, running"),
+        (dict(frontend="mel"), r"config\.model\.frontend is 'mel'; .*logmel, filterbank, learned, raw"),
+        (dict(cell="lstm"), r"config\.model\.cell is 'lstm'; .*gru, min_gru"),
+        (dict(readout="first"), r"config\.model\.readout is 'first'; .*last, mean, running, last_and_mean"),
+        (dict(normalise="rms"), r"config\.model\.normalise is 'rms'; .*none, fixed, running"),
         (dict(window_samples=60), r"config\.model\.window_samples is 60, less than a hop of 80"),
         (dict(high_hz=5000.0), r"config\.model\.low_hz is 50 and high_hz 5000; .*<= 4000"),
         (dict(num_bands=120), r"config\.model\.num_bands is 120, too many for a window of 200 samples"),

@@ -51,9 +51,9 @@ def test_exact_parameter_counts(fields, num_samples, count):
 
 
 def test_an_unknown_model_is_one_sentence():
-    with pytest.raises(InputError, match="choose one of audionet"):
+    with pytest.raises(InputError, match="audionet"):
         models.build(name="audinet", num_labels=10, rate_hz=8000)
-    with pytest.raises(InputError, match=r"config\.model\.unit_rms is no key of audionet"):
+    with pytest.raises(InputError, match=r"config\.model\.unit_rms.*audionet"):
         audionet(unit_rms=True)
 
 
@@ -189,7 +189,7 @@ def test_unit_rms_makes_loud_and_quiet_the_same_and_spares_padding_and_silence(n
     assert not scaled[:, 200:].any()
     for scale in ("rms", "percentile", "none"):
         assert not rescale(jnp.zeros((1, 9)), jnp.ones(1, jnp.int32), scale).any()
-    with pytest.raises(InputError, match="choose rms, percentile or none"):
+    with pytest.raises(InputError, match="rms, percentile or none"):
         rescale(jnp.zeros((1, 9)), jnp.ones(1, jnp.int32), "peak")
 
 
@@ -217,7 +217,7 @@ def test_beckers_network_has_no_relu_between_its_dense_layers():
         return logits_of(model, changed, audio, length)
 
     np.testing.assert_allclose(logits(-1.0) - logits(0.0), logits(0.0) - logits(1.0), rtol=1e-3, atol=1e-2)
-    with pytest.raises(InputError, match="choose batch_norm or becker"):
+    with pytest.raises(InputError, match="batch_norm or becker"):
         audionet(variant="bekcer").init(jax.random.key(0), audio, length)
 
 

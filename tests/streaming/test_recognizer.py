@@ -219,11 +219,11 @@ def test_memory_does_not_grow(net):
 @pytest.mark.slow
 def test_what_cannot_be_heard_is_refused_or_made_harmless(net):
     one = Recognizer(recognizers(net))
-    with pytest.raises(InputError, match="the sample rate is 5 Hz; give one from 1000 to 768000"):
+    with pytest.raises(InputError, match=r"\b5 Hz.*\b1000\b.*\b768000\b"):
         one.feed(np.zeros(9, np.int16), 5)
     one.feed(np.asarray([np.nan, np.inf, -np.inf, 2.0] * 200, np.float32), 16_000)
     assert np.isfinite(one.probabilities).all()
-    with pytest.raises(InputError, match="the stream's rate is 16000 Hz and cannot become 8000 Hz"):
+    with pytest.raises(InputError, match=r"\b16000 Hz.*\b8000 Hz"):
         one.feed(np.zeros(9, np.int16), 8000)
 
 
@@ -345,10 +345,10 @@ def test_what_is_no_sound_or_rate_is_one_sentence_and_leaves_the_stream_as_it_wa
     audio, one = sound(2.4), Recognizer(recognizers(net))
     expected = whole(net, audio)
     for rate_hz in BAD_RATES:
-        with pytest.raises(InputError, match=r"^the sample rate is .* Hz; give (one|a whole number) from 1000"):
+        with pytest.raises(InputError, match=r" Hz.*\b1000\b"):
             one.feed(audio, rate_hz)
     for samples in BAD_SAMPLES:
-        with pytest.raises(InputError, match=r"samples .*[;,] .*(give|divide) .*\.$"):
+        with pytest.raises(InputError, match=r"\bsamples\b.*\.$"):
             one.feed(samples, 44_100)  # nor is the rate kept
     heard = one.feed(audio[:1234])
     for samples in BAD_SAMPLES:
@@ -374,7 +374,7 @@ def test_no_rate_takes_much_memory_or_a_filter_of_its_own(net):
 
 
 def test_a_run_that_does_not_listen_is_refused(trained_run):
-    with pytest.raises(InputError, match=r"config.model.name is 'audionet' .* --config configs/listen.py"):
+    with pytest.raises(InputError, match=r"config\.model\.name.*'audionet'.*--config configs/listen\.py"):
         Recognizers.from_workdir(trained_run)
 
 

@@ -144,7 +144,7 @@ def test_all_checkpoints_damaged_starts_anew(tiny_config, trained_run, tmp_path,
     (workdir / "summary.json").unlink()
     for step in (workdir / "checkpoints").iterdir():
         delete_half(step)
-    with pytest.raises(InputError, match=r"is damaged .*train again"):
+    with pytest.raises(InputError, match="damaged"):
         restore_variables(workdir, "best")
     tasks.train(tiny_config(), workdir)
     said = capsys.readouterr().out

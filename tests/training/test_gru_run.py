@@ -99,10 +99,8 @@ def test_the_seed_recipe_is_the_students():
 
 
 def test_buckets_belong_to_networks_that_take_any_length(tiny_config, tmp_path):
-    with pytest.raises(InputError, match=r"config\.train\.bucket_samples must be \(\): audionet"):
+    with pytest.raises(InputError, match=r"config\.train\.bucket_samples.*\(\).*audionet"):
         tasks.train(tiny_config(**{"train.bucket_samples": "(512,)"}), tmp_path / "run")
     for wrong in ("(1024,)", "(0,)", "(1.5,)"):
-        with pytest.raises(
-            InputError, match=r"config\.train\.bucket_samples is .*(below length_samples, 1024|each 1 to )"
-        ):
+        with pytest.raises(InputError, match=r"config\.train\.bucket_samples.*(length_samples, 1024|\b1 to )"):
             tiny_config(**{"train.bucket_samples": wrong})

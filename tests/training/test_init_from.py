@@ -95,11 +95,11 @@ def test_all_that_a_run_learnt_counts(tiny_config, trained_run, tmp_path):
     check(tiny_config(init_from=trained_run, **{"split.num_speakers": 2}))  # fewer clips of the same side
     other = {"data_key": "another", "data__source": "synthetic"}
     chain = edited(trained_run, tmp_path / "chain", init_from=str(trained_run), **other)
-    with pytest.raises(InputError, match=f"leads to {trained_run}"):  # nothing of its own, but what it started from
+    with pytest.raises(InputError, match=f"{trained_run}"):  # nothing of its own, but what it started from
         check(tiny_config(init_from=chain, **{"split.seed": 1}))
     root = str(tiny_config().data.root)
     also = edited(trained_run, tmp_path / "also", data__extra_source="audiomnist", data__extra_root=root, **other)
-    with pytest.raises(InputError, match="40 of the 40 test clips and 20 of the 20 validation clips"):
+    with pytest.raises(InputError, match=r"\b40 of .*\b40 test .*\b20 of .*\b20 validation "):
         check(tiny_config(init_from=also))
 
 

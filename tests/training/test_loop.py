@@ -71,7 +71,7 @@ def test_another_source_is_learnt_as_well_and_not_scored(tiny_config, run_cli, t
     assert [runlog.read_rows(tmp_path / name)[-1]["step"] for name in ("run", "alone")] == [9, 7]
     for value, sentence in (
         (f"audiomnist --config.data.extra_root={config.data.root}", "the same clips as config.data.source"),
-        ("fsdd", "config.data.extra_root is empty; set --config.data.extra_root=DIR to the folder of fsdd."),
+        ("fsdd", "--config.data.extra_root=DIR"),
         ("nope", "config.data.extra_source is 'nope'; choose one of"),
     ):
         flags = f"--config.data.extra_source={value}".split()
@@ -270,7 +270,7 @@ def test_a_checkpoint_without_a_score_is_the_last_and_gives_way_to_the_scored_on
 def test_what_is_not_finite_is_never_saved(saved):
     state, workdir = saved
     broken = state(3).replace(batch_stats={"mean": np.asarray([0.0, np.inf], np.float32)})
-    with Checkpoints(workdir) as checkpoints, pytest.raises(InputError, match="not finite after step 3"):
+    with Checkpoints(workdir) as checkpoints, pytest.raises(InputError, match=r"not finite.*\bstep 3\b"):
         checkpoints.save(broken, 0.5)
     assert not [path for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()]
 

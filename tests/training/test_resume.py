@@ -31,9 +31,7 @@ def test_a_loss_that_is_not_finite_is_one_sentence_wherever_it_is_met(tiny_confi
     """With one step an epoch its own loss is that of the first parameters, and the validation the first to diverge."""
     diverging = {"optimizer.learning_rate": 1e15, "optimizer.warmup_steps": 0, "model.batch_norm": False}
     config = tiny_config(**diverging, **({"train.batch_size": 140} if loss == "validation" else {}))
-    with pytest.raises(
-        InputError, match=r"loss is \S+ .*at step \d+; nothing of it was saved: lower .*learning_rate"
-    ) as error:
+    with pytest.raises(InputError, match=r"\bloss\b.*\bstep \d+.*learning_rate") as error:
         tasks.train(config, tmp_path / "run")
     assert ("validation/loss" in str(error.value)) == (loss == "validation")
     assert all("epoch" not in row for row in runlog.read_rows(tmp_path / "run"))
@@ -110,7 +108,7 @@ def test_another_process_that_took_the_workdir_meanwhile_is_seen(tiny_config, tr
             yield
 
     monkeypatch.setattr(setup, "only_process", late)
-    with pytest.raises(InputError, match=r"another config \(config\.seed 0 -> 1\)"):
+    with pytest.raises(InputError, match=r"config\.seed 0 -> 1"):
         tasks.train(tiny_config(seed=1), tmp_path / "run")
     assert (tmp_path / "run" / "config.json").read_bytes() == (trained_run / "config.json").read_bytes()
 

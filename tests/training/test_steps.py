@@ -196,7 +196,7 @@ def test_the_learning_rate_warms_up_and_comes_down():
     assert (np.diff(rates[4:]) < 0).all() and rates[20] < 1e-8
     _, constant = make_optimizer(**{**OPTIMIZER, "schedule": "constant", "warmup_steps": 0}, total_steps=20)
     assert constant(0) == constant(19) == np.float32(0.1)
-    with pytest.raises(InputError, match="cosine, constant or halving"):
+    with pytest.raises(InputError, match=r"cosine.*constant.*halving"):
         make_optimizer(**{**OPTIMIZER, "schedule": "linear"}, total_steps=20)
 
 
@@ -287,7 +287,7 @@ def test_the_average_of_the_parameters_is_what_is_used_and_changes_no_step():
 
 
 def test_a_batch_that_does_not_divide_is_refused():
-    with pytest.raises(InputError, match="choose a multiple of 2"):
+    with pytest.raises(InputError, match="multiple of 2"):
         check_divisible(5, make_mesh(2))
 
 
