@@ -42,7 +42,7 @@ class Chromium:
         self._number, self.errors = 0, []
         try:
             told = self.until(lambda: (profile / "DevToolsActivePort").read_text().split(), OSError)
-            self._socket = connect(f"ws://127.0.0.1:{told[0]}{told[1]}", max_size=None)
+            self._socket = connect(f"ws://127.0.0.1:{told[0]}{told[1]}", max_size=None).__enter__()
             page = self._send("Target.createTarget", url="about:blank")["targetId"]
             self._session = self._send("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
             for domain in ("Page", "Runtime", "Log"):

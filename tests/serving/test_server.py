@@ -339,7 +339,7 @@ def test_text_that_is_no_text_and_bytes_that_are_no_protocol_harm_nobody(served,
 
 def test_who_vanishes_leaves_a_free_place(bystander, served):
     for _ in range(2 * served.listener.num_streams):
-        with contextlib.closing(served.socket()) as client:
+        with served.socket() as client:
             client.send('{"rate_hz": 8000}')
             client.send(pcm(spoken([1])))
             client.socket.shutdown(socket.SHUT_RDWR)  # no goodbye
