@@ -1,4 +1,4 @@
-"""Rules for the value of a key, ranges, choices, tuples and text, and for values that depend on each other."""
+"""Rules for the values of config keys: ranges, choices, tuples and text, and rules between several keys."""
 
 import difflib
 import math
@@ -10,7 +10,7 @@ from audiojax.errors import InputError
 
 
 class Range(NamedTuple):
-    """Numbers from `low` to `high`, which belong to it unless that end is open."""
+    """Numbers from `low` to `high`, both included unless that end is open."""
 
     low: float
     high: float = math.inf
@@ -18,12 +18,14 @@ class Range(NamedTuple):
     open_high: bool = False
 
     def __contains__(self, value: object) -> bool:
+        """Returns whether `value` is a finite number in the range."""
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             return False
         above = value > self.low if self.open_low else value >= self.low
         return above and (value < self.high if self.open_high else value <= self.high)
 
     def __str__(self) -> str:
+        """Returns the range in words."""
         if self.high < math.inf and not (self.open_low or self.open_high):
             return f"{number(self.low)} to {number(self.high)}"
         low = f"{'above' if self.open_low else 'at least'} {number(self.low)}"
@@ -32,29 +34,33 @@ class Range(NamedTuple):
 
 
 class Items(NamedTuple):
-    """Tuples of at least `num` items, each of which is one of `of`."""
+    """Tuples of at least `num` items, each in `of`."""
 
     of: Range | tuple[str, ...]
     num: int = 0
 
     def __contains__(self, value: object) -> bool:
+        """Returns whether `value` is such a tuple, or a list, as in JSON."""
         return isinstance(value, list | tuple) and len(value) >= self.num and all(item in self.of for item in value)
 
     def __str__(self) -> str:
+        """Returns the rule in words."""
         each = str(self.of) if isinstance(self.of, Range) else f"one of {', '.join(self.of)}"
         return f"a tuple of {f'{self.num} or more' if self.num else 'any number of'} items, each {each}"
 
 
 class Text(NamedTuple):
-    """Text that matches `pattern` as a whole; `meaning` says it in words."""
+    """Text that matches all of `pattern`, which `meaning` describes in words."""
 
     pattern: str
     meaning: str
 
     def __contains__(self, value: object) -> bool:
+        """Returns whether `value` is text that matches."""
         return isinstance(value, str) and re.fullmatch(self.pattern, value) is not None
 
     def __str__(self) -> str:
+        """Returns the meaning."""
         return self.meaning
 
 
@@ -62,11 +68,12 @@ Rule = Range | Items | Text | tuple[Any, ...]
 
 
 def number(value: float) -> str:
+    """Returns a number for a message: an integer with separators, any other with six digits."""
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def one_of(name: str, value: object, choices: tuple[Any, ...]) -> None:
-    """Raises InputError where `value` is none of `choices`."""
+    """Raises InputError if `value` is not one of `choices`."""
     if value not in choices:
         nearest = difflib.get_close_matches(str(value), [choice for choice in choices if isinstance(choice, str)], 1)
         hint = f": did you mean {nearest[0]}?" if nearest and nearest[0] else "."
@@ -75,7 +82,7 @@ def one_of(name: str, value: object, choices: tuple[Any, ...]) -> None:
 
 
 def check_together(flat: Mapping[str, Any]) -> None:
-    """Raises InputError for the first key of `flat`, {"section.key": value}, that contradicts another one."""
+    """Raises InputError for the first key of `flat`, {"section.key": value}, whose value contradicts another one."""
     _check_train(flat)
     _check_model(flat)
     _check_streams(flat)

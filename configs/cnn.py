@@ -1,6 +1,6 @@
 """AudioNet on the raw waveform.
 
-  python -m audiojax.main --config configs/cnn.py                              91.2 % on synthetic voices never heard,
+  python -m audiojax.main --config configs/cnn.py                              91.2 % on unseen synthetic voices,
                                                                                3.1 minutes, seed 0
   python -m audiojax.main --config configs/cnn.py:fsdd --config.data.root=DIR  96.3 ± 0.6 % on FSDD's random 20 %,
                                                                                9.5 minutes each, seeds 0 to 2
@@ -9,9 +9,9 @@
                                                                                AudioMNIST, reconstructed, seed 0, 10 s
                                                                                an epoch on one H100
 
-Test accuracy of the checkpoint that validation chose, on 2 CPU cores where no device is named; experiments/README.md
-has the rest.
-`recipe=seed` is the student project's training: AudioNet with BatchNorm, batch 100, a constant rate of 1e-4; on FSDD
+Test accuracy of the checkpoint with the best validation accuracy, on 2 CPU cores unless a device is named; see also
+experiments/README.md.
+`recipe=seed` is the class project's training: AudioNet with BatchNorm, batch 100, a constant rate of 1e-4; on FSDD
 it has 49.5 % after its 20 epochs. `recipe=becker` is what Becker et al. released: 278 epochs, not run here.
 `recipe=residual` is ResNet1D, a small network for sound of any length: 96.6 % on fold 0, 10 minutes.
 """
@@ -23,6 +23,7 @@ BATCH_SIZE = {"synthetic": 10}  # of any other source: 20
 
 
 def get_config(arg: str = "") -> ConfigDict:
+    """Returns the config; `arg` is the text after the colon, see `audiojax.config.GRAMMAR`."""
     choice = parse_arg(arg, recipes=("seed", "becker", "residual"))
     config, num_epochs = base(choice), NUM_EPOCHS.get(choice.source, 12)
     config.model = dict(
@@ -50,7 +51,7 @@ def get_config(arg: str = "") -> ConfigDict:
             config.train.update(num_epochs=7, ema_decay=0.999)
             config.optimizer.update(learning_rate=0.05, clip_norm=1.0)
             config.augment.update(ANY_LENGTH_AUGMENT, tempo=0.3, max_margin_samples=1600)
-    if choice.recipe == "residual":  # a network for any length, trained as configs/gru.py has it
+    if choice.recipe == "residual":  # a network for any length, trained as in configs/gru.py
         config.model = dict(
             name="resnet1d",
             scale="rms",

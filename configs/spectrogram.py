@@ -1,11 +1,11 @@
-"""Convolutional networks on pictures of sound: a small residual one on log-mel frames, for sound of any length.
+"""MelCNN, a small residual network on log-mel frames, for sound of any length; and AlexNet on spectrograms.
 
   python -m audiojax.main --config configs/spectrogram.py:audiomnist --config.data.root=DIR
                        AudioMNIST, reconstructed: 99.37 ± 0.27 % over the five folds, 6 minutes each, seed 0
   python -m audiojax.main --config configs/spectrogram.py:audiomnist,recipe=filterbank --config.data.root=DIR
-                       the same network on the raw waveform, its filters and bands learnt: 99.40 ± 0.20 %, 7 minutes
+                       the same network with trainable filters and bands: 99.40 ± 0.20 %, 7 minutes
 
-Test accuracy of the checkpoint that validation chose, on 2 CPU cores beside another run.
+Test accuracy of the checkpoint with the best validation accuracy, on 2 CPU cores while another run took place.
 `recipe=alexnet` is what Becker et al. released for spectrograms: 56 epochs, not run here.
 """
 
@@ -15,6 +15,7 @@ NUM_EPOCHS = {"synthetic": 12, "audiomnist": 4, "espeak": 12}  # of any other so
 
 
 def get_config(arg: str = "") -> ConfigDict:
+    """Returns the config; `arg` is the text after the colon, see `audiojax.config.GRAMMAR`."""
     choice = parse_arg(arg, recipes=("alexnet", "filterbank"))
     config = base(choice)
     if choice.recipe == "alexnet":  # as Becker et al. released it: 10,000 steps of AudioMNIST's folds

@@ -50,7 +50,7 @@ def layout(root: Path, words: Sequence[str], out: Path) -> dict[str, int]:
 
 
 def rows(sound: real.RealSound, words: Sequence[str]) -> list[real_scenes.Row]:
-    """Returns the rows of held-out speech without `words`, of held-out digits, and of noise."""
+    """Returns the table's rows for held-out speech without `words`, held-out digits, and noise."""
     found = []
     for clips, indices in (
         (sound.speech, sound.speech_indices),

@@ -113,7 +113,7 @@ def load(root: Path | str, part: str, cached: Callable[[Recordings], Clips], roo
 
 
 def split(clips: Clips, rooms: str = "train") -> tuple[np.ndarray, np.ndarray]:
-    """Returns the indices for training and for validation, about a fifth.
+    """Splits recordings; returns the indices for training and for validation, which is about a fifth.
 
     A corpus with several speakers is split by a hash of the speaker's name, so that a speaker of two corpora is in the
     same part of both. In other corpora the last fifth of the files of each label is held out. With `rooms` other than
