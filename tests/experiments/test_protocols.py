@@ -83,6 +83,7 @@ def found(recipe):
     return protocol.run_all("tones", {}, RUNS, recipe)
 
 
+@pytest.mark.slow
 def test_recipes_share_what_they_start_from_but_for_its_network(recipe):
     run = PROTOCOLS["fsdd-speaker-transfer"].runs[2]
     before = protocol.of_start(recipe).folder(protocol.started_from(run))
@@ -93,6 +94,7 @@ def test_recipes_share_what_they_start_from_but_for_its_network(recipe):
         assert protocol.config_of(other, run).init_from == str(start.folder(protocol.started_from(run)))
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_repeated(recipe, found, monkeypatch):
     again = []
     monkeypatch.setattr(loop, "run", lambda *args, **_: again.append(args) or pytest.fail("it was trained again"))
@@ -102,6 +104,7 @@ def test_a_finished_run_is_not_repeated(recipe, found, monkeypatch):
         protocol.run_all("tones", {}, RUNS, changed)
 
 
+@pytest.mark.slow
 def test_a_record_says_what_a_table_needs_and_nothing_of_the_machine(recipe, found):
     [record, _] = records.read(recipe.path)["runs"]
     assert record == found[0] and record["clips"] == 40 and record["speakers"]["01"]["clips"] == 40

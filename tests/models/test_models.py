@@ -93,6 +93,7 @@ def test_the_convolution_is_flax_conv_forward_and_back(dtype, tuned):
             np.testing.assert_allclose(np.float32(ours), np.float32(theirs), **close)
 
 
+@pytest.mark.slow
 def test_a_bias_that_batch_norm_takes_away_has_no_gradient(net):
     model, variables = net
 
@@ -126,6 +127,7 @@ def logits_of(model, variables, audio, length):
     return model.apply(variables, audio, length)
 
 
+@pytest.mark.slow
 def test_gradients_agree_with_finite_differences(net):
     model, variables = net
     audio = sound(4, 256)
@@ -161,6 +163,7 @@ def test_in_evaluation_a_clip_does_not_hear_its_batch(net):
 
 
 @jax.numpy_dtype_promotion("standard")  # BatchNorm itself mixes bfloat16 sound with float32 statistics
+@pytest.mark.slow
 def test_bfloat16_computes_in_it_and_keeps_everything_else_in_float32(net):
     _, variables = net
     model = audionet(dtype="bfloat16")

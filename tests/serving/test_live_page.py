@@ -191,6 +191,7 @@ def sample_words(digits) -> list[tuple[np.ndarray, int]]:
     return [soundfile.read(io.BytesIO(assets.sample(DIGITS[digit], 1)), dtype="float32") for digit in digits]
 
 
+@pytest.mark.slow
 def test_the_packaged_listener_hears_the_embedded_voices(tmp_path, packaged):
     string = string_of(sample_words([3, 1, 4, 1, 5]), 0.5)
     with Served(listener=packaged) as served, speaking(tmp_path, string) as browser:

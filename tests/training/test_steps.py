@@ -177,6 +177,7 @@ def test_the_filter_keeps_to_its_range_and_bends_the_spectrum():
     assert np.ptp(response_db[:, 1000], axis=0) > 15  # another one each clip
 
 
+@pytest.mark.slow
 def test_augmentation_leaves_the_padding_silent():
     batch = batch_of(20)
     batch["audio"][:, 150:], batch["length"][:] = 0, 150
@@ -263,6 +264,7 @@ def five_steps(num_devices, augment=QUIET, batch_size=8, decay=0.0, seen=None):
     return state, report, evaluated
 
 
+@pytest.mark.slow
 def test_one_device_and_two_agree():
     assert len(jax.devices()) == 2
     (one, report_one, eval_one), (two, report_two, eval_two) = five_steps(1, LOUD), five_steps(2, LOUD)
@@ -273,6 +275,7 @@ def test_one_device_and_two_agree():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), one.params, two.params)
 
 
+@pytest.mark.slow
 def test_the_average_of_the_parameters_is_what_is_used_and_changes_no_step():
     seen: list[np.ndarray] = []
     last = np.asarray(five_steps(1, seen=seen)[0].params["conv_0"]["kernel"])
@@ -291,6 +294,7 @@ def test_a_batch_that_does_not_divide_is_refused():
         check_divisible(5, make_mesh(2))
 
 
+@pytest.mark.slow
 def test_eight_clips_are_learnt_by_heart():
     model = models.build(name="audionet", num_labels=10, rate_hz=8000)
     optimizer, schedule = make_optimizer(**{**OPTIMIZER, "learning_rate": 0.02}, total_steps=60)
@@ -302,6 +306,7 @@ def test_eight_clips_are_learnt_by_heart():
     assert report.metrics.summary()["accuracy"] == 1.0 and report.metrics.summary()["loss"] < 0.1
 
 
+@pytest.mark.slow
 def test_rows_of_mask_0_teach_nothing_and_count_nothing():
     model = models.build(name="audionet", num_labels=10, rate_hz=8000, batch_norm=False)
     optimizer, schedule = make_optimizer(**OPTIMIZER, total_steps=20)
