@@ -26,24 +26,20 @@ def point(threshold: float, rows: Rows) -> Point:
 def choose(curve: Mapping[float, Rows], threshold: float) -> dict[str, Point]:
     """Returns three points of a curve by name.
 
-    "high" has the fewest digit errors, "normal" and "low" are the lowest thresholds above it with at most `FEWER` of
-    its false events. The one nearest to the config's `threshold` is moved there, so that the default is a point.
-    Raises InputError if the curve has no such points.
+    "high" is the point at the config's `threshold`, the default. "normal" and "low" are the lowest thresholds above it
+    with at most `FEWER` of its false events. Raises InputError if the curve has no such points.
     """
     points = [point(t, rows) for t, rows in sorted(curve.items())]
-    chosen = [min(points, key=lambda p: (p.digit_error_rate, p.false_events_per_hour))]
+    chosen = [p for p in points if p.threshold == threshold]
     for share in FEWER.values():
-        events = share * chosen[0].false_events_per_hour
-        chosen += [p for p in points if p > chosen[-1] and p.false_events_per_hour <= events][:1]
-    default = [p for p in points if p.threshold == threshold]
-    if len(chosen) < len(operating_points.NAMES) or not default:
+        events = share * chosen[0].false_events_per_hour if chosen else 0.0
+        chosen += [p for p in points if chosen and p > chosen[-1] and p.false_events_per_hour <= events][:1]
+    if len(chosen) < len(operating_points.NAMES):
         known = ", ".join(f"{p.threshold:g}" for p in points)
         raise InputError(
-            f"the curve has no three operating points, of which one is config.decoder.threshold, {threshold:g}; "
-            f"measure more than {known}."
+            f"the curve has no three operating points from config.decoder.threshold, {threshold:g}, on; measure more "
+            f"than {known}."
         )
-    nearest = min(range(len(chosen)), key=lambda place: abs(chosen[place].threshold - threshold))
-    chosen[nearest] = default[0]
     return dict(zip(operating_points.NAMES, reversed(chosen), strict=True))
 
 

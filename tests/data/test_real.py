@@ -308,6 +308,7 @@ def test_operating_points_have_a_half_and_an_eighth_of_the_false_events_and_one_
     }
     low, normal = (0.8, 8, 0.12), (0.6, 32, 0.08)
     assert choose_points.choose(curve, 0.4) == {"low": low, "normal": normal, "high": (0.4, 64, 0.06)}
+    low, normal = (0.7, 9, 0.09), (0.5, 40, 0.07)
     assert choose_points.choose(curve, 0.3) == {"low": low, "normal": normal, "high": (0.3, 90, 0.07)}
     with pytest.raises(InputError, match=r"config\.decoder\.threshold, 0\.45"):
         choose_points.choose(curve, 0.45)
