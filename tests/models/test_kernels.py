@@ -38,6 +38,7 @@ def close(ours, theirs, share=1e-4):
         np.testing.assert_allclose(a, b, atol=share * float(jnp.abs(b).max()) + 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields, num_samples", TUNED.values(), ids=TUNED)
 def test_tuned_and_plain_kernels_are_the_same_function(fields, num_samples):
     model, variables, *sound = build(fields, num_samples)
@@ -53,6 +54,7 @@ def test_tuned_and_plain_kernels_are_the_same_function(fields, num_samples):
     close(*(outputs(model.clone(kernels=kernels), variables["params"], sound[0]) for kernels in ("auto", "plain")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields, num_samples", TUNED.values(), ids=TUNED)
 def test_plain_kernels_have_derivatives_forwards_and_twice(fields, num_samples):
     model, variables, *sound = build(fields, num_samples, kernels="plain")
@@ -86,11 +88,13 @@ def test_auto_takes_tuned_kernels_on_the_cpu_alone(monkeypatch):
         model.clone(kernels="fast").apply(variables, *sound)
 
 
+@pytest.mark.slow
 def test_an_export_does_not_depend_on_the_kernels_of_the_machine():
     model, variables, *_ = build(dict(name="gru", features=8), 800)
     assert stablehlo.step(model, variables) == stablehlo.step(model.clone(kernels="plain"), variables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields, num_samples", (TUNED | OTHERS).values(), ids=TUNED | OTHERS)
 def test_bfloat16_is_close_to_float32_and_keeps_its_parameters(fields, num_samples):
     model, variables, *sound = build(fields, num_samples)
