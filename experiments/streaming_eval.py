@@ -24,6 +24,7 @@ from audiojax import cli
 from audiojax.audio import noise as corrupt
 from audiojax.data import loading, splits
 from audiojax.data.clips import Clips
+from audiojax.errors import InputError
 from audiojax.inference import Trained
 from audiojax.io.files import write_text
 from audiojax.streaming import report, scoring
@@ -36,6 +37,34 @@ from experiments.transfer import DEVELOPMENT
 STRINGS = Path(__file__).parent / "strings"
 NUM_STRINGS = 500
 ROOM_SECONDS = 6.0
+
+
+def write_plans(path: Path, plans: Sequence[streams.Plan], clips: Clips) -> None:
+    """Writes plans as JSON, one per line; clips are referred to by name."""
+    names = [Path(name).stem for name in clips.path]
+    rows = [
+        dataclasses.asdict(plan) | {"clips": [names[i] for i in plan.clips], "babble": [names[i] for i in plan.babble]}
+        for plan in plans
+    ]
+    write_text(path, "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+
+
+def read_plans(path: Path, clips: Clips) -> list[streams.Plan]:
+    """Reads plans that `write_plans` wrote. Raises InputError for a clip that does not exist."""
+    index = {Path(name).stem: i for i, name in enumerate(clips.path)}
+    try:
+        return [
+            streams.Plan(
+                **row
+                | {name: tuple(index[clip] for clip in row[name]) for name in ("clips", "babble")}
+                | {"gap_seconds": tuple(row["gap_seconds"])}
+            )
+            for row in json.loads(path.read_text())
+        ]
+    except KeyError as error:
+        raise InputError(
+            f"{path} needs the clip {error}, which {clips.source} lacks; give the whole data set."
+        ) from None
 
 
 def opened(workdirs: Sequence[Path]) -> Trained:
@@ -160,7 +189,7 @@ def score(run: Trained, part: str, audiomnist: str, fsdd: str, hours: float) -> 
     for source, root in (("fsdd", fsdd), ("audiomnist", audiomnist)):
         clips, split = load(source, root)
         indices = getattr(split, part)
-        plans = streams.read_plans(STRINGS / f"{source}-{part}.json", clips)
+        plans = read_plans(STRINGS / f"{source}-{part}.json", clips)
         for snr_db in (None, 20.0, 10.0, 5.0, 0.0):
             scenes = [streams.render(plan, clips) for plan in streams.with_snr(plans, snr_db)]
             matches = evaluator.matches(scenes, evaluator.outputs([scene.audio for scene in scenes]))
@@ -220,7 +249,7 @@ def main(argv: list[str]) -> None:
             clips, split = load(source, getattr(args, source))
             for part, seed in (("validation", 11), ("test", 12)):
                 plans = streams.sample_plans(clips, getattr(split, part), number=NUM_STRINGS, seed=seed)
-                streams.write_plans(STRINGS / f"{source}-{part}.json", plans, clips)
+                write_plans(STRINGS / f"{source}-{part}.json", plans, clips)
         return
     run = opened(args.workdir) if args.workdir else Trained.packaged()
     part = "test" if args.what == "test" else "validation"

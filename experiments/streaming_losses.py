@@ -21,7 +21,7 @@ from audiojax.streaming import scoring, stream_task
 from audiojax.streaming.decoder import Decoder
 from audiojax.streaming.report import StreamEvaluator
 from audiojax.training import steps
-from experiments.streaming_eval import STRINGS, load
+from experiments.streaming_eval import STRINGS, load, read_plans
 
 MAX_WORDS = 24  # per segment
 
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     cli.setup_jax()
     clips, _ = load("audiomnist", args.audiomnist)
-    plans = streams.read_plans(STRINGS / "audiomnist-validation.json", clips)[:250]
+    plans = read_plans(STRINGS / "audiomnist-validation.json", clips)[:250]
     given = ["--config=configs/listen.py:audiomnist", f"--config.data.root={args.audiomnist}"]
     keys = {"train.num_epochs": 1, "streams.steps_per_epoch": args.steps, "streams.false_alarm_hours": 0.01}
     _, config = cli.parse_with_config(

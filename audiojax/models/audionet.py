@@ -90,7 +90,7 @@ def max_pool(x: jax.Array) -> jax.Array:
     return jnp.maximum(x[:, 0:stop:2], x[:, 1:stop:2])
 
 
-def _max_pool_wide(x: jax.Array) -> jax.Array:
+def max_pool_wide(x: jax.Array) -> jax.Array:
     """Returns the largest of each pair and the sample after it, if there is one, [B, T, C] -> [B, T // 2, C]."""
     stop = x.shape[1] // 2 * 2
     beyond = jnp.pad(x, ((0, 0), (0, 1), (0, 0)), constant_values=-jnp.inf)
@@ -175,7 +175,7 @@ class WaveConvPool(_Kernel3):
         kernel, bias = self.kernel_and_bias(1)
         if not self.tuned:
             convolved = _plain_convolve(x[..., None], kernel) + bias.reshape(1, 1, self.features)
-            return _max_pool_wide(convolved) if self.wide else max_pool(convolved)
+            return max_pool_wide(convolved) if self.wide else max_pool(convolved)
         return _wave_conv_pool(x, jnp.concatenate([kernel[:, 0], bias[None]]), self.wide)
 
 

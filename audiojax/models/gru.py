@@ -157,10 +157,8 @@ class GRU(nn.Module):
         heard = jnp.arange(len(x), dtype=jnp.int32)[:, None] * self.hop_samples < length[None, :]
         x, _ = self._normalised(x, start.level, heard=heard[..., None], train=train)
         x, _ = self._run(self._inputs(x, start.frames)[0], start.hidden, train)
-        ahead = -(-length // self.step_samples)[None, :] - 1 - jnp.arange(len(x), dtype=jnp.int32)[:, None]
-        keep = jnp.asarray(READOUTS[self.readout])[:, None, None] ** jnp.maximum(ahead, 0).astype(jnp.float32)[None]
-        weight = jnp.where(ahead[None] >= 0, keep, 0.0)
-        averages = jnp.einsum("nbf,rnb->brf", x, weight / weight.sum(axis=1, keepdims=True))
+        weights = readout_weights(self.readout, -(-length // self.step_samples), len(x))
+        averages = jnp.einsum("nbf,rnb->brf", x, weights)
         return self._read(averages.reshape(averages.shape[0], -1), train=train)
 
     def _inputs(self, frames: jax.Array, before: tuple[jax.Array, ...]) -> tuple[jax.Array, tuple[jax.Array, ...]]:
@@ -204,6 +202,18 @@ class GRU(nn.Module):
         x = self.norm(frames, use_running_average=not train, mask=heard)
         if self.normalise == "fixed":
             return x, level
-        decay = self.normalise_decay
-        levels = linear_scan(level, jnp.full_like(x, decay), (1 - decay) * x)
+        levels = running_levels(level, x, self.normalise_decay)
         return x - levels, levels[-1]
+
+
+def running_levels(level: jax.Array, x: jax.Array, decay: float) -> jax.Array:
+    """Returns the running mean f32[N, B, bands] of the frames `x` at each of them, after `level` f32[B, bands]."""
+    return linear_scan(level, jnp.full_like(x, decay), (1 - decay) * x)
+
+
+def readout_weights(readout: str, ends: jax.Array, num_steps: int) -> jax.Array:
+    """Returns the weight f32[averages, N, B] of each of N steps in the averages after `ends` i32[B] steps."""
+    ahead = ends[None, :] - 1 - jnp.arange(num_steps, dtype=jnp.int32)[:, None]
+    decay = jnp.asarray(READOUTS[readout])[:, None, None] ** jnp.maximum(ahead, 0).astype(jnp.float32)[None]
+    weight = jnp.where(ahead[None] >= 0, decay, 0.0)
+    return weight / weight.sum(axis=1, keepdims=True)

@@ -4,11 +4,9 @@ A `Plan` describes a test scene: its clips, gaps, level and noise; `render` comp
 sampled in `sampler`.
 """
 
-import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +15,6 @@ from audiojax.audio import noise as corrupt
 from audiojax.audio.signal import to_int16
 from audiojax.data.clips import Clips
 from audiojax.errors import InputError
-from audiojax.io.files import write_text
 
 FRAME_SECONDS = 0.01
 # Seconds after the end of a word in which the target is that word, and in which the loss ignores the target; `targets`.
@@ -263,31 +260,3 @@ def chatter(seed: int, seconds: float, clips: Clips, indices: np.ndarray, *, bac
             return quantised(sound, rng)
         sound[at : at + len(clip)] += clip
         at += len(clip)
-
-
-def write_plans(path: Path, plans: Sequence[Plan], clips: Clips) -> None:
-    """Writes plans as JSON, one per line; clips are referred to by name."""
-    names = [Path(name).stem for name in clips.path]
-    rows = [
-        asdict(plan) | {"clips": [names[i] for i in plan.clips], "babble": [names[i] for i in plan.babble]}
-        for plan in plans
-    ]
-    write_text(path, "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
-
-
-def read_plans(path: Path, clips: Clips) -> list[Plan]:
-    """Reads plans that `write_plans` wrote. Raises InputError for a clip that does not exist."""
-    index = {Path(name).stem: i for i, name in enumerate(clips.path)}
-    try:
-        return [
-            Plan(
-                **row
-                | {name: tuple(index[clip] for clip in row[name]) for name in ("clips", "babble")}
-                | {"gap_seconds": tuple(row["gap_seconds"])}
-            )
-            for row in json.loads(path.read_text())
-        ]
-    except KeyError as error:
-        raise InputError(
-            f"{path} needs the clip {error}, which {clips.source} lacks; give the whole data set."
-        ) from None

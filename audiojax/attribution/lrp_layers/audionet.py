@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from audiojax.attribution.lrp import Layer, Select, Through
 from audiojax.attribution.lrp_layers.parts import Seam, conv, convolved, dense, folded, samples_seam, stages
-from audiojax.models.audionet import HIDDEN, AudioNet, max_pool
+from audiojax.models.audionet import HIDDEN, AudioNet, max_pool, max_pool_wide
 from audiojax.models.resnet1d import ResNet1D
 
 
@@ -28,16 +28,11 @@ def audionet_layers(model: AudioNet, variables: dict[str, Any]) -> list[Layer]:
         block = params[f"conv_{i}"]
         if f"norm_{i}" in params:
             block = folded(block, params[f"norm_{i}"], variables["batch_stats"][f"norm_{i}"])
-        layers += [conv(block), Select(_wide_pool if becker and i == 0 else max_pool), Through(nn.relu)]
+        layers += [conv(block), Select(max_pool_wide if becker and i == 0 else max_pool), Through(nn.relu)]
     layers.append(Select(lambda x: x.reshape(len(x), -1)))
     for i in range(len(HIDDEN)):
         layers += [dense(params[f"dense_{i}"])] + ([] if becker else [Through(nn.relu)])
     return [*layers, dense(params["logits"])] + ([Through(nn.relu)] if model.relu_on_logits else [])
-
-
-def _wide_pool(x: jax.Array) -> jax.Array:
-    """Pools as Caffe does: windows of three, of which the last may reach beyond the end."""
-    return nn.max_pool(x, (3,), strides=(2,), padding=[(0, 1 - x.shape[1] % 2)])
 
 
 def resnet_seam(model: ResNet1D) -> Seam:

@@ -9,9 +9,9 @@ from flax import linen as nn
 from audiojax.attribution.lrp import Layer, Linear, Recurrent, Select, Through
 from audiojax.attribution.lrp_layers.parts import FLOOR, Seam, dense, log_mel_seam, row, standardised
 from audiojax.errors import InputError
-from audiojax.models.gru import GRU, READOUTS
+from audiojax.models.gru import GRU, readout_weights, running_levels
 from audiojax.models.layers.causal_conv import WIDTH, patches
-from audiojax.models.layers.cells import GRUCell, MinGRUCell, linear_scan
+from audiojax.models.layers.cells import GRUCell, MinGRUCell
 
 
 def gru_seam(model: GRU) -> Seam:
@@ -62,9 +62,7 @@ def _normalised(model: GRU, variables: dict[str, Any], x: jax.Array) -> jax.Arra
     if model.normalise == "fixed":
         return x
     x = x.swapaxes(0, 1)
-    decay = model.normalise_decay
-    levels = linear_scan(jnp.zeros_like(x[0]), jnp.full_like(x, decay), (1 - decay) * x)
-    return (x - levels).swapaxes(0, 1)
+    return (x - running_levels(jnp.zeros_like(x[0]), x, model.normalise_decay)).swapaxes(0, 1)
 
 
 def _causal_conv(params: dict[str, Any]) -> Linear:
@@ -114,13 +112,9 @@ def _min_gru(params: dict[str, Any]) -> Recurrent:
 
 def _readout(model: GRU, length: jax.Array) -> Linear:
     """The averages [B, averages, features] of the states [B, N, features]."""
-    keeps = jnp.asarray(READOUTS[model.readout])
 
     def apply(one: jax.Array, x: jax.Array) -> jax.Array:
         num_steps = -(-length // model.step_samples) if model.mask_padding else jnp.full_like(length, x.shape[1])
-        ahead = num_steps[:, None] - 1 - jnp.arange(x.shape[1], dtype=jnp.int32)[None]
-        weight = keeps[:, None, None] ** jnp.maximum(ahead, 0).astype(jnp.float32)[None]
-        weight = jnp.where(ahead[None] >= 0, weight, 0.0)
-        return one * jnp.einsum("bnf,rbn->brf", x, weight / weight.sum(axis=2, keepdims=True))
+        return one * jnp.einsum("bnf,rnb->brf", x, readout_weights(model.readout, num_steps, x.shape[1]))
 
     return Linear(apply, jnp.ones((1, 1, 1)), jnp.zeros((1, 1, 1)))
