@@ -179,9 +179,9 @@ def setup_jax() -> None:
 
 
 def _on_cpu() -> bool:
-    """Returns whether jax will compute on the CPU, before it has started: by its variable, or else its plugins."""
-    asked = os.environ.get("JAX_PLATFORMS", "")
-    return asked == "cpu" if asked else not (metadata.entry_points(group="jax_plugins") or find_spec("libtpu"))
+    """Returns whether jax will compute on the CPU, before jax is imported: by its variable, or else by its plugins."""
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    return platforms == "cpu" if platforms else not (metadata.entry_points(group="jax_plugins") or find_spec("libtpu"))
 
 
 def keep_memory() -> None:

@@ -1,6 +1,6 @@
-"""Every key there is, the grammar of a config's argument, and what configs share.
+"""All config keys with their defaults, the grammar of a config's argument, and settings that several configs share.
 
-A run is its config: each section is handed whole to one function, which refuses a key that it does not read.
+A config describes a run completely. Each section is passed to one function as its keyword arguments.
 """
 
 import functools
@@ -19,15 +19,15 @@ from audiojax.rules import one_of
 
 GRAMMAR = "[SOURCE][,split=random|official|folds|speaker][,fold=K][,recipe=NAME][,runlocal]"
 
-# Keys that say where files lie on this machine.
+# Keys whose values are paths on this machine.
 PATHS = ("data.root", "data.extra_root", "data.cache", "streams.real", "init_from")
 
-# Keys of networks that saved configs of before them lack, and the values by which those were computed.
+# Keys of networks that older saved configs do not have, and the values that they stand for there.
 LATER_MODEL_KEYS = {"normalise_decay": 0.98, "dtype": "float32", "kernels": "auto"}
 
 
 class Choice(NamedTuple):
-    """A config's argument, taken apart."""
+    """The parts of a config's argument."""
 
     source: str
     split: str
@@ -37,7 +37,7 @@ class Choice(NamedTuple):
 
 
 def parse_arg(arg: str, recipes: tuple[str, ...] = ()) -> Choice:
-    """What follows the colon of `--config configs/NAME.py:...`, by `GRAMMAR`; raises InputError for anything else."""
+    """Parses the text after the colon of `--config configs/NAME.py:...`, see `GRAMMAR`, or raises InputError."""
     source, rest = "synthetic", [word for word in (arg or "").split(",") if word]
     if rest and "=" not in rest[0] and rest[0] != "runlocal":
         source = rest.pop(0)
@@ -61,87 +61,103 @@ def is_trial(arg: str) -> bool:
 
 
 def base(choice: Choice) -> ConfigDict:
-    """All keys, with the values that most runs share."""
+    """Returns all keys with their defaults. The comments are the text of the config reference, see `reference`."""
     config = ConfigDict()
-    config.task = "clips"  # one label a clip; or "streams": words as they end, in sound without end
-    config.seed = 0  # of the parameters, the order of clips and the augmentation
-    config.init_from = ""  # a workdir whose best parameters to start from; with other labels, all but the last layer's
+    config.task = "clips"  # what is trained: "clips", one label a clip; "streams", an event for each word in a stream
+    config.seed = 0  # seed of the initial parameters, the order of clips and the augmentation
+    config.init_from = ""  # workdir of a run with whose best parameters to start; not the last layer's if labels differ
     config.data = dict(
-        source=choice.source,
-        root="",  # the data set's folder; the synthetic one makes its own; for "hub" also a name, as OWNER/NAME
-        revision="",  # of a data set that is named: a commit, a branch or a tag; its newest state for ""
-        cache=str(cache_dir()),  # where prepared clips are kept
-        rate_hz=8000,
-        target="digit",  # what is learnt: the source's own labels; "sex", of who speaks; or what SOURCES name
-        on_bad_file="stop",  # or "skip": go on without it, and say so
-        extra_source="",  # another source, of which every clip is learnt as well; nothing is scored on it
-        extra_root="",
+        source=choice.source,  # the source of the clips
+        root="",  # folder of the data set; a synthetic source makes its own; for "hub" also its name OWNER/NAME
+        revision="",  # for "hub", the commit, branch or tag; '' for the newest
+        cache=str(cache_dir()),  # folder for prepared clips
+        rate_hz=8000,  # sample rate to which all sound is converted
+        target="digit",  # labels: "digit" (those of the source), "sex", or "words35" and "words12" of Speech Commands
+        on_bad_file="stop",  # whether an unreadable file stops the command or is skipped with a message
+        extra_source="",  # another source, whose clips are all added to the training clips; '' for none
+        extra_root="",  # folder of the extra source
     )
-    config.synthetic = dict(num_voices=20, num_takes=15, seed=1)
-    config.split = dict(
-        name=choice.split,
-        fold=choice.fold,
-        seed=0,  # of the split "random", and of what the two keys below take
-        num_speakers=0,  # to learn from; 0 takes all
-        num_clips=0,  # of each part at most, all labels alike; 0 takes all
+    config.synthetic = dict(  # what a synthetic source makes
+        num_voices=20,  # number of voices
+        num_takes=15,  # clips of each digit by each voice
+        seed=1,  # seed of the voices and clips
+    )
+    config.split = dict(  # how clips are divided into training, validation and test clips
+        name=choice.split,  # "random" over clips, "official" lists, "folds" over speakers, or one "speaker" for test
+        fold=choice.fold,  # number of the fold or test speaker, from 0
+        seed=0,  # seed of the split "random", and of the selections by the two keys below
+        num_speakers=0,  # number of speakers to train on; 0 for all
+        num_clips=0,  # maximum number of clips of each part, balanced over labels; 0 for all
     )
     config.train = dict(
-        batch_size=20,
-        length_samples=8000,  # of all clips, or of the longest bucket
-        bucket_samples=(),  # the shorter lengths, for a network that takes any
-        placement="start",  # of a clip in them; or "random": drawn once a clip
-        num_epochs=5,
-        label_smoothing=0.0,
-        ema_decay=0.0,  # of the average of the parameters that is scored and used; 0 takes them as they are
-        log_every_steps=10,  # steps between two rows of metrics.jsonl, for which the host waits for the device
+        batch_size=20,  # clips in a training step; streams, if task is "streams"
+        length_samples=8000,  # samples to which clips are padded or cut; if task is "streams", of a step of each stream
+        bucket_samples=(),  # further, shorter lengths, for networks that take any: clips of like length share batches
+        placement="start",  # where in these samples a clip begins; a "random" place is chosen once for each clip
+        num_epochs=5,  # number of epochs
+        label_smoothing=0.0,  # share of the target probability that is spread over all labels
+        ema_decay=0.0,  # decay of the moving average of the parameters that is evaluated and used; 0 for no average
+        log_every_steps=10,  # steps between two rows of metrics.jsonl, for each of which the host waits for the device
     )
     config.optimizer = dict(
-        algorithm="sgd",
-        schedule="cosine",
-        learning_rate=0.01,
-        warmup_steps=50,
-        momentum=0.9,
-        nesterov=False,
-        weight_decay=0.0,
-        clip_norm=0.0,
+        algorithm="sgd",  # "sgd" with momentum, "adam", or "adamw" with decoupled weight decay
+        schedule="cosine",  # learning rate after the warm-up: "cosine" to 0, "constant", or "halving" every quarter
+        learning_rate=0.01,  # peak learning rate
+        warmup_steps=50,  # steps of the linear warm-up, at most half of the run
+        momentum=0.9,  # decay of the momentum, or of Adam's first moment
+        nesterov=False,  # whether the momentum is Nesterov's
+        weight_decay=0.0,  # factor of the weight decay, which spares biases and scales
+        clip_norm=0.0,  # maximum global norm of the gradient; 0 for no limit
     )
-    config.augment = dict(
-        max_margin_samples=0,
-        tempo=0.0,
-        speed=0.0,
-        max_offset_samples=0,
-        gain_db=0.0,
-        noise_snr_db=(0.0, 0.0),
-        filter_db=0.0,
+    config.augment = dict(  # random changes of training clips; 0, or an empty range, turns one off
+        max_margin_samples=0,  # maximum margin before and after the word: the clip is cut there, or silence is added
+        tempo=0.0,  # maximum change of tempo at constant pitch, a factor from 1 / (1 + tempo) to 1 + tempo
+        speed=0.0,  # maximum change of speed with pitch, likewise
+        max_offset_samples=0,  # maximum shift of the clip into its padding
+        gain_db=0.0,  # maximum gain or attenuation, in dB
+        noise_snr_db=(0.0, 0.0),  # range of the signal-to-noise ratio of added white noise, in dB
+        filter_db=0.0,  # maximum gain of a random filter, as of another microphone, in dB
     )
-    config.streams = dict(  # where task is "streams"
-        steps_per_epoch=0,  # of training between two scores; 0 where clips are learnt
-        synthetic_sources=(),  # synthetic sources whose words are learnt beside those of config.data.source
-        negative_sources=(),  # synthetic voices that speak anything but the words: "synthetic", "espeak", "letters"
-        num_strings=0,  # of words, on which an epoch is scored
-        real="",  # a folder of real recordings with an index.csv, see `data.real`, to train on besides; "" for none
-        real_rooms="train",  # which recordings of rooms to train on: those for training, "none", a half of all
-        shares=(0.5525, 0.2975, 0.0525, 0.0975),  # digits, digits and other speech, that alone, no speech
-        synthetic_words=0.4,  # the share of scenes with words whose words are of streams.synthetic_sources
-        real_words=0.35,  # ... of streams.real
-        real_speech=0.75,  # the share of other speech that is of streams.real
-        real_noise=0.65,  # the share of scenes with noise of streams.real
-        snr_db=(0.0, 30.0),  # of words against noise
-        fresh_share=0.0,  # the share of segments that start from the initial state
-        repeat_share=0.0,  # the share of words that are the last one once more
-        overlap_seconds=0.0,  # by which words without a pause overlap, at most
-        connected_share=0.0,  # the share of scenes of digits alone that are read aloud like a telephone number
-        word_weight=1.0,  # of the loss of the steps at which a word has just ended
-        false_alarm_hours=0.0,  # of silence, noise and other speech, each, by which a finished run is judged
+    config.streams = dict(  # the training streams, if task is "streams"
+        steps_per_epoch=0,  # training steps between two evaluations; 0 if task is "clips"
+        synthetic_sources=(),  # synthetic sources whose words are added to those of data.source
+        negative_sources=(),  # synthetic voices that speak words without a label: "synthetic", "espeak", "letters"
+        num_strings=0,  # number of word strings on which each epoch is evaluated
+        real="",  # folder of real recordings with an index.csv, see `audiojax.data.real`, to train on too; '' for none
+        shares=(0.5525, 0.2975, 0.0525, 0.0975),  # shares of scenes: words; words and other speech; other speech; none
+        synthetic_words=0.4,  # share of the scenes with words that take them from streams.synthetic_sources
+        real_words=0.35,  # share of the scenes with words that take them from streams.real
+        real_speech=0.75,  # share of the other speech that is from streams.real
+        real_noise=0.65,  # share of the scenes with noise that take it from streams.real
+        real_rooms="train",  # which recordings of rooms without speech to train on, see `audiojax.data.real.split`
+        snr_db=(0.0, 30.0),  # range of the signal-to-noise ratio, in dB
+        fresh_share=0.0,  # share of segments that begin with the network's initial state, not the last segment's
+        repeat_share=0.0,  # share of words that repeat the word before
+        overlap_seconds=0.0,  # maximum overlap of words without a pause between them
+        connected_share=0.0,  # share of the scenes of words alone that are spoken like a telephone number
+        word_weight=1.0,  # weight in the loss of steps at which a word has just ended
+        false_alarm_hours=0.0,  # hours each of silence, noise and other speech on which the finished run is tested
     )
-    config.decoder = dict(threshold=0.4, ema_decay=0.6, refractory_steps=7)  # see `decoder.Decoder`
-    config.wandb = dict(mode="auto", project="audiojax", name="")
-    config.mesh = dict(coordinator="", num_processes=1, process_id=0)  # of several hosts, see `mesh.connect`
+    config.decoder = dict(  # how events are found in a streaming network's outputs, see `audiojax.streaming.decoder`
+        threshold=0.4,  # averaged probability of a word above which it is emitted
+        ema_decay=0.6,  # decay of the moving average of the probabilities, per step
+        refractory_steps=7,  # minimum steps between events of two words without a pause
+    )
+    config.wandb = dict(  # logging to Weights & Biases
+        mode="auto",  # "auto" is online with an API key and offline without one; $WANDB_MODE takes precedence
+        project="audiojax",  # name of the project
+        name="",  # name of the run; '' for the workdir's
+    )
+    config.mesh = dict(  # runs of several processes, see `audiojax.training.sharding`
+        coordinator="",  # address of process 0; "auto" asks the cluster; '' for one process
+        num_processes=1,  # number of processes
+        process_id=0,  # number of this process, from 0
+    )
     return config
 
 
 def recurrent_model() -> dict[str, Any]:
-    """The model section of a recurrent network, all keys."""
+    """Returns the section `model` of a recurrent network."""
     return dict(
         name="gru",
         frontend="logmel",
@@ -167,12 +183,12 @@ def recurrent_model() -> dict[str, Any]:
 
 
 TRIAL_VOICES, TRIAL_TAKES = 8, 3
-# How networks for sound of any length hear a clip in training, each time otherwise.
+# The augmentation of clips for networks for sound of any length.
 ANY_LENGTH_AUGMENT = dict(tempo=0.5, speed=0.15, gain_db=10.0, noise_snr_db=(10.0, 40.0), filter_db=12.0)
 
 
 def train_any_length(config: ConfigDict, source: str, num_epochs: int) -> None:
-    """How networks for sound of any length are trained: clips of like length together, the parameters averaged."""
+    """Sets how networks for sound of any length are trained: batches by length, with averaged parameters."""
     config.train.update(num_epochs=num_epochs, batch_size=20, label_smoothing=0.1, ema_decay=0.999)
     config.train.update(length_samples=8800, bucket_samples=schema.SOURCES[source].bucket_samples)
     config.optimizer.update(learning_rate=0.05, clip_norm=1.0)
@@ -184,12 +200,12 @@ def split_reads_seed(config: ConfigDict) -> bool:
 
 
 class Renamed(NamedTuple):
-    """A key whose name or meaning was another one in earlier versions."""
+    """A key whose name or meaning was different in earlier versions."""
 
     old: str
     new: str
-    values: tuple[tuple[Any, Any], ...] = ()  # of the old key and the new one, where they differ
-    stays: bool = False  # the old key still exists, and gives the new one its value where that is absent
+    values: tuple[tuple[Any, Any], ...] = ()  # pairs of an old and a new value, if values differ
+    stays: bool = False  # the old key still exists, and the new key takes its value if it is absent
 
 
 RENAMED = (
@@ -207,7 +223,7 @@ RENAMED = (
 
 
 def migrate(config: dict[str, Any]) -> None:
-    """Gives the keys of an older config.json their present names; prints one notice about them."""
+    """Renames the keys of an older config.json to their current names; prints one notice about them."""
     found = []
     for key in RENAMED:
         (section, _, old), (new_section, _, new) = key.old.rpartition("."), key.new.rpartition(".")
@@ -221,7 +237,7 @@ def migrate(config: dict[str, Any]) -> None:
 
 
 def with_new_names(flags: Sequence[str]) -> list[str]:
-    """Returns `--config.KEY=VALUE` flags with the present names of keys; prints one notice about those replaced."""
+    """Returns `--config.KEY=VALUE` flags with the current names of keys; prints one notice about those replaced."""
     renamed = {key.old: key for key in RENAMED if not key.stays}
     found, replaced = [], list(flags)
     for i, flag in enumerate(flags):
@@ -247,29 +263,29 @@ def _print_once(text: str) -> None:
 
 
 def batch_shape(config: ConfigDict) -> dict[str, Any]:
-    """What all of a run's batches share."""
+    """Returns the keyword arguments that describe the shape of a run's batches."""
     return {key: config.train[key] for key in ("batch_size", "length_samples", "bucket_samples", "placement")}
 
 
 def shrink(config: ConfigDict) -> ConfigDict:
-    """The same config for a trial run in about a minute: few epochs on few clips, of its own source."""
+    """Changes a config to a trial run of about a minute: few epochs on few clips of the same source. Returns it."""
     config.synthetic.update(num_voices=TRIAL_VOICES, num_takes=TRIAL_TAKES)
     if not schema.SOURCES[config.data.source].synthesiser:
         config.split.num_clips = 10 * TRIAL_VOICES * TRIAL_TAKES
-    num_epochs = 20 if config.train.bucket_samples else 8  # networks for any length take the shorter steps
+    num_epochs = 20 if config.train.bucket_samples else 8  # networks for any length have faster steps
     config.train.update(batch_size=20, num_epochs=num_epochs, log_every_steps=1)
     config.train.bucket_samples = config.train.bucket_samples[-1:]  # each length is compiled
     return config
 
 
 def cache_dir() -> Path:
-    """Where audiojax keeps what it can make again: $AUDIOJAX_CACHE, or audiojax in the user's cache folder."""
+    """Returns the cache folder: $AUDIOJAX_CACHE, or audiojax in the user's cache folder."""
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.environ.get("AUDIOJAX_CACHE") or Path(home) / "audiojax").expanduser().resolve()
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"section.key": value} of nested dicts, tuples as the lists that JSON has."""
+    """Flattens nested dicts to {"section.key": value}, with lists in the place of tuples, as in JSON."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, dict):
@@ -280,7 +296,7 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises InputError for the first key whose value is out of its range, see `schema`."""
+    """Raises InputError for the first key with an invalid value, see `schema`."""
     flat = flatten(config.to_dict())
     if renamed := [key for key in RENAMED if key.old in flat and not key.stays]:
         raise InputError(f"config.{renamed[0].old} is now config.{renamed[0].new}; give that name in the config.")

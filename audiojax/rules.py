@@ -113,7 +113,7 @@ def _check_model(flat: Mapping[str, Any]) -> None:
 
 
 def _check_streams(flat: Mapping[str, Any]) -> None:
-    """Raises InputError where `task` and `streams` do not go together."""
+    """Raises InputError if `task` and the section `streams` contradict each other."""
     steps = flat["streams.steps_per_epoch"]
     if flat["task"] == "clips":
         if steps:

@@ -1,7 +1,4 @@
-"""The range or the choices of every key, and the keys of each network. Needs no jax.
-
-`check` is what commands and training call before anything else is done.
-"""
+"""The tables of data sources, config keys and networks; `check` validates a config. It does not import jax."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -20,16 +17,16 @@ SPLIT_NAMES = ("random", "official", "folds", "speaker")
 
 
 class Source(NamedTuple):
-    """All that is known of a data source by its name. Functions and modules are named, not imported."""
+    """A data source. Functions and modules are given by name, so that they are imported when they are used."""
 
     reader: str  # "module:function" of (root, on_bad_file, **keys), which returns `data.sources.Recordings`
-    split: str = "random"  # where the config's argument names none
-    bucket_samples: tuple[int, ...] = (4400,)  # the lengths of all batches but the longest, for networks of any length
-    labels: tuple[str, ...] = ()  # in their order; () where the files decide
+    split: str = "random"  # the default split
+    bucket_samples: tuple[int, ...] = (4400,)  # for networks of any length, the lengths of batches but the longest
+    labels: tuple[str, ...] = ()  # in their order; () if they are found in the files
     download: str = ""  # "module:function" of (root, url), which fetches it; "" where there is nothing to fetch
     keys: tuple[str, ...] = ()  # of config.data, which the reader takes besides
     targets: str = ""  # "module:function" of (clips, target), which labels them; "" where they have their own labels
-    synthesiser: str = ""  # a module with `write` and `VERSION`, which makes the files; "" for recordings
+    synthesiser: str = ""  # a module with `write` and `VERSION`, which synthesises the files; "" for recordings
 
 
 SOURCES = {
@@ -164,14 +161,14 @@ _CHANNELS = Range(1, 16_384)
 
 
 class Network(NamedTuple):
-    """All that is known of a network by its name. Modules are named, not imported."""
+    """A network. Modules are given by name, so that they are imported when they are used."""
 
     module: str  # "package.module:Class", a flax.linen.Module
-    config: str  # which trains it
-    fields: dict[str, Rule]  # of the config's section `model`
+    config: str  # a config that trains it
+    fields: dict[str, Rule]  # the keys of the config's section `model`
     streams: bool = False  # whether config.task may be "streams"
-    lrp: str = ""  # "package.module:function", the network as layers, for `explain`; "" where there is none
-    onnx: str = ""  # "package.module", the network as an ONNX graph, for `export`; "" where there is none
+    lrp: str = ""  # "package.module:function", the network as layers, for `explain`; "" if there are none
+    onnx: str = ""  # "package.module", the network as an ONNX graph, for `export`; "" if there is none
 
 
 NETWORKS = {
@@ -256,7 +253,7 @@ NETWORKS = {
 def check(flat: Mapping[str, Any]) -> None:
     """Raises InputError for the first key of `flat`, {"section.key": value}, that is unknown or out of its range.
 
-    Then for the first whose value does not go together with another one's.
+    It then raises InputError for the first value that contradicts another one, see `check_together`.
     """
     rules = RULES | _rules_of_model(flat)
     for name, value in flat.items():
@@ -276,7 +273,7 @@ def check(flat: Mapping[str, Any]) -> None:
 
 
 def _rules_of_model(flat: Mapping[str, Any]) -> dict[str, Rule]:
-    """The rules of the network that `model.name` tells; none where there is no network."""
+    """Returns the rules of the network named by `model.name`; none if the config has no section `model`."""
     given = [name.partition(".")[2] for name in flat if name.startswith("model.")]
     if not given:
         return {}

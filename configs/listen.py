@@ -1,25 +1,25 @@
 """Streaming recognition: the recurrent network on endless streams, which outputs each word as it ends.
 
   python -m audiojax.main --config configs/listen.py
-                       synthetic: 2.9 % of the words wrong in clean strings, test voices, 13 minutes beside other jobs
+                       synthetic: 2.9 % of the words wrong in clean strings, test voices, 13 minutes with other jobs
   python -m audiojax.main --config configs/listen.py:audiomnist --config.data.root=DIR
                        AudioMNIST, reconstructed, fold 0: 1.1 % of the words wrong in clean strings of the validation
-                       speakers, 56 minutes beside three other jobs
+                       speakers, 56 minutes while three other jobs ran
   python -m audiojax.main --config configs/listen.py:audiomnist,recipe=real --config.data.root=DIR \
       --config.streams.real=REAL_DIR --config.init_from=RUN
-                       the same, continued with real recordings besides, whose folder audiojax/data/real.py describes:
-                       the second stage of the packaged recogniser, 1,500 steps in 18 and 25 minutes beside other jobs
+                       the same, continued with real recordings too, in a folder as audiojax/data/real.py describes it:
+                       the second stage of the packaged recogniser, 1,500 steps in 18 and 25 minutes with other jobs
 
-Seed 0, on 2 CPU cores; audiojax/streaming/pretrained/MODEL_CARD.md and experiments/README.md have the rest.
+Seed 0, on 2 CPU cores; see also audiojax/streaming/pretrained/MODEL_CARD.md and experiments/README.md.
 """
 
 from audiojax.config import ConfigDict, base, parse_arg, recurrent_model, shrink
 
 NUM_EPOCHS = {"synthetic": 4, "audiomnist": 20, "espeak": 4}  # of any other source: 10
-MADE = {"audiomnist": ("synthetic", "espeak")}  # voices that are heard beside the recorded ones
+SYNTHETIC = {"audiomnist": ("synthetic", "espeak")}  # synthetic voices that are added to the recorded ones
 
 
-REAL = dict(  # the streams with real recordings; config.streams.real is where they lie
+REAL = dict(  # the streams with real recordings, which are in config.streams.real
     shares=(0.45, 0.3, 0.15, 0.1),
     real_words=0.42,
     real_speech=0.6,
@@ -31,6 +31,7 @@ REAL = dict(  # the streams with real recordings; config.streams.real is where t
 
 
 def get_config(arg: str = "") -> ConfigDict:
+    """Returns the config; `arg` is the text after the colon, see `audiojax.config.GRAMMAR`."""
     choice = parse_arg(arg, ("real",))
     config = base(choice)
     config.task = "streams"
@@ -39,15 +40,15 @@ def get_config(arg: str = "") -> ConfigDict:
     config.train.update(
         num_epochs=NUM_EPOCHS.get(choice.source, 10),
         batch_size=32,
-        length_samples=32_000,  # of a segment, after which the parameters learn and the stream goes on
+        length_samples=32_000,  # of a segment: the parameters change after each, and the stream continues
         ema_decay=0.999,
     )
     config.optimizer.update(algorithm="adam", learning_rate=2e-3, warmup_steps=200, clip_norm=1.0)
-    if choice.source == "audiomnist":  # of the made voices
+    if choice.source == "audiomnist":  # of the synthetic voices
         config.synthetic.update(num_voices=60, num_takes=6)
     config.streams.update(steps_per_epoch=250, num_strings=128, false_alarm_hours=0.1)
-    config.streams.synthetic_sources = MADE.get(choice.source, ())
-    config.streams.negative_sources = MADE.get(choice.source, ("synthetic",))
+    config.streams.synthetic_sources = SYNTHETIC.get(choice.source, ())
+    config.streams.negative_sources = SYNTHETIC.get(choice.source, ("synthetic",))
     if choice.recipe == "real":
         config.streams.update(REAL, negative_sources=(*config.streams.negative_sources, "letters"))
         config.train.num_epochs = 6

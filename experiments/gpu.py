@@ -94,9 +94,9 @@ def steps_ahead(events: list[dict[str, Any]]) -> float | None:
     dispatched = [start for start, _ in _united(sorted(dispatches))]
     ends: dict[str, float] = {}
     for of in spans:
-        told = of.get("args", {})
-        if told.get("hlo_module") == "jit_train_step" and "run_id" in told:
-            ends[told["run_id"]] = max(ends.get(told["run_id"], 0), of["ts"] + of["dur"])
+        arguments = of.get("args", {})
+        if arguments.get("hlo_module") == "jit_train_step" and "run_id" in arguments:
+            ends[arguments["run_id"]] = max(ends.get(arguments["run_id"], 0), of["ts"] + of["dur"])
     ahead = [bisect.bisect_right(dispatched, end) - number for number, end in enumerate(sorted(ends.values()), start=1)]
     return float(np.median(ahead)) if ahead else None
 

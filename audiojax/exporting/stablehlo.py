@@ -1,7 +1,7 @@
-"""A network as StableHLO, with its parameters, which jax alone runs: no flax, and none of this package.
+"""Export of a network with its parameters as StableHLO, which runs with jax alone, without flax and this package.
 
-Whatever length a recurrent network's sound has, the program is one: its `step` is scanned. What a stream remembers is a
-dictionary of arrays, as in the ONNX graphs, so that neither needs our `Carry`.
+A recurrent network is one program for sound of any length, which scans its `step`. The state of a stream is a
+dictionary of arrays, as in the ONNX graphs, so that the programs do not need our `Carry`.
 """
 
 import contextlib
@@ -31,7 +31,10 @@ def num_outputs(model: nn.Module) -> int:
 
 
 def carry_shapes(model: GRU) -> dict[str, tuple[int, ...]]:
-    """The parts of a stream's memory that this network uses, by name, without the batch axis; they begin as zeros."""
+    """Returns the shapes of the parts of a stream's state that this network uses, without the batch axis, by name.
+
+    All of them are initially zero.
+    """
     shapes = {name: x.shape[1:] for name, x in jax.eval_shape(lambda: _silence(model, {}, 1)).items()}
     unused = set() if shapes["context"][0] else {"context"}
     unused |= set() if model.normalise == "running" else {"level"}
@@ -40,7 +43,7 @@ def carry_shapes(model: GRU) -> dict[str, tuple[int, ...]]:
 
 
 def step_function(model: GRU, variables: Tree) -> Callable[[Parts, jax.Array], tuple[Parts, jax.Array]]:
-    """(carry, audio [B, step_samples] in 16-bit units) -> (carry, outputs f32[B, n]) of `GRU.step`."""
+    """Returns `GRU.step` as (carry, audio [B, step_samples] in 16-bit units) -> (carry, outputs f32[B, n])."""
     names = carry_shapes(model)
 
     def step(parts: Parts, audio: jax.Array) -> tuple[Parts, jax.Array]:
@@ -48,14 +51,14 @@ def step_function(model: GRU, variables: Tree) -> Callable[[Parts, jax.Array], t
         frames = tuple(start[f"frames_{i}"] for i in range(len(model.channels)))
         hidden = tuple(start[f"hidden_{i}"] for i in range(model.num_layers))
         before = Carry(start["context"], start["level"], frames, hidden, start["total"], start["weight"])
-        carry, said = _apply(model, variables, before, audio, method="step")
-        return {name: x for name, x in _named(carry).items() if name in names}, said
+        carry, outputs = _apply(model, variables, before, audio, method="step")
+        return {name: x for name, x in _named(carry).items() if name in names}, outputs
 
     return step
 
 
 def classifier_function(model: nn.Module, variables: Tree) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """(audio [B, T] in 16-bit units, zero right-padded, its length i32[B]) -> outputs f32[B, n]."""
+    """Returns the network as (audio [B, T] in 16-bit units, zero right-padded, length i32[B]) -> outputs f32[B, n]."""
     if not has_steps(model):
         return lambda audio, length: _apply(model, variables, audio, length)
     size, step, shapes = model.step_samples, step_function(model, variables), carry_shapes(model)
@@ -66,21 +69,21 @@ def classifier_function(model: nn.Module, variables: Tree) -> Callable[[jax.Arra
         hops = whole.reshape(num_rows, -(-num_samples // size), size).swapaxes(0, 1)
         steps = -(-(length if model.mask_padding else jnp.full_like(length, num_samples)) // size)
 
-        def hear(state: tuple[Parts, jax.Array], new: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
-            parts, said = step(state[0], new[1])
-            return (parts, jnp.where((new[0] < steps)[:, None], said, state[1])), None
+        def body(state: tuple[Parts, jax.Array], new: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+            parts, outputs = step(state[0], new[1])
+            return (parts, jnp.where((new[0] < steps)[:, None], outputs, state[1])), None
 
         start = {name: jnp.zeros((num_rows, *shape)) for name, shape in shapes.items()}
         number = jnp.arange(hops.shape[0], dtype=jnp.int32)
-        return jax.lax.scan(hear, (start, jnp.zeros((num_rows, num_outputs(model)))), (number, hops))[0][1]
+        return jax.lax.scan(body, (start, jnp.zeros((num_rows, num_outputs(model)))), (number, hops))[0][1]
 
     return classify
 
 
 def classifier(model: nn.Module, variables: Tree, length_samples: int) -> bytes:
-    """A program of audio f32[B, T] in 16-bit units and its length i32[B], for any B.
+    """Returns a serialised program of audio f32[B, T] in 16-bit units and its length i32[B], for any B.
 
-    T is any number where the network has steps, and else `length_samples`.
+    T is arbitrary for a network that has steps, and `length_samples` otherwise.
 
     It takes floats, so that it has a gradient with respect to the sound; convert 16-bit samples with `astype`.
     """
@@ -93,7 +96,7 @@ def classifier(model: nn.Module, variables: Tree, length_samples: int) -> bytes:
 
 
 def step(model: GRU, variables: Tree) -> bytes:
-    """A program of a carry, {name: f32[B, ...]} as `carry_shapes` has them, and audio i16[B, step_samples]."""
+    """Returns a serialised program of a carry, {name: f32[B, ...]}, see `carry_shapes`, and i16[B, step_samples]."""
     (rows,) = export.symbolic_shape("batch")
     parts = {name: jax.ShapeDtypeStruct((rows, *shape), jnp.float32) for name, shape in carry_shapes(model).items()}
     audio = jax.ShapeDtypeStruct((rows, model.step_samples), jnp.int16)
@@ -101,12 +104,12 @@ def step(model: GRU, variables: Tree) -> bytes:
 
 
 def load(content: bytes) -> Callable[..., Any]:
-    """What a program does, to be called with arrays."""
+    """Returns a serialised program as a function of arrays."""
     return jax.jit(export.deserialize(bytearray(content)).call)
 
 
 def _apply(model: nn.Module, variables: Tree, *arguments: Any, method: str = "__call__") -> Any:
-    # Kernels that are right everywhere, and of every derivative, whichever device the export is made on.
+    # Plain kernels are correct on every device and have all derivatives, whichever device exports.
     plain = model.clone(kernels="plain") if hasattr(model, "kernels") else model
     return plain.apply(variables, *arguments, method=method)
 
@@ -129,7 +132,7 @@ def _serialised(function: Callable[..., Any], arguments: tuple[Any, ...], deriva
 
 @contextlib.contextmanager
 def _without_places() -> Iterator[None]:
-    """Programs do not say where on this machine their source lies: whoever exports the same network gets the same."""
+    """A context manager that leaves source locations out of programs, so that they are equal on all machines."""
     before = jax.config.values["jax_traceback_in_locations_limit"]
     jax.config.update("jax_traceback_in_locations_limit", 0)
     try:

@@ -28,19 +28,19 @@ from audiojax.synthesis import formant
 from audiojax.synthesis.voices import make_voice
 from audiojax.training import environment
 
-TOLERANCE = 1e-4  # in the outputs; between runtimes sums have another order
+TOLERANCE = 1e-4  # of the outputs; the order of sums depends on the runtime
 
 
 NUM_CLIPS = 64
 
 
-NUM_STREAMS = 4  # of these clips, heard step by step
+NUM_STREAMS = 4  # of these clips, processed step by step
 
 
-EXTRA = ("flatbuffers", "onnx", "onnxruntime")  # StableHLO takes the first
+EXTRA = ("flatbuffers", "onnx", "onnxruntime")  # StableHLO needs the first only
 
 
-# Of the config, what is nobody else's business.
+# Keys of the config that are left out of the manifest, as they describe this machine.
 LOCAL = ("data.root", "data.extra_root", "data.cache", "streams.real", "init_from", "wandb", "mesh")
 
 
@@ -54,7 +54,7 @@ Step = Callable[[Parts, np.ndarray], tuple[Parts, np.ndarray]]  # of a carry and
 
 
 class File(NamedTuple):
-    """One file that was written, for the table."""
+    """An exported file, as a row of the table."""
 
     name: str
     num_bytes: int
@@ -63,9 +63,9 @@ class File(NamedTuple):
 
 
 def write(run: Trained, out: Path) -> tuple[list[File], str]:
-    """Writes the folder `out`; returns its files, and in words what they were checked on.
+    """Exports a run to the folder `out`; returns its files, and a description of the clips they were checked on.
 
-    Raises InputError, and leaves nothing, where a file's answers are not the network's, and for a folder that holds
+    Raises InputError, and leaves nothing, if a file's outputs differ from the network's, and if the folder contains
     anything but an earlier export.
     """
     if missing := [name for name in _libraries(run) if importlib.util.find_spec(name) is None]:
@@ -78,7 +78,7 @@ def write(run: Trained, out: Path) -> tuple[list[File], str]:
             (folder / name).write_bytes(content)
         errors = _errors(run, folder, contents, clips, indices)
         for name, error in errors.items():
-            if not error <= TOLERANCE:  # NaN is not, either
+            if not error <= TOLERANCE:  # true for NaN
                 raise InputError(
                     f"{name} differs from the network by {error:.1e}, more than {TOLERANCE:g}, on {checked_on}; "
                     "nothing is written: report it with the run's config.json."
@@ -90,7 +90,7 @@ def write(run: Trained, out: Path) -> tuple[list[File], str]:
 
 
 def has_onnx(run: Trained) -> bool:
-    """Returns whether the network of `run` has an ONNX graph; StableHLO programs are made of every network."""
+    """Returns whether the network of `run` has an ONNX graph; every network has a StableHLO program."""
     return bool(models.row(run.model)[1].onnx)
 
 
@@ -100,22 +100,22 @@ def _libraries(run: Trained) -> tuple[str, ...]:
 
 def _contents(run: Trained) -> dict[str, bytes]:
     """Returns each file's content by its name."""
-    makers: dict[str, Any] = {"stablehlo": stablehlo}
+    exporters: dict[str, Any] = {"stablehlo": stablehlo}
     if has_onnx(run):
         from audiojax.exporting import onnx_graphs
 
-        makers["onnx"] = onnx_graphs
+        exporters["onnx"] = onnx_graphs
     contents = {
-        f"classifier.{kind}": maker.classifier(run.model, run.variables, run.config.train.length_samples)
-        for kind, maker in makers.items()
+        f"classifier.{kind}": exporter.classifier(run.model, run.variables, run.config.train.length_samples)
+        for kind, exporter in exporters.items()
     }
     if stablehlo.has_steps(run.model):
-        contents |= {f"step.{kind}": maker.step(run.model, run.variables) for kind, maker in makers.items()}
+        contents |= {f"step.{kind}": exporter.step(run.model, run.variables) for kind, exporter in exporters.items()}
     return contents
 
 
 def _clips(run: Trained) -> tuple[Clips, np.ndarray, str]:
-    """Clips, at most NUM_CLIPS indices of some that the network was not trained on, and what they are."""
+    """Returns clips, at most NUM_CLIPS indices of clips that the network was not trained on, and their description."""
     try:
         clips = loading.load_clips(run.config)
         if clips.key == run.data["key"]:
@@ -134,20 +134,20 @@ def _clips(run: Trained) -> tuple[Clips, np.ndarray, str]:
 
 
 def _errors(run: Trained, folder: Path, names: Collection[str], clips: Clips, indices: np.ndarray) -> dict[str, float]:
-    """The largest difference of each file's answers from the network's own."""
+    """Returns the largest difference between each file's outputs and the network's."""
     order = indices[batches.by_length(clips, indices)]
     parts = list(batches.evaluation(clips, order, **configs.batch_shape(run.config)))
     opened: dict[str, Any] = {name: _OPEN[name](folder / name) for name in names}
     classifiers = {name: call for name, call in opened.items() if name.startswith("classifier")}
     errors = dict.fromkeys(classifiers, 0.0)
     for part in parts:
-        there = part["mask"] > 0
-        own = run.logits(part["audio"], part["length"])[there]
+        present = part["mask"] > 0
+        expected = run.logits(part["audio"], part["length"])[present]
         audio = part["audio"]
-        if not stablehlo.has_steps(run.model):  # whose files take one length alone
+        if not stablehlo.has_steps(run.model):  # its files take sound of one length only
             audio = np.pad(audio, ((0, 0), (0, run.config.train.length_samples - audio.shape[1])))
         for name, classify in classifiers.items():
-            errors[name] = _larger(errors[name], classify(audio, part["length"])[there] - own)
+            errors[name] = _larger(errors[name], classify(audio, part["length"])[present] - expected)
     if stablehlo.has_steps(run.model):
         steps = {name: call for name, call in opened.items() if name.startswith("step")}
         longest = parts[-1]["audio"][parts[-1]["mask"] > 0][-NUM_STREAMS:]
@@ -158,21 +158,21 @@ def _errors(run: Trained, folder: Path, names: Collection[str], clips: Clips, in
 def _errors_of_steps(
     model: GRU, variables: dict[str, Any], steps: dict[str, Step], audio: np.ndarray
 ) -> dict[str, float]:
-    """The same for `steps`, each of which goes through all of `audio` i16[B, T] with its own carry."""
-    own: Any = jax.jit(lambda carry, hop: model.apply(variables, carry, hop, method="step"))
-    mine: Any = model.apply(variables, len(audio), method="initial_carry")
+    """Returns the same for `steps`, each of which processes all of `audio` i16[B, T] with a carry of its own."""
+    network: Any = jax.jit(lambda carry, hop: model.apply(variables, carry, hop, method="step"))
+    carry: Any = model.apply(variables, len(audio), method="initial_carry")
     carries, errors = dict.fromkeys(steps, initial_carry(model, len(audio))), dict.fromkeys(steps, 0.0)
     whole = np.pad(audio, ((0, 0), (0, -audio.shape[1] % model.step_samples)))
     for hop in np.split(whole, whole.shape[1] // model.step_samples, axis=1):
-        mine, said = jax.device_get(own(mine, hop))
+        carry, expected = jax.device_get(network(carry, hop))
         for name, step in steps.items():
-            carries[name], answer = step(carries[name], hop)
-            errors[name] = _larger(errors[name], answer - said)
+            carries[name], outputs = step(carries[name], hop)
+            errors[name] = _larger(errors[name], outputs - expected)
     return errors
 
 
 def initial_carry(model: GRU, num_streams: int) -> Parts:
-    """What a stream remembers before its first hop, as the exported steps take it."""
+    """Returns the state of streams before their first hop, as the exported steps take it."""
     return {name: np.zeros((num_streams, *shape), np.float32) for name, shape in stablehlo.carry_shapes(model).items()}
 
 
@@ -223,7 +223,7 @@ _OPEN: dict[str, Callable[[Path], Any]] = {
 
 
 def _milliseconds(run: Trained, folder: Path) -> dict[str, float]:
-    """The median time of each ONNX graph for one row: a step, or a clip of `length_samples`."""
+    """Returns the median time of each ONNX graph for one row: a step, or a clip of `length_samples`."""
     classify, length = (
         _onnx_classifier(folder / "classifier.onnx"),
         np.full(1, run.config.train.length_samples, np.int32),
@@ -248,12 +248,12 @@ def _median_milliseconds(once: Callable[[], Any], times: int) -> float:
 
 
 def _manifest(run: Trained, errors: dict[str, float], checked_on: str) -> dict[str, Any]:
-    """All that is to be known of the files, ready for JSON; the same for the same run, whenever it is exported."""
+    """Returns the manifest, which describes the files, ready for JSON; it depends on the run only, not on the time."""
     model, about = run.model, environment.describe(1)
     shapes, step_samples, length_samples = {}, None, run.config.train.length_samples
     if stablehlo.has_steps(model):
         shapes, step_samples, length_samples = stablehlo.carry_shapes(model), model.step_samples, None
-    heard = ["no word", "seconds since the word began", "seconds since the word ended"] if run.streams else []
+    further = ["no word", "seconds since the word began", "seconds since the word ended"] if run.streams else []
     decoder = Decoder(**run.config.decoder)._asdict() | {"flush_seconds": FLUSH_SECONDS} if run.streams else {}
     clip, any_clip = (
         f"[batch, {samples}], zero right-padded; length int32[batch]"
@@ -272,7 +272,7 @@ def _manifest(run: Trained, errors: dict[str, float], checked_on: str) -> dict[s
         "length_samples": length_samples,
         "label_names": list(run.label_names),
         "inputs": {name: inputs[name] for name in errors},
-        "outputs": [*run.label_names, *heard],  # logits, all but the times
+        "outputs": [*run.label_names, *further],  # logits, all but the times
         "temperature": run.temperature,
         "carry": [
             {"name": name, "next": f"next_{name}", "shape": ["batch", *shape], "initial": 0.0}

@@ -1,4 +1,4 @@
-"""`build` turns a config's model section into a network; `schema.NETWORKS` lists those there are."""
+"""The networks: `build` makes one from a config's section `model`; they are listed in `schema.NETWORKS`."""
 
 import dataclasses
 import pkgutil
@@ -19,7 +19,7 @@ def module_class(name: str) -> type[nn.Module]:
 
 
 def row(model: nn.Module) -> tuple[str, Network]:
-    """Returns a network's name and its row of the table; raises InputError for one that has none."""
+    """Returns a network's name and its row in `schema.NETWORKS`; raises InputError for one that is not there."""
     module = f"{type(model).__module__}:{type(model).__qualname__}"
     for name, row in NETWORKS.items():
         if row.module == module:
@@ -28,7 +28,7 @@ def row(model: nn.Module) -> tuple[str, Network]:
 
 
 def build(*, name: str, num_labels: int, rate_hz: int, task: str = "clips", **fields: Any) -> nn.Module:
-    """The network `name` for sound of `rate_hz`, with one output a label, and for streams three more.
+    """Returns the network `name` for sound of `rate_hz`, with one output a label, and for streams three more.
 
     Raises InputError for a name or field that does not exist.
     """
@@ -38,6 +38,6 @@ def build(*, name: str, num_labels: int, rate_hz: int, task: str = "clips", **fi
     if unknown:
         raise InputError(f"config.model.{unknown[0]} is no key of {name}; was this run made by another version?")
     fields |= {key: value for key, value in (("rate_hz", rate_hz), ("task", task)) if key in known}
-    # A config that was read from JSON has lists, and a network must be hashable.
+    # A config from JSON has lists in the place of tuples, and a network must be hashable.
     fields = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
     return model(num_labels=num_labels, **fields)

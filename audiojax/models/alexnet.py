@@ -23,7 +23,7 @@ class AlexNet(nn.Module):
         num_labels: the number of logits.
         dropout: the rate after both hidden dense layers.
         dtype: of the computation behind the spectrogram, "float32" or "bfloat16"; parameters and logits stay float32.
-        kernels: "auto" or "plain", see `kernels.tuned`.
+        kernels: "auto" computes with kernels tuned for the CPU on CPUs, "plain" never does, see `kernels.tuned`.
     """
 
     any_length = False

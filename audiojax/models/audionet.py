@@ -27,7 +27,7 @@ class AudioNet(nn.Module):
 
     Attributes:
         num_labels: the number of logits.
-        variant: "batch_norm" or "becker", see the module.
+        variant: "batch_norm", the class project's, or "becker", that of Becker et al., see the module.
         scale: how each clip is normalised first, see `frontend.rescale`. With "none" loud clips dominate BatchNorm's
             statistics, and quiet ones are recognised worse.
         batch_norm: whether every block but the first has BatchNorm. In training it averages over the zero padding too:
@@ -35,7 +35,7 @@ class AudioNet(nn.Module):
         dropout: the rate after both hidden dense layers; the paper has 0.5, where it does not use BatchNorm.
         relu_on_logits: whether the logits have a ReLU, as in the class project. It can only harm.
         dtype: of the computation, "float32" or "bfloat16"; parameters, statistics and logits stay float32.
-        kernels: "auto" or "plain", see `kernels.tuned`.
+        kernels: "auto" computes with kernels tuned for the CPU on CPUs, "plain" never does, see `kernels.tuned`.
     """
 
     any_length = False

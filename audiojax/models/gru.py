@@ -1,7 +1,8 @@
-"""A recurrent network on sound of any length: front end, recurrent layers, readout. A clip or a stream, it is the same.
+"""A recurrent network on sound of any length, clips or streams: front end, recurrent layers, readout.
 
-`step` is the model: one hop of sound in, the logits after it out. `__call__` is its scan over a clip, with what does
-not wait for the state, the frames and the inputs' half of the gates, taken out of the scan.
+`step` defines the network: it takes one hop of sound, and returns the outputs after it. `__call__` scans it over a
+clip, with everything that does not depend on the state, the frames and the inputs' half of the gates, computed before
+the scan.
 """
 
 from typing import Any, NamedTuple
@@ -16,13 +17,14 @@ from audiojax.models.layers.causal_conv import WIDTH, CausalConv
 from audiojax.models.layers.cells import GRUCell, MinGRUCell, linear_scan
 
 CELLS = {"gru": GRUCell, "min_gru": MinGRUCell}
-# How much of each output's weight the next one leaves, for each average that is read.
+# The averages over the last layer's outputs that the logits depend on: the factor by which an output's weight decays
+# with each step after it.
 READOUTS = {"last": (0.0,), "mean": (1.0,), "running": (0.96,), "last_and_mean": (0.0, 1.0)}
 NORMALISATIONS = ("none", "fixed", "running")
 
 
 class Carry(NamedTuple):
-    """All that a stream has to remember."""
+    """The state of a stream between two steps."""
 
     context: jax.Array  # f32[B, context_samples], the sound before the next hop
     level: jax.Array  # f32[B, bands], the running mean of the frames
@@ -33,30 +35,35 @@ class Carry(NamedTuple):
 
 
 class GRU(nn.Module):
-    """Sound of any length in, one logit a label out.
+    """A recurrent network on sound of any length, with one logit a label.
 
     Attributes:
-        num_labels: the number of logits.
-        rate_hz: of the sound.
-        frontend: "logmel", "filterbank", "learned" or "raw", see `frontend`; the five fields after it are its own.
-        normalise: "fixed" brings each band to the mean 0 and deviation 1 of the training frames; "running" then
-            subtracts the band's own running mean, and with it microphone and room; "none".
-        normalise_decay: how much of the running mean the next frame leaves; 0.98 is a mean over about 50 frames.
+        num_labels: the number of labels.
+        rate_hz: the sound's sample rate.
+        frontend: "logmel", "filterbank", "learned" or "raw", see `frontend`.
+        window_samples: the samples that a frame covers.
+        hop_samples: the samples from one frame to the next.
+        num_bands: the features of a frame.
+        low_hz: the lower end of the lowest band.
+        high_hz: the upper end of the highest band.
+        normalise: "fixed" brings each band to the mean 0 and standard deviation 1 over the training frames; "running"
+            then subtracts the band's running mean, which removes microphone and room; "none".
+        normalise_decay: the running mean's decay per frame; 0.98 is a mean over about 50 frames.
         cell: "gru" or "min_gru", see `cells`.
         features: the size of each layer's state.
-        num_layers: recurrent layers, one upon the other.
-        memory_frames: see `cells.memory_bias`.
+        num_layers: the number of recurrent layers.
+        memory_frames: the longest time constant to which gates are initialised, see `cells.memory_bias`; 0 for none.
         dropout: the rate before each layer but the first, and before the logits.
-        readout: what the logits read of the last layer's outputs: the "last" one, the "mean" of all until now, the
-            "running" mean, over about 25 frames, or "last_and_mean", side by side.
-        mask_padding: False takes padding for sound, as the seed project did.
-        stack_frames: neighbouring frames that are one step of the recurrence.
-        channels: of causal convolutions over steps and bands, see `convolution`; () for none.
-        dense: the size of a layer between these and the recurrence; 0 for none.
-        task: "clips", or "streams": the outputs of every step tell whether a word has just ended, by one logit more,
-            for no word, and two times in seconds, how long ago the word began and ended. The readout is then "last".
+        readout: which of the last layer's outputs the logits depend on: the "last" one, the "mean" of all so far, the
+            "running" mean over about 25 frames, or "last_and_mean", concatenated.
+        mask_padding: False treats padding as sound, as the class project did.
+        stack_frames: neighbouring frames that form one step of the recurrence.
+        channels: of causal convolutions over steps and bands, see `causal_conv`; () for none.
+        dense: the size of a dense layer before the recurrence; 0 for none.
+        task: "clips"; or "streams", with outputs at every step: a logit for each label and one for "no word has just
+            ended", and two times in seconds, since the word began and since it ended. It needs the readout "last".
         dtype: of the products behind the frames, "float32" or "bfloat16"; parameters, states and logits stay float32.
-        kernels: "auto" or "plain", see `kernels.tuned`.
+        kernels: "auto" computes with kernels tuned for the CPU on CPUs, "plain" never does, see `kernels.tuned`.
     """
 
     any_length = True
@@ -87,10 +94,11 @@ class GRU(nn.Module):
 
     @property
     def step_samples(self) -> int:
-        """The sound that one step hears."""
+        """The samples of one step."""
         return self.hop_samples * self.stack_frames
 
     def setup(self) -> None:
+        """Creates the layers; raises InputError for a field with an unknown choice."""
         for name, choices in (("normalise", NORMALISATIONS), ("cell", CELLS), ("readout", READOUTS)):
             if getattr(self, name) not in choices:
                 raise InputError(f"config.model.{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}.")
@@ -109,7 +117,7 @@ class GRU(nn.Module):
         self.times = nn.Dense(2, dtype=dtype) if streams else None
 
     def initial_carry(self, batch_size: int) -> Carry:
-        """What a stream remembers before its first hop: silence."""
+        """Returns the state of streams before their first hop, as after silence."""
         bands = self.hop_samples if self.frontend == "raw" else self.num_bands
         sizes = (self.front_end.context_samples, bands, self.features)
         context, level, state = (jnp.zeros((batch_size, size)) for size in sizes)
@@ -121,8 +129,10 @@ class GRU(nn.Module):
         return Carry(context, level, tuple(frames), (state,) * self.num_layers, total, weight)
 
     def step(self, carry: Carry, audio: jax.Array) -> tuple[Carry, jax.Array]:
-        """Hears `audio` [B, step_samples] in 16-bit units; returns the logits f32[B, num_labels] after it, and what
-        else a network for streams outputs."""
+        """Returns the state and the outputs after `audio` [B, step_samples] in 16-bit units.
+
+        The outputs are logits f32[B, num_labels], and for streams f32[B, num_labels + 3], see `task`.
+        """
         sound = jnp.concatenate([carry.context, frontend.to_unit_range(audio, jnp.dtype("float32"))], axis=1)
         x, level = self._normalised(self.front_end(sound).swapaxes(0, 1), carry.level)
         x, frames = self._inputs(x, carry.frames)
@@ -137,7 +147,10 @@ class GRU(nn.Module):
         return Carry(context, level, frames, tuple(hidden), total, weight), self._read(averages)
 
     def listen(self, carry: Carry, audio: jax.Array, *, train: bool = False) -> tuple[Carry, jax.Array]:
-        """Hears `audio` [B, N * step_samples] in 16-bit units: what N steps say, f32[B, N, num_labels + 3]."""
+        """Returns the state after `audio` [B, N * step_samples] in 16-bit units, and the outputs of its N steps.
+
+        They are f32[B, N, num_labels + 3], see `task`.
+        """
         sound = jnp.concatenate([carry.context, frontend.to_unit_range(audio, jnp.dtype("float32"))], axis=1)
         x, level = self._normalised(self.front_end(sound).swapaxes(0, 1), carry.level, train=train)
         x, frames = self._inputs(x, carry.frames)
@@ -147,30 +160,38 @@ class GRU(nn.Module):
         return carry, self._read(x, train=train).swapaxes(0, 1)
 
     def __call__(self, audio: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
-        """f32[B, num_labels] of `audio` [B, T] in 16-bit units, zero right-padded, and its `length` i32[B]."""
+        """Returns logits f32[B, num_labels].
+
+        Args:
+            audio: [B, T] in 16-bit units, zero right-padded.
+            length: i32[B], the samples of each clip without padding.
+            train: whether dropout is on and the normalisation uses the batch's statistics.
+        """
         start = self.initial_carry(audio.shape[0])
         sound = jnp.pad(
             frontend.to_unit_range(audio, jnp.dtype("float32")), ((0, 0), (0, -audio.shape[1] % self.step_samples))
         )
         x = self.front_end(jnp.concatenate([start.context, sound], axis=1)).swapaxes(0, 1)
         length = length if self.mask_padding else jnp.full_like(length, audio.shape[1])
-        heard = jnp.arange(len(x), dtype=jnp.int32)[:, None] * self.hop_samples < length[None, :]
-        x, _ = self._normalised(x, start.level, heard=heard[..., None], train=train)
+        valid = jnp.arange(len(x), dtype=jnp.int32)[:, None] * self.hop_samples < length[None, :]
+        x, _ = self._normalised(x, start.level, valid=valid[..., None], train=train)
         x, _ = self._run(self._inputs(x, start.frames)[0], start.hidden, train)
         weights = readout_weights(self.readout, -(-length // self.step_samples), len(x))
         averages = jnp.einsum("nbf,rnb->brf", x, weights)
         return self._read(averages.reshape(averages.shape[0], -1), train=train)
 
     def _inputs(self, frames: jax.Array, before: tuple[jax.Array, ...]) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        """What the recurrence gets of `frames` [N * stack_frames, B, bands], [N, B, inputs], and each convolution's
-        last frames, where those `before` are known."""
+        """Returns the recurrence's inputs [N, B, inputs] for `frames` [N * stack_frames, B, bands].
+
+        `before` are the last inputs of each convolution; those after these frames are returned too.
+        """
         num_frames, num_rows, num_bands = frames.shape
         frames = frames.astype(jnp.dtype(self.dtype))
         x, after = frames.reshape(-1, self.stack_frames, num_rows, num_bands), []
         if self.convolutions:
             x = x.transpose(0, 2, 3, 1)
-            for convolve, known in zip(self.convolutions, before, strict=True):
-                last, x = convolve(known, x)
+            for convolve, last in zip(self.convolutions, before, strict=True):
+                last, x = convolve(last, x)
                 after.append(last)
         else:
             x = x.swapaxes(1, 2)
@@ -178,7 +199,7 @@ class GRU(nn.Module):
         return (nn.relu(self.inputs(x)) if self.inputs else x), tuple(after)
 
     def _run(self, x: jax.Array, states: tuple[Any, ...], train: bool) -> tuple[jax.Array, tuple[Any, ...]]:
-        """The last layer's outputs [N, B, features] at the inputs `x` [N, B, inputs], and each layer's last state."""
+        """Returns the last layer's outputs [N, B, features] for inputs `x` [N, B, inputs], and each layer's state."""
         hidden = []
         for i, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
             x = layer.run(state, self.drop(x, deterministic=not train) if i else x)
@@ -186,7 +207,7 @@ class GRU(nn.Module):
         return x, tuple(hidden)
 
     def _read(self, read: jax.Array, train: bool = False) -> jax.Array:
-        """The logits f32[..., num_labels] of what is `read` [..., features], and what else a listener says."""
+        """Returns the outputs for the averages `read` [..., features]: logits, for streams also times, see `task`."""
         read = self.drop(read, deterministic=not train)
         logits = self.logits(read).astype(jnp.float32)
         if self.times is None:
@@ -194,12 +215,12 @@ class GRU(nn.Module):
         return jnp.concatenate([logits, nn.softplus(self.times(read).astype(jnp.float32))], axis=-1)
 
     def _normalised(
-        self, frames: jax.Array, level: jax.Array, heard: jax.Array | None = None, train: bool = False
+        self, frames: jax.Array, level: jax.Array, valid: jax.Array | None = None, train: bool = False
     ) -> tuple[jax.Array, jax.Array]:
-        """`frames` [N, B, bands] normalised, and the level behind them; what is not `heard` is not counted."""
+        """Returns `frames` [N, B, bands] normalised, and their running mean; statistics count `valid` frames only."""
         if self.normalise == "none":
             return frames, level
-        x = self.norm(frames, use_running_average=not train, mask=heard)
+        x = self.norm(frames, use_running_average=not train, mask=valid)
         if self.normalise == "fixed":
             return x, level
         levels = running_levels(level, x, self.normalise_decay)

@@ -22,7 +22,11 @@ class MelCNN(nn.Module):
         num_labels: the number of logits.
         rate_hz: the sound's sample rate.
         frontend: "logmel", or a trainable one, "filterbank" or "learned", see `frontend`.
-        window_samples, hop_samples, num_bands, low_hz, high_hz: of the frames, see `frontend.FrontEnd`.
+        window_samples: the samples that a frame covers.
+        hop_samples: the samples from one frame to the next.
+        num_bands: the features of a frame.
+        low_hz: the lower end of the lowest band.
+        high_hz: the upper end of the highest band.
         silence_samples: zeros before and behind each clip, in whole hops, so that a word that fills its clip looks like
             one that does not.
         normalise: "fixed" brings each band to the mean 0 and standard deviation 1 over the training frames; "clip" then

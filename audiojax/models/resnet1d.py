@@ -18,7 +18,8 @@ class ResNet1D(nn.Module):
     Attributes:
         num_labels: the number of logits.
         scale: how each clip is normalised first, "rms" or "none", see `frontend.rescale`.
-        window_samples, hop_samples: the first convolution's size and stride.
+        window_samples: the first convolution's size.
+        hop_samples: the first convolution's stride.
         channels: of the first convolution and of each stage.
         dropout: the rate before the logits.
         dtype: of the computation, "float32" or "bfloat16"; parameters, statistics and logits stay float32.

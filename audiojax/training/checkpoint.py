@@ -71,7 +71,7 @@ class Checkpoints:
         except Exception as error:
             raise InputError(
                 f"a checkpoint could not be saved in {self._folder} ({reason(error)}); make room there, or give it "
-                "another --workdir: what was saved before is whole."
+                "another --workdir: what was saved before is complete."
             ) from None
 
     @property

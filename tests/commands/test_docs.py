@@ -25,6 +25,7 @@ def test_the_config_reference_has_every_key_with_default_range_and_meaning(from_
     for key, value in configs.flatten(configs.base(configs.parse_arg("")).to_dict()).items():
         if not isinstance(value, list) and key != "data.cache":
             assert f"| `{value!r}` |" in rows[key]
+    assert [key for key, row in rows.items() if not row.split(" | ")[-1].strip(" |")] == []  # each has a meaning
     assert "0 to 2,147,483,647" in rows["seed"] and "augmentation" in rows["seed"]
     assert "at least 1" in rows["train.log_every_steps"]
     assert all(f"`{choice}`" in rows["data.on_bad_file"] for choice in schema.RULES["data.on_bad_file"])

@@ -15,7 +15,7 @@ from audiojax.models.layers.cells import GRUCell, MinGRUCell
 
 
 def gru_seam(model: GRU) -> Seam:
-    """Raises InputError for a listener, and for another front end than log-mel."""
+    """Returns a GRU as layers; raises InputError for a network for streams, and for front ends other than "logmel"."""
     if model.task == "streams":
         raise InputError(
             "config.task is 'streams'; explain one that classifies clips (configs/cnn.py, configs/gru.py)."
@@ -26,18 +26,18 @@ def gru_seam(model: GRU) -> Seam:
     def margin(num_samples: int) -> tuple[int, int]:
         return model.window_samples - model.hop_samples, -num_samples % model.step_samples
 
-    def num_heard(length: jax.Array) -> jax.Array:
+    def num_frames(length: jax.Array) -> jax.Array:
         return -(-length // model.hop_samples)
 
-    seam = log_mel_seam(model, margin, num_heard, lambda variables, length: gru_layers(model, variables, length))
+    seam = log_mel_seam(model, margin, num_frames, lambda variables, length: gru_layers(model, variables, length))
     return seam._replace(recurrent=True)
 
 
 def gru_layers(model: GRU, variables: dict[str, Any], length: jax.Array) -> list[Layer]:
-    """From log-mel bins f32[B, frames, bands] above their floor to logits.
+    """Returns the layers from log-mel bins f32[B, frames, bands] above their floor to logits.
 
-    A bin's relevance is that of its normalised value: what it is compared with, over the training clips and over the
-    frames before, is taken as given.
+    A bin's relevance is that of its normalised value: the means that are subtracted, over the training clips and over
+    the frames before, count as constants.
     """
     params, stack = variables["params"], model.stack_frames
     layers: list[Layer] = [Through(lambda x: _normalised(model, variables, x))]
@@ -111,7 +111,7 @@ def _min_gru(params: dict[str, Any]) -> Recurrent:
 
 
 def _readout(model: GRU, length: jax.Array) -> Linear:
-    """The averages [B, averages, features] of the states [B, N, features]."""
+    """Returns the layer that averages the states, [B, N, features] -> [B, averages, features]."""
 
     def apply(one: jax.Array, x: jax.Array) -> jax.Array:
         num_steps = -(-length // model.step_samples) if model.mask_padding else jnp.full_like(length, x.shape[1])
