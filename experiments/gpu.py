@@ -87,7 +87,7 @@ def busy_share(events: list[dict]) -> float | None:
 def steps_ahead(events: list[dict[str, Any]]) -> float | None:
     """Returns the median number of training steps that are dispatched and not finished when a step has ended.
 
-    None where the trace does not tell the operations of one run of the program from those of the next.
+    None if the trace does not distinguish the operations of successive runs of the program.
     """
     spans = [event for event in events if event.get("ph") == "X"]
     dispatches = [(of["ts"], of["ts"] + of["dur"]) for of in spans if of["name"] == "PjitFunction(train_step)"]

@@ -1,4 +1,4 @@
-"""Shows what the negatives of `config.streams.real` are worth to a recogniser of a user's own words.
+r"""Shows what the negatives of `config.streams.real` are worth to a recogniser of a user's own words.
 
   python -m experiments.own_words layout --root DIR --words up left --out WORDS   lays these words out as WORD/*.ogg
   python -m audiojax.main --config configs/listen.py:folder,split=official --config.data.root=WORDS \

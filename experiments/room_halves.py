@@ -1,10 +1,10 @@
-"""Counts false events in all recordings of rooms by cross-fitting: each half is scored by a run that never saw it.
+r"""Counts false events in all recordings of rooms by cross-fitting: each half with a run not trained on it.
 
   python -m audiojax.main --config configs/listen.py:audiomnist,recipe=real --config.streams.real=DIR \
-      --config.init_from=RUN --config.streams.real_rooms=first           likewise second
+      --config.init_from=RUN --config.streams.real_rooms=first           # and =second
   python -m experiments.room_halves --root DIR --workdir FIRST SECOND
 
-RUN was trained on no room: without `streams.real`, or with `streams.real_rooms=none`.
+RUN must not be trained on rooms: without `streams.real`, or with `streams.real_rooms=none`.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""AudioMNIST as the Hugging Face hub has it (gilkeyio/AudioMNIST): parquet files with the sound and who speaks.
+"""AudioMNIST from the Hugging Face hub (gilkeyio/AudioMNIST): parquet files with sound and speaker.
 
-The only importer of pyarrow and huggingface_hub, which the extra `[hub]` brings. A snapshot is unpacked once,
-into audiojax's cache, as AudioMNIST's authors lay it out.
+It needs pyarrow and huggingface_hub, the extra `[hub]`. A snapshot is unpacked once, into the cache, in the layout of
+AudioMNIST.
 """
 
 import dataclasses
@@ -29,15 +29,15 @@ _LISTS = "official.json"
 def read(root: Path | str, on_bad_file: str = "stop", *, revision: str = "") -> sources.Recordings:
     """Lists the clips of a snapshot: a folder with parquet files, or a data set's name on the hub, as OWNER/NAME.
 
-    Its own split is the official one, where some of its training speakers are for validation.
+    The official split is that of the snapshot, with some of its training speakers for validation.
 
     Args:
         root: the folder or the name.
         on_bad_file: "stop" raises InputError for a file that is not named like AudioMNIST's, "skip" leaves it out.
-        revision: the commit, branch or tag of a data set that is named; its newest state for "".
+        revision: the commit, branch or tag of a data set given by name; "" for the newest.
 
     Raises:
-        InputError: the extra is missing, the hub cannot be reached, or the files are not AudioMNIST's.
+        InputError: if the extra is missing, the hub cannot be reached, or the files are not AudioMNIST's.
     """
     snapshot = Path(root).expanduser()
     if not snapshot.is_dir() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(root)):
@@ -67,7 +67,7 @@ def _library(name: str) -> Any:
 
 
 def _fetch(name: str, revision: str, folder: Path | None = None) -> Path:
-    """Returns the folder of a snapshot, from the hub or its cache, or in `folder`."""
+    """Downloads a snapshot into `folder`, by default the hub's cache, and returns its folder."""
     hub = _library("huggingface_hub")
     try:
         how: dict[str, Any] = dict(revision=revision or None, local_dir=folder, allow_patterns="*.parquet")

@@ -17,8 +17,8 @@ def choose(clips: Clips, target: str) -> Clips:
     """Returns the clips with the labels of `target`.
 
     "digit" keeps the labels of the source, whatever words they are. "sex" leaves out clips of speakers of unknown sex;
-    it raises InputError unless there are both female and male speakers. A source that has a function for targets in its
-    row of the table labels its clips for all but "sex".
+    it raises InputError unless there are both female and male speakers. A source whose row in `schema.SOURCES` has
+    `targets` labels its clips by that function for all other targets.
     """
     if target != "sex" and (source := SOURCES.get(clips.source)) and source.targets:
         chosen: Clips = pkgutil.resolve_name(source.targets)(clips, target)

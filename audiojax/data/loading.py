@@ -40,7 +40,7 @@ class Data(NamedTuple):
         return self.clips.joined(self.extra), np.concatenate([self.split.train, every])
 
     def record(self) -> dict[str, Any]:
-        """Returns the record of the data in config.json."""
+        """Returns what config.json records of the data: source, key and label names."""
         kept = {"source": self.clips.source, "key": self.clips.key, "label_names": list(self.clips.label_names)}
         return kept | ({"also_key": self.extra.key} if self.extra else {})
 

@@ -1,4 +1,4 @@
-"""Google's Speech Commands, versions 1 and 2 (Warden 2018, arXiv 1804.03209), and the tasks that papers make of them.
+"""Google's Speech Commands, versions 1 and 2 (Warden 2018, arXiv 1804.03209), and their usual tasks.
 
 `WORD/SPEAKER_nohash_TAKE.wav`, the lists of validation and test files, and long recordings in `_background_noise_`.
 """
@@ -30,7 +30,7 @@ _NUM_NOISES = 6
 
 
 def read(root: Path | str, on_bad_file: str = "stop") -> sources.Recordings:
-    """Lists the words in `root`, and behind them, as one label more, its background noises."""
+    """Lists the words in `root`, and its background noises as a last label."""
     words = sources.folder(root, on_bad_file)
     folder, label = words.root / NOISE, len(words.label_names)
     found = find_sounds(words.root, folder, f"{NOISE}/*.wav").sounds if folder.is_dir() else []
@@ -48,9 +48,9 @@ def read(root: Path | str, on_bad_file: str = "stop") -> sources.Recordings:
 def choose(clips: Clips, target: str) -> Clips:
     """Returns the clips of a task: all words ("words35"), the ten digits ("digit"), or ten commands ("words12").
 
-    "words12" has unknown words and silence besides, a tenth of the commands each in each part of the official split.
-    As kws_streaming builds it, silence is a random second of a background noise at a random volume, the other words are
-    shuffled, and the first of them are unknown. Raises InputError where a task lacks its words or the noises.
+    "words12" also has the labels of unknown words and of silence, each with a tenth as many clips as the commands, in
+    each part of the official split. As in kws_streaming, silence is a random second of a background noise at a random
+    volume, and unknown words are a random sample of the other words. Raises InputError if words or noises are missing.
     """
     words = [name for name in clips.label_names if name != NOISE]
     wanted = {"words35": tuple(words), "digit": DIGITS, "words12": COMMANDS}[target]
@@ -85,7 +85,7 @@ def choose(clips: Clips, target: str) -> Clips:
 
 
 def _labelled(clips: Clips, words: tuple[str, ...], names: tuple[str, ...], target: str) -> Clips:
-    """Returns `clips` with the labels `words`, of `names`, and the official lists of what is there."""
+    """Returns `clips` with the labels `words`, of `names`, and the official lists of those clips."""
     stems = {without_suffix(path) for path in clips.path}
     return dataclasses.replace(
         clips,
@@ -108,7 +108,7 @@ def _parts(clips: Clips) -> dict[str, np.ndarray]:
 
 
 def _silence(clips: Clips, number: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Returns i16[rate_hz] of random background noises, each at a random volume; shorter ones of shorter noises."""
+    """Returns i16[rate_hz] of random background noises, each at a random volume; shorter where the noise is."""
     noises, sounds = np.flatnonzero(clips.label == clips.label_names.index(NOISE)), []
     for _ in range(number):
         noise = clips[rng.choice(noises)]
@@ -118,7 +118,7 @@ def _silence(clips: Clips, number: int, rng: np.random.Generator) -> list[np.nda
 
 
 def download(root: Path, url: str | None = None) -> sources.Recordings:
-    """Downloads version 2; version 1 where `url` has "v0.01" in it."""
+    """Downloads version 2, or version 1 if `url` contains "v0.01"."""
     version = 1 if url and "v0.01" in url else 2
     by_hand = f"download {_URL.format(version)}, and tar -xzf it in DIR"
     archive = Archive(
@@ -126,7 +126,7 @@ def download(root: Path, url: str | None = None) -> sources.Recordings:
         _URL.format(version),
         by_hand,
         _MEMBERS,
-        _NUM_SPEAKERS[version] + 1,  # who the noises are of
+        _NUM_SPEAKERS[version] + 1,  # the speaker of the noises
         _NUM_CLIPS[version] + _NUM_NOISES,
         read,
     )
