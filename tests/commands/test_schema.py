@@ -11,6 +11,7 @@ from conftest import ROOT
 
 from audiojax import cli, models, schema
 from audiojax import config as configs
+from audiojax.attribution import lrp_layers
 from audiojax.errors import InputError
 
 RECIPES = ("cnn.py", "cnn.py:recipe=residual", "gru.py", "gru.py:recipe=plain", "listen.py", "spectrogram.py")
@@ -56,6 +57,31 @@ def test_a_row_is_all_that_a_source_takes(tmp_path, monkeypatch, run_cli, tones)
     cache = f"--config.data.cache={tmp_path / 'cache'}"
     code, out, _ = run_cli("prepare", "--config=configs/gru.py:ours", f"--config.data.root={tmp_path / 'root'}", cache)
     assert code == 0 and "200 clips" in out and "5 labels" in out
+
+
+NETWORK = """
+from flax import linen as nn
+class Ours(nn.Module):
+    num_labels: int = 10
+    size: int = 3
+"""
+
+
+def test_a_row_is_all_that_a_network_takes(tmp_path, monkeypatch):
+    (tmp_path / "our_network.py").write_text(NETWORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    row = schema.Network("our_network:Ours", "configs/ours.py", {"size": schema.COUNT})
+    monkeypatch.setitem(schema.NETWORKS, "ours", row)
+    flat = {key: value for key, value in configs.flatten(read("cnn.py").to_dict()).items() if "model." not in key}
+    schema.check(flat | {"model.name": "ours", "model.size": 5})
+    with pytest.raises(InputError, match=r"config\.model\.size is 0"):
+        schema.check(flat | {"model.name": "ours", "model.size": 0})
+    with pytest.raises(InputError, match=r"config\.task.* ours "):
+        schema.check(flat | {"model.name": "ours", "task": "streams"})
+    model = models.build(name="ours", num_labels=2, rate_hz=8000, size=5)
+    assert models.row(model) == ("ours", row) and model.size == 5
+    with pytest.raises(InputError, match="'ours'"):
+        lrp_layers.seam(model)
 
 
 def test_the_keys_of_each_network_are_its_fields():
