@@ -269,7 +269,7 @@ def test_the_recipes_are_what_they_say():
     assert round(becker.train.num_epochs * 18_000 / 100, -3) == 50_000 and becker.train.placement == "random"
     assert becker.model.to_dict() == dict(
         name="audionet", variant="becker", scale="percentile", batch_norm=False, dropout=0.5, relu_on_logits=False,
-        dtype="float32",
+        dtype="float32", kernels="auto",
     )  # fmt: skip
 
 
