@@ -20,7 +20,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from audiojax import config as configs
-from audiojax import reference
+from audiojax import reference, renamed
 from audiojax.errors import InputError, one_line
 from audiojax.training.preemption import Stopped
 
@@ -110,7 +110,7 @@ def parse_with_config(command: argparse.ArgumentParser, argv: list[str]) -> tupl
     if {"-h", "--help"} & set(argv):
         command.epilog = "\n\n".join(part for part in (command.epilog, reference.text()) if part)
     args, overrides = command.parse_known_args(argv)
-    overrides = configs.with_new_names(overrides)
+    overrides = renamed.with_new_names(overrides)
     path, colon, arg = args.config.partition(":")
     file = f"{_config_file(Path(path))}{colon}{arg}"
     try:

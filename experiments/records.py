@@ -19,6 +19,7 @@ from audiojax.errors import InputError
 from audiojax.evaluation import classify
 from audiojax.inference import Trained
 from audiojax.io.files import write_text
+from audiojax.renamed import RENAMED
 from audiojax.schema import NETWORKS
 from audiojax.training import run_dir, runlog
 from audiojax.training.checkpoint import BEST_BY
@@ -50,7 +51,7 @@ def digest(config: ConfigDict, start: str = "") -> str:
     deciding = {key: value for key, value in flat.items() if not is_free(key) and plain.get(key) != value}
     if configs.split_reads_seed(config) and split_seed != config.seed:
         deciding["split.seed"] = split_seed
-    first = {key.new: key.old for key in configs.RENAMED if not key.stays}
+    first = {key.new: key.old for key in RENAMED if not key.stays}
     deciding = {first.get(key, key): value for key, value in deciding.items()}
     if NETWORKS[config.model.name].streams:  # which had the key whatever its value
         deciding["model.listens"] = config.task == "streams"

@@ -11,6 +11,7 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from audiojax import config as configs
+from audiojax import renamed
 from audiojax.config import base, flatten, parse_arg
 from audiojax.errors import InputError, one_line
 from audiojax.io.files import read_json, write_text
@@ -39,7 +40,7 @@ def load(workdir: Path) -> tuple[ConfigDict, dict[str, Any]]:
     try:
         saved = read_json(path)
         saved["config"]["model"]["name"], saved["config"]["seed"], saved["data"]["label_names"][0]  # required
-        configs.migrate(saved["config"])
+        renamed.migrate(saved["config"])
         for name, default in base(parse_arg("")).to_dict().items():  # a run from before a key did what its default does
             if isinstance(default, dict):
                 saved["config"][name] = default | saved["config"].get(name, {})

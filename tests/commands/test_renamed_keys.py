@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from audiojax import cli
+from audiojax import cli, renamed
 from audiojax import config as configs
 from audiojax.errors import InputError
 from audiojax.training import run_dir
@@ -38,7 +38,7 @@ DIGESTS = [
 
 @pytest.fixture(autouse=True)
 def first_notice():
-    configs._print_once.cache_clear()
+    renamed._print_once.cache_clear()
 
 
 def read(recipe, *flags):
@@ -75,7 +75,7 @@ def test_old_names_work_in_a_saved_config_with_one_notice(capsys):
     assert config.train.ema_decay == saved["train"]["average_decay"] == 0.9
     assert config.decoder.refractory_steps == saved["decoder"]["apart_steps"]
     assert len(capsys.readouterr().err.splitlines()) == 1
-    old = {key.old for key in configs.RENAMED if not key.stays}
+    old = {key.old for key in renamed.RENAMED if not key.stays}
     assert old <= configs.flatten(saved).keys() and not old & configs.flatten(config.to_dict()).keys()
 
 
