@@ -13,10 +13,10 @@ class CausalConv(nn.Module):
     """A convolution of 3 steps, the last being the current one, by 3 bands with a stride of 2, followed by ReLU.
 
     Tuned for the CPU it is a matrix product of patches: XLA's strided convolution, and its gradient, are slow there.
+    It is computed in `dtype`.
 
     Attributes:
         features: channels of the output.
-        dtype: of the computation.
         tuned: whether to compute with the kernels that are tuned for the CPU.
     """
 

@@ -32,7 +32,6 @@ class GRUCell(nn.Module):
     Attributes:
         features: the size of the state.
         memory_frames: see `memory_bias`.
-        dtype: of the products.
         tuned: whether to compute with the kernels that are tuned for the CPU.
     """
 
