@@ -20,7 +20,7 @@ from audiojax.streaming.report import StreamEvaluator
 from audiojax.synthesis.formant import synthesise
 from audiojax.synthesis.phonemes import DIGITS
 from audiojax.synthesis.voices import NEUTRAL
-from experiments import choose_points, real_scenes, real_sound, streaming_eval
+from experiments import choose_points, real_scenes, real_sound, room_halves, streaming_eval
 from experiments.real_scenes import Row
 
 KEYS = (*real.COLUMNS, "seconds", "licence")
@@ -128,6 +128,17 @@ def test_each_half_of_the_rooms_is_held_out_from_training_on_the_other(folder):
     assert rooms("train", "none") == set() and rooms("validation", "none") == every
     assert rooms("train", "first") == rooms("validation", "second") == set(sorted(every)[:3])
     assert rooms("train", "second") == rooms("validation", "first") == set(sorted(every)[3:])
+
+
+def test_rooms_by_halves_score_every_file_once_by_a_run_of_the_other_half(folder, trained_run):
+    runs = [Trained.packaged() for _ in room_halves.HALVES]
+    for run, half in zip(runs, room_halves.HALVES, strict=True):
+        run.config.streams.real_rooms = half
+    result = room_halves.score(runs, folder)
+    for name in ("rooms, stream", "rooms, fresh"):
+        assert result[name]["clips"] == 6 and result[name]["minutes"] == pytest.approx(6 * 2.2 / 60)
+    with pytest.raises(InputError, match="real_rooms train; give one with each of first, second"):
+        room_halves.halves([trained_run])
 
 
 def test_the_streams_of_own_words_have_real_negatives_and_no_label_of_a_digit(folder, tmp_path):
