@@ -83,7 +83,8 @@ def _run(main: Callable[[list[str]], int | None], interrupted: str) -> None:
             f"audiojax: {where}: {what}; {_FIXES.get(error.errno or 0, 'fix the cause and run the command again.')}"
         )
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):  # the message of jax
+        out_of_memory = re.search("RESOURCE_EXHAUSTED|Out of memory", str(error))  # the messages of jax
+        if isinstance(error, RuntimeError) and not out_of_memory:
             raise
         sys.exit(
             f"audiojax: there is too little memory ({one_line(error, 120)}); "

@@ -123,11 +123,14 @@ def test_too_little_memory_is_one_sentence(monkeypatch):
     def exhaust(_):
         return int(jnp.zeros(2**46, jnp.int8).sum())
 
+    def exhaust_later(_):
+        raise RuntimeError("INTERNAL: Error dispatching computation: Out of memory allocating 70368744177664 bytes.")
+
     def exhaust_host(_):
         raise MemoryError("Unable to allocate 1. TiB for an array")
 
     monkeypatch.setattr(sys, "argv", ["main"])
-    for main in (exhaust, exhaust_host):
+    for main in (exhaust, exhaust_later, exhaust_host):
         with pytest.raises(SystemExit, match=r"audiojax: .*memory.*--config\.train\.batch_size"):
             cli.run(main)
     with pytest.raises(RuntimeError, match="another"):
