@@ -72,7 +72,7 @@ SLOW_COMPILATION = r"^[EW]\d{4} .*slow_operation_alarm\.cc.*\n(?:.*\n)*?.*attach
 
 def without_progress(stderr: str) -> str:
     """What is left of a command's stderr without its progress, and without XLA's alarm."""
-    progress = r"^(preparing|speaking|listening).*: [\d,]+ (files|tests)\n"
+    progress = r"^(preparing|synthesising|evaluating).*: [\d,]+ (files|tests)\n"
     return re.sub(f"{progress}|{SLOW_COMPILATION}", "", stderr, flags=re.MULTILINE)
 
 
