@@ -119,7 +119,7 @@ def test_the_example_in_python_runs(place, tmp_path):
     environment = os.environ | {"AUDIOJAX_CACHE": str(tmp_path)}  # so that the workers run below a plain script too
     done = subprocess.run([sys.executable, "example.py"], cwd=folder, capture_output=True, text=True, env=environment)
     assert done.returncode == 0 and without_progress(done.stderr) == "", done.stderr
-    assert re.search(r"test accuracy [\d.]+%; the answer is '\w+' \(\d+%\)", done.stdout)
+    assert re.search(r"test accuracy [\d.]+%\nthe answer is '\w+' \(\d+%\)", done.stdout)
     assert "label='seven'" in done.stdout
 
 
