@@ -32,7 +32,7 @@ class Recipe(NamedTuple):
 
     epochs: float = 3.0
     batch_size: int = 32
-    learning_rate: float = 0.004  # the largest one, of AdamW, with a linear warm-up and a cosine decay to 0
+    learning_rate: float = 0.008  # the largest one, of AdamW, with a linear warm-up and a cosine decay to 0
     warmup_share: float = 0.15
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
@@ -45,8 +45,8 @@ class Recipe(NamedTuple):
     dropout: float = 0.2
     tempo: float = 0.3  # factors in [1 / (1 + tempo), 1 + tempo]
     warp: float = 0.12  # likewise, of the frequency axis: other vocal tracts
-    tilt: float = 0.8  # standard deviation in nepers of a random response over the bands: other microphones
-    noise: float = 3.0  # nepers of power below the loudest band from which noise is added
+    tilt: float = 0.5  # standard deviation in nepers of a random response over the bands: other microphones
+    noise: float = 6.0  # nepers of power below the loudest band from which noise is added
 
 
 RECIPES = {98: Recipe(), 99: Recipe(epochs=8.0)}
