@@ -18,14 +18,15 @@ it has 49.5 % after its 20 epochs. `recipe=becker` is what Becker et al. release
 
 from audiojax.config import ANY_LENGTH_AUGMENT, ConfigDict, base, parse_arg, shrink, train_any_length
 
-NUM_EPOCHS = {"synthetic": 5, "audiomnist": 4, "espeak": 10}  # of any other source: 12
+NUM_EPOCHS = {"synthetic": 5, "audiomnist": 7, "espeak": 10}  # of any other source: 12
+RESIDUAL_EPOCHS = {"synthetic": 10, "audiomnist": 8, "espeak": 20}  # of any other source: 24
 BATCH_SIZE = {"synthetic": 10}  # of any other source: 20
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """Returns the config; `arg` is the text after the colon, see `audiojax.config.GRAMMAR`."""
     choice = parse_arg(arg, recipes=("seed", "becker", "residual"))
-    config, num_epochs = base(choice), NUM_EPOCHS.get(choice.source, 12)
+    config = base(choice)
     config.model = dict(
         name="audionet",
         variant="batch_norm",
@@ -44,11 +45,11 @@ def get_config(arg: str = "") -> ConfigDict:
         config.train.update(placement="random", num_epochs=278)
         config.model.update(variant="becker", scale="percentile", batch_norm=False, dropout=0.5)
     if choice.recipe == "default":
-        config.train.update(num_epochs=num_epochs, batch_size=BATCH_SIZE.get(choice.source, 20))
-        config.train.update(label_smoothing=0.1)
+        num_epochs, batch_size = NUM_EPOCHS.get(choice.source, 12), BATCH_SIZE.get(choice.source, 20)
+        config.train.update(num_epochs=num_epochs, batch_size=batch_size, label_smoothing=0.1)
         config.augment.update(speed=0.1, max_offset_samples=800, noise_snr_db=(15.0, 40.0))
         if choice.source == "audiomnist":
-            config.train.update(num_epochs=7, ema_decay=0.999)
+            config.train.update(ema_decay=0.999)
             config.optimizer.update(learning_rate=0.05, clip_norm=1.0)
             config.augment.update(ANY_LENGTH_AUGMENT, tempo=0.3, max_margin_samples=1600)
     if choice.recipe == "residual":  # a network for any length, trained as in configs/gru.py
@@ -61,6 +62,6 @@ def get_config(arg: str = "") -> ConfigDict:
             dropout=0.3,
             dtype="float32",
         )
-        train_any_length(config, choice.source, 2 * num_epochs)
+        train_any_length(config, choice.source, RESIDUAL_EPOCHS.get(choice.source, 24))
         config.augment.update(ANY_LENGTH_AUGMENT)
     return shrink(config) if choice.runlocal else config
