@@ -31,9 +31,9 @@ def choose(curve: Mapping[float, Rows], threshold: float) -> dict[str, Point]:
     """
     points = [point(t, rows) for t, rows in sorted(curve.items())]
     chosen = [p for p in points if p.threshold == threshold]
-    for share in FEWER.values():
-        events = share * chosen[0].false_events_per_hour if chosen else 0.0
-        chosen += [p for p in points if chosen and p > chosen[-1] and p.false_events_per_hour <= events][:1]
+    for share in FEWER.values() if chosen else ():
+        events = share * chosen[0].false_events_per_hour
+        chosen += [p for p in points if p > chosen[-1] and p.false_events_per_hour <= events][:1]
     if len(chosen) < len(operating_points.NAMES):
         known = ", ".join(f"{p.threshold:g}" for p in points)
         raise InputError(

@@ -21,10 +21,12 @@ import optax
 from flax import linen as nn
 
 from audiojax import cli
+from audiojax.audio.signal import fit_length
 from audiojax.data import loading
 from audiojax.data.clips import Clips
 from audiojax.errors import InputError
 from audiojax.models.layers import frontend, residual
+from experiments import records
 
 
 class Recipe(NamedTuple):
@@ -44,7 +46,7 @@ class Recipe(NamedTuple):
     channels: tuple[int, ...] = (16, 24, 48, 96)  # of `residual.convolved` and of each of `residual.stages`
     dropout: float = 0.2
     tempo: float = 0.3  # factors in [1 / (1 + tempo), 1 + tempo]
-    warp: float = 0.12  # likewise, of the frequency axis: other vocal tracts
+    warp: float = 0.12  # factors in [1 / (1 + warp), 1 + warp] of the frequency axis: other vocal tracts
     tilt: float = 0.5  # standard deviation in nepers of a random response over the bands: other microphones
     noise: float = 6.0  # nepers of power below the loudest band from which noise is added
 
@@ -78,18 +80,14 @@ class FrameCNN(nn.Module):
 
 def padded(clips: Clips, indices: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
     """Returns the beginnings of clips i16[n, num_frames * hop_samples], zero right-padded, and their frames i32[n]."""
-    audio = np.zeros((len(indices), recipe.num_frames * recipe.hop_samples), np.int16)
-    length = np.zeros(len(indices), np.int32)
-    for row, index in enumerate(indices):
-        clip = clips[index][: audio.shape[1]]
-        audio[row, : len(clip)] = clip
-        length[row] = -(-len(clip) // recipe.hop_samples)
-    return audio, length
+    audio = np.empty((len(indices), recipe.num_frames * recipe.hop_samples), np.int16)
+    kept = [fit_length(clips[index], row) for index, row in zip(indices, audio, strict=True)]
+    return audio, -(-np.asarray(kept, np.int32) // recipe.hop_samples)
 
 
 def normalised(frames: jax.Array, length: jax.Array) -> jax.Array:
     """Returns `frames` [B, N, bands] less their mean over the clip, zero in the padding."""
-    valid = jnp.arange(frames.shape[1], dtype=jnp.int32)[None, :, None] < length[:, None, None]
+    valid = residual.valid_mask(frames, length)
     mean = jnp.sum(jnp.where(valid, frames, 0.0), axis=1, keepdims=True) / length.astype(jnp.float32)[:, None, None]
     return jnp.where(valid, (frames - mean) / 2.0, 0.0)  # a band's standard deviation is about 2
 
@@ -199,9 +197,8 @@ class Trainer:
 def report(runs: Sequence[tuple[float, float]]) -> str:
     """Returns one line on the (accuracy, seconds) of runs, of which the first one compiled."""
     accuracies, seconds = np.asarray(runs).T
-    spread = f" ± {100 * accuracies.std(ddof=1):.2f}" if len(runs) > 1 else ""
     warm = f"median {np.median(seconds[1:]):.1f} s" if len(runs) > 1 else ""
-    return f"{100 * accuracies.mean():.2f}{spread} %   cold {seconds[0]:.1f} s   {warm}"
+    return f"{records.percent(accuracies.tolist())}   cold {seconds[0]:.1f} s   {warm}"
 
 
 def main(argv: list[str]) -> None:
