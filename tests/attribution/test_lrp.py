@@ -165,7 +165,7 @@ def test_integrated_gradients_are_complete(name, fields):
     layers = seam.layers(variables, length)
     logits, silent = (jax.jit(lambda x: lrp.forward(layers, x))(x) for x in (x, jnp.zeros_like(x)))
     label = logits.argmax(axis=1).astype(jnp.int32)
-    shares = jax.jit(lambda x: gradients.integrated(layers, x, label, 100))(x)
+    shares = jax.jit(lambda x: gradients.integrated(layers, x, label, 32))(x)
     difference = (logits - silent)[jnp.arange(3), label]
     np.testing.assert_allclose(shares.sum(axis=tuple(range(1, x.ndim))), difference, rtol=0.02, atol=0.02)
 

@@ -81,8 +81,8 @@ def test_the_running_mean_forgets_by_its_decay():
     """With none left of it, it is the frame itself, and nothing of the sound remains."""
     usual, forgetful = (build(normalise="running", **more) for more in ({}, dict(normalise_decay=0.0)))
     assert usual.normalise_decay == 0.98
-    variables = usual.init(jax.random.key(0), clips(), LENGTHS)
-    same, other = (model.apply(variables, clips()[:2], LENGTHS[:2]) for model in (forgetful, usual))
+    variables = jax.jit(usual.init)(jax.random.key(0), clips(), LENGTHS)
+    same, other = (jax.jit(model.apply)(variables, clips()[:2], LENGTHS[:2]) for model in (forgetful, usual))
     np.testing.assert_allclose(same[0], same[1], atol=1e-6)
     assert np.abs(np.asarray(other[0] - other[1])).max() > 1e-3
 

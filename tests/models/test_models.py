@@ -97,6 +97,7 @@ def test_the_convolution_is_flax_conv_forward_and_back(dtype, tuned):
 def test_a_bias_that_batch_norm_takes_away_has_no_gradient(net):
     model, variables = net
 
+    @jax.jit
     def loss(params, audio):
         logits, _ = model.apply(
             {**variables, "params": params}, audio, whole(4, 256), train=True, mutable=["batch_stats"]
@@ -167,10 +168,14 @@ def test_in_evaluation_a_clip_does_not_hear_its_batch(net):
 def test_bfloat16_computes_in_it_and_keeps_everything_else_in_float32(net):
     _, variables = net
     model = audionet(dtype="bfloat16")
-    ours = model.init(jax.random.key(0), sound(1, 256), whole(1, 256))
+    ours = jax.eval_shape(model.init, jax.random.key(0), sound(1, 256), whole(1, 256))
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(ours))
-    logits, updates = model.apply(variables, sound(8, 256), whole(8, 256), train=True, mutable=["batch_stats"])
-    full, _ = net[0].apply(variables, sound(8, 256), whole(8, 256), train=True, mutable=["batch_stats"])
+    (logits, updates), (full, _) = (
+        jax.jit(functools.partial(of.apply, train=True, mutable=["batch_stats"]))(
+            variables, sound(8, 256), whole(8, 256)
+        )
+        for of in (model, net[0])
+    )
     assert logits.dtype == jnp.float32 and all(x.dtype == jnp.float32 for x in jax.tree.leaves(updates))
     assert 0 < float(jnp.abs(logits - full).max()) < 0.1 * float(jnp.abs(full).max())
 
