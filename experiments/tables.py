@@ -23,7 +23,7 @@ from experiments.protocols import PROTOCOLS
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
-HEADER = "| command or paper | test accuracy | worst speaker | minutes per run |\n" + "|---" * 4 + "|\n"
+HEADER = "| command or paper | test accuracy | runs | clips | worst speaker | minutes per run |\n" + "|---" * 6 + "|\n"
 SHORT_HEADER = "| config | test accuracy | worst speaker | minutes per fold |\n" + "|---" * 4 + "|\n"
 Result = Mapping[str, Any]  # content of a results file
 Found = Mapping[str, Mapping[str, Result]]  # {protocol: {name of a results file: its content}}
@@ -69,9 +69,8 @@ def _minutes(result: Result) -> str:
 def row(protocol: str, result: Result) -> str:
     """Returns a row of the main table for a results file."""
     runs = result["runs"]
-    clips = sum(run["clips"] for run in runs)
-    accuracy = f"{records.percent([run['accuracy'] for run in runs])} ({_parts(protocol, runs)}, {clips:,} clips)"
-    cells = [_command(protocol, result), accuracy, _worst(runs), _minutes(result)]
+    accuracy, clips = records.percent([run["accuracy"] for run in runs]), sum(run["clips"] for run in runs)
+    cells = [_command(protocol, result), accuracy, _parts(protocol, runs), f"{clips:,}", _worst(runs), _minutes(result)]
     return f"| {' | '.join(cells)} |\n"
 
 
@@ -79,7 +78,7 @@ def published_row(of: Mapping[str, Any]) -> str:
     """Returns a row of the main table for a published result."""
     mean, sd = of["percent"]
     what = f"*{of['what']}* ({of['source']}), on the originals: {of['protocol']}"
-    return f"| {what} | {mean:.2f} ± {sd:.2f} % | | |\n"
+    return f"| {what} | {mean:.2f} ± {sd:.2f} % | | | | |\n"
 
 
 def main_table(found: Found) -> str:
@@ -96,12 +95,13 @@ def main_table(found: Found) -> str:
 
 
 def short_table(found: Found) -> str:
-    """Returns the table of README.md: each recipe on AudioMNIST's folds, sorted, and the paper's two networks."""
+    """Returns the table of README.md: each recipe with all folds of AudioMNIST, sorted, and the paper's two networks."""
     lines = [SHORT_HEADER]
-    files = [result for result in found.get("folds", {}).values() if result["runs"] and not result.get("overrides")]
+    recipes = [result for result in found.get("folds", {}).values() if not result.get("overrides")]
+    files = [result for result in recipes if len(result["runs"]) == len(PROTOCOLS["folds"].runs)]
 
-    def order(result: Result) -> tuple[int, float]:
-        return -len(result["runs"]), -statistics.mean(run["accuracy"] for run in result["runs"])
+    def order(result: Result) -> float:
+        return -statistics.mean(run["accuracy"] for run in result["runs"])
 
     for result in sorted(files, key=order):
         runs = result["runs"]

@@ -141,7 +141,7 @@ def test_the_tables_are_those_of_the_records(tmp_path):
     ]
     result = {"config": "configs/gru.py", "overrides": [], "runs": runs}
     line = tables.row("folds", result)
-    assert "62.50 ± 17.68 % (2 of 5 folds, 80 clips)" in line and "02: 50.0%" in line and "2.0 on 1 x cpu" in line
+    assert "| 62.50 ± 17.68 % | 2 of 5 folds | 80 |" in line and "02: 50.0%" in line and "2.0 on 1 x cpu" in line
     groups = tables.groups_table("folds", "gru", result)
     assert "| sex | male | 50.00% | 60 |" in groups and "| accent | A | 100.00% | 20 |" in groups
     published = tables.main_table({})

@@ -1,0 +1,69 @@
+"""Plots the training loss of several runs over time, beside chance.
+
+  python -m experiments.loss_curves 'GRU, raw samples=60:RUN' 'convolutions and GRU=14.5:RUN' --out FILE.png
+
+Each run is NAME=MINUTES:WORKDIR. The loss is the mean over 20 rows of `metrics.jsonl`; `MINUTES`, the duration of the
+run, gives its steps their times.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from audiojax import cli
+from audiojax.errors import InputError
+from audiojax.training import runlog
+
+ROWS = 20  # that are averaged
+
+
+def losses(workdir: Path) -> np.ndarray:
+    """Returns the mean loss of each 20 rows of the log, f64[n]; raises InputError if there are fewer."""
+    found = np.asarray([row["step/loss"] for row in runlog.read_rows(workdir) if "step/loss" in row])
+    if len(found) < ROWS:
+        raise InputError(f"{workdir}/metrics.jsonl has {len(found)} steps; give the folder of a run with {ROWS}.")
+    return found[: len(found) // ROWS * ROWS].reshape(-1, ROWS).mean(axis=1)
+
+
+def plot(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str, path: Path) -> None:
+    """Plots curves, {name: (minutes, losses)}, and the loss of chance among ten labels."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(8, 3.8), layout="constrained")
+    for name, (minutes, loss) in curves.items():
+        axis.plot(minutes, loss, label=name)
+    axis.axhline(np.log(10), color="grey", linestyle=":", label="chance, ln 10")
+    axis.set(xlabel="minutes of training", ylabel="cross-entropy, nats", title=title)
+    axis.set_ylim(bottom=0)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def main(argv: list[str]) -> None:
+    """Reads the runs and writes the picture."""
+    parser = cli.parser("experiments.loss_curves", __doc__ or "")
+    parser.add_argument("runs", nargs="+", help="NAME=MINUTES:WORKDIR")
+    parser.add_argument("--title", default="")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+    curves = {}
+    for given in args.runs:
+        name, _, rest = given.rpartition("=")
+        minutes, _, workdir = rest.partition(":")
+        try:
+            loss = losses(Path(workdir))
+            curves[name] = (float(minutes) * np.arange(1, len(loss) + 1) / len(loss), loss)
+        except ValueError:
+            raise InputError(f"{given!r} is not a run; give NAME=MINUTES:WORKDIR.") from None
+    plot(curves, args.title, args.out)
+    print(args.out)
+
+
+if __name__ == "__main__":
+    cli.run(main)

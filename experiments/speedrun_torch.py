@@ -1,0 +1,148 @@
+"""The network and the recipe of `experiments.speedrun` in PyTorch (`pip install torch`), for comparison."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from audiojax.data.clips import Clips
+from audiojax.errors import InputError
+from audiojax.models.layers import frontend
+from experiments.speedrun import Recipe, padded
+
+
+class TorchTrainer:
+    """Trains and scores as `speedrun.Trainer` does, with convolutions in the channels-last memory format.
+
+    Features, augmentation, optimizer, schedule and averaging are those of the recipe. BatchNorm averages over the
+    padding too, which is less work, and scores are of whole clips without other vocal tracts.
+    """
+
+    def __init__(self, recipe: Recipe, num_clips: int, rate_hz: int, *, compiled: bool):
+        """Describes the training on `num_clips` clips; raises InputError without PyTorch."""
+        try:
+            import torch
+        except ImportError:
+            raise InputError("PyTorch is not installed; pip install torch.") from None
+        self._torch, self.recipe, self._compiled = torch, recipe, compiled
+        self.num_steps = round(recipe.epochs * num_clips / recipe.batch_size)
+        fields = recipe.window_samples, recipe.hop_samples, recipe.num_bands, 50.0, 4000.0, rate_hz
+        self._waves, self._bands = (torch.tensor(np.asarray(x)) for x in frontend.LogMel(*fields).weights())
+
+    def _examples(self, clips: Clips, indices: np.ndarray, num_frames: int) -> tuple[Any, Any, Any]:
+        torch, hop, window = self._torch, self.recipe.hop_samples, self.recipe.window_samples
+        audio, length = padded(clips, indices, num_frames, hop)
+        frames = []
+        for part in torch.from_numpy(audio).split(500):
+            sound = torch.nn.functional.pad(part.float() / 32768, (window - hop, 0))
+            real, imaginary = (sound.unfold(1, window, hop) @ self._waves).chunk(2, dim=-1)
+            frames.append(torch.log((real**2 + imaginary**2) @ self._bands + frontend.POWER_FLOOR))
+        return torch.cat(frames), torch.from_numpy(length), torch.from_numpy(clips.label[indices]).long()
+
+    def train(self, clips: Clips, indices: np.ndarray, seed: int) -> tuple[Any, float]:
+        """Returns the averaged network, and the seconds from the clips to it."""
+        torch, recipe, start = self._torch, self.recipe, time.perf_counter()
+        torch.manual_seed(seed)
+        frames, length, label = self._examples(clips, indices, recipe.num_frames)
+        net = _network(torch, recipe).to(memory_format=torch.channels_last)
+        average = torch.optim.swa_utils.AveragedModel(
+            net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema_decay)
+        )
+        called = torch.compile(net) if self._compiled else net
+        optimizer = torch.optim.AdamW(net.parameters(), lr=1.0, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
+        loss_of = torch.nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        warmup = round(recipe.warmup_share * self.num_steps)
+        rates = np.interp(np.arange(self.num_steps), [0, warmup], [0, 1.0])
+        decay = np.clip((np.arange(self.num_steps) - warmup) / (self.num_steps - warmup), 0, 1)
+        rates *= recipe.learning_rate * (1 + np.cos(np.pi * decay)) / 2
+        order = torch.cat([torch.randperm(len(label)) for _ in range(int(np.ceil(recipe.epochs)) + 1)])
+        for rate, rows in zip(rates, order.split(recipe.batch_size), strict=False):
+            x, valid = self._augmented(frames[rows], length[rows])
+            optimizer.param_groups[0]["lr"] = float(rate)
+            optimizer.zero_grad()
+            loss_of(
+                called(_squares(torch, _normalised(torch, x, valid)), _halved(torch, valid)), label[rows]
+            ).backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+            average.update_parameters(net)
+        average.module.load_state_dict(dict(net.named_buffers()), strict=False)
+        return average.module, time.perf_counter() - start
+
+    def _augmented(self, frames: Any, length: Any) -> tuple[Any, Any]:
+        torch, recipe = self._torch, self.recipe
+        num_rows, num_frames, num_bands = frames.shape
+
+        def factor(change: float) -> Any:
+            return torch.exp(np.log1p(change) * (2 * torch.rand(num_rows) - 1))
+
+        def curves(scale: float) -> Any:
+            return (scale * torch.randn(num_rows, 6) @ _hat(torch, torch.linspace(0, 5, num_bands), 6).T)[:, None]
+
+        tempo = torch.maximum(factor(recipe.tempo), length / num_frames)
+        length = torch.ceil(length / tempo).clamp(1, num_frames)
+        in_time = _hat(torch, torch.arange(num_frames) * tempo[:, None], num_frames)
+        bands = (torch.arange(num_bands) * factor(recipe.warp)[:, None]).clamp(0, num_bands - 1)
+        frames = in_time @ frames @ _hat(torch, bands, num_bands).transpose(1, 2) + curves(recipe.tilt)
+        below = recipe.noise + 9.0 * torch.rand(num_rows, 1, 1)
+        frames = torch.logaddexp(frames, frames.amax((1, 2), keepdim=True) - below + curves(0.5))
+        return frames, torch.arange(num_frames) < length[:, None]
+
+    def accuracy(self, net: Any, clips: Clips, indices: np.ndarray) -> float:
+        """Returns the share of the clips at `indices` that are classified correctly."""
+        torch = self._torch
+        frames, length, label = self._examples(clips, indices, self.recipe.num_frames_scored)
+        valid = torch.arange(frames.shape[1]) < length[:, None]
+        net.eval()
+        with torch.no_grad():
+            parts = zip(_normalised(torch, frames, valid).split(500), valid.split(500), strict=True)
+            found = torch.cat([net(_squares(torch, x), _halved(torch, v)).argmax(-1) for x, v in parts])
+        return float((found == label).float().mean())
+
+
+def _network(torch: Any, recipe: Recipe) -> Any:
+    nn = torch.nn
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = self._layer(4, recipe.channels[0])
+            pairs = list(zip(recipe.channels, recipe.channels[1:], strict=False))
+            self.before = nn.ModuleList([self._layer(a, b) for a, b in pairs])
+            self.skipped = nn.ModuleList([self._layer(b, b) for _, b in pairs])
+            self.drop, self.logits = nn.Dropout(recipe.dropout), nn.Linear(recipe.channels[-1], 10)
+
+        def _layer(self, before, features):
+            conv = nn.Conv2d(before, features, 3, padding=1, bias=False)
+            return nn.Sequential(conv, nn.BatchNorm2d(features), nn.ReLU())
+
+        def forward(self, x, valid):
+            x = self.first(x) * valid
+            for before, skipped in zip(self.before, self.skipped, strict=True):
+                x, valid = (nn.functional.max_pool2d(y, 2, ceil_mode=True) for y in (x, valid))
+                valid = valid[..., :1]
+                x = before(x) * valid
+                x = x + skipped(x) * valid
+            mean = x.sum((2, 3)) / (valid.sum((2, 3)) * x.shape[3])
+            return self.logits(self.drop(mean))
+
+    return Net()
+
+
+def _normalised(torch: Any, frames: Any, valid: Any) -> Any:
+    mask = valid[..., None]
+    mean = (frames * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
+    return torch.where(mask, (frames - mean) / 2, 0.0)
+
+
+def _squares(torch: Any, frames: Any) -> Any:
+    """Returns [B, 4, N / 2, bands / 2]: squares of two frames by two bands."""
+    return torch.nn.functional.pixel_unshuffle(frames[:, None], 2).contiguous(memory_format=torch.channels_last)
+
+
+def _halved(torch: Any, valid: Any) -> Any:
+    return valid[:, None, ::2, None].float()
+
+
+def _hat(torch: Any, places: Any, size: int) -> Any:
+    return (1 - (places[..., None] - torch.arange(size)).abs()).clamp(min=0)
