@@ -95,7 +95,7 @@ def main_table(found: Found) -> str:
 
 
 def short_table(found: Found) -> str:
-    """Returns the table of README.md: each recipe with all folds of AudioMNIST, sorted, and the paper's two networks."""
+    """Returns the table of README.md: each recipe with all folds of AudioMNIST, and the paper's two networks."""
     lines = [SHORT_HEADER]
     recipes = [result for result in found.get("folds", {}).values() if not result.get("overrides")]
     files = [result for result in recipes if len(result["runs"]) == len(PROTOCOLS["folds"].runs)]

@@ -33,3 +33,15 @@ def test_augmentation_of_no_strength_is_the_identity_but_for_faint_noise():
     x, length = speedrun.augmented(jax.random.key(0), frames, jnp.full(3, 12), still)
     np.testing.assert_allclose(x, frames, atol=1e-4)
     np.testing.assert_array_equal(length, 12)
+
+
+def test_scores_do_not_depend_on_padding():
+    frames = np.random.default_rng(0).normal(size=(3, 12, 8)).astype(np.float32)
+    length = jnp.asarray([12, 7, 1])
+    model = speedrun.FrameCNN(channels=(4, 6), dropout=0.0)
+    logits = []
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 12, 8)), jnp.asarray([12]))
+    for padded in (frames, np.pad(frames, ((0, 0), (0, 8), (0, 0)), constant_values=9.0)):
+        logits.append(jax.jit(model.apply)(variables, speedrun.normalised(padded, length), length))
+    np.testing.assert_allclose(*logits, rtol=1e-5, atol=1e-6)
+    assert np.ptp(logits[0], axis=0).max() > 1e-3
