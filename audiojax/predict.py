@@ -30,7 +30,10 @@ FILES_AT_ONCE = 500  # files per group, whose predictions are computed together
 def classify(
     run: Trained, paths: Sequence[str | Path], warn: Warn = lambda sentence: None
 ) -> Iterator[dict[str, Any] | InputError]:
-    """Yields the prediction for each file, in order, as JSON; or an InputError for one that cannot be read."""
+    """Yields the prediction for each file, in order, as JSON.
+
+    For a file that cannot be read it yields an InputError and does not raise it.
+    """
     groups = (paths[i : i + FILES_AT_ONCE] for i in range(0, len(paths), FILES_AT_ONCE))
     rate_hz, train = run.config.data.rate_hz, run.config.train
     for group in prefetch(([(path, _read(path, rate_hz, warn)) for path in group] for group in groups), size=1):

@@ -1,4 +1,4 @@
-"""A GRU on log-mel frames behind causal convolutions, for sound of any length.
+"""A GRU on log-mel frames after causal convolutions, for sound of any length.
 
   python -m audiojax.main --config configs/gru.py:audiomnist --config.data.root=DIR
                        AudioMNIST, reconstructed: 99.33 % on fold 0, 99.36 ± 0.36 % over the five folds, 6 minutes each

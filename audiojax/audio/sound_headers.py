@@ -75,7 +75,7 @@ class DataChunk(NamedTuple):
     num_bytes: int
 
     def size_field(self, num_bytes: int) -> bytes:
-        """Returns the bytes at `size_at` for samples of `num_bytes`."""
+        """Returns the header's size field, to be written at offset `size_at`, for samples of `num_bytes`."""
         inside = (
             self.start - self.size_at - self.size_width if self.size_at > 8 else 0
         )  # CAF and AIFF include a preface

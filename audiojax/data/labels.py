@@ -45,7 +45,7 @@ def choose(clips: Clips, target: str) -> Clips:
 
 
 def some(clips: Clips, indices: np.ndarray) -> Clips:
-    """Returns the clips at `indices`, with copied samples unless they are the first clips."""
+    """Returns the clips at `indices`, with copied samples unless `indices` are 0 to n - 1."""
     speaker, first = clips.speaker[indices], np.array_equal(indices, np.arange(len(indices)))
     return dataclasses.replace(
         clips,

@@ -67,7 +67,10 @@ def recordings(root: Path | str, kind: str, use: str = "train") -> Recordings:
         speaker = row["speaker"].removeprefix("sc_") or f"unknown {row['source']}"
         files.append(Recording(names.index(name), speaker, take, row["file"], stat.st_size, stat.st_mtime_ns))
     if not files:
-        raise InputError(f"{root / 'index.csv'} lists no {kind} for {use}; restore it, or set --config.streams.real=.")
+        raise InputError(
+            f"{root / 'index.csv'} lists no {kind} for {use}; restore the file, or train without real recordings: set "
+            '--config.streams.real=""'
+        )
     speakers = {file.speaker: Speaker() for file in files}
     return Recordings(f"real-{use}-{kind}", root, tuple(sorted(files)), names, dict(sorted(speakers.items())))
 
@@ -81,10 +84,10 @@ def rows(root: Path | str) -> list[dict[str, str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read ({error}); see --config.streams.real.") from None
     if not found or not set(COLUMNS) <= found[0].keys():
-        raise InputError(f"{path} lacks some of the columns {', '.join(COLUMNS)}; restore it.")
+        raise InputError(f"{path} lacks some of the columns {', '.join(COLUMNS)}; restore the file.")
     for row in found:
         if None in row.values():
-            raise InputError(f"{path} has too few columns for {row['file']!r}; restore it.")
+            raise InputError(f"{path} has too few columns for {row['file']!r}; restore the file.")
         try:
             valid = 0 < float(row["gain"] or 1) < float("inf")
         except ValueError:

@@ -96,7 +96,7 @@ def classifier(model: nn.Module, variables: Tree, length_samples: int) -> bytes:
 
 
 def step(model: GRU, variables: Tree) -> bytes:
-    """Returns a serialised program of a carry, {name: f32[B, ...]}, see `carry_shapes`, and i16[B, step_samples]."""
+    """Returns a serialised program: `step_function` of a carry, {name: f32[B, ...]}, and sound i16[B, step_samples]."""
     (rows,) = export.symbolic_shape("batch")
     parts = {name: jax.ShapeDtypeStruct((rows, *shape), jnp.float32) for name, shape in carry_shapes(model).items()}
     audio = jax.ShapeDtypeStruct((rows, model.step_samples), jnp.int16)

@@ -22,7 +22,7 @@ class AlexNet(nn.Module):
     Attributes:
         num_labels: the number of logits.
         dropout: the rate after both hidden dense layers.
-        dtype: of the computation behind the spectrogram, "float32" or "bfloat16"; parameters and logits stay float32.
+        dtype: of the computation after the spectrogram, "float32" or "bfloat16"; parameters and logits stay float32.
         kernels: "auto" computes with kernels tuned for the CPU on CPUs, "plain" never does, see `kernels.tuned`.
     """
 
@@ -93,7 +93,7 @@ def decibel_picture(audio: jax.Array) -> jax.Array:
 
     It is in dB below its loudest bin, and at least -80; N is 227 for 8,000 samples. As in AudioMNIST's
     preprocess_data.py it is scipy's `stft`, with a Hann window of 455 samples, a hop of 35 and zeros around the sound,
-    without the highest frequency and the outermost frames (two before, one behind), then librosa's `amplitude_to_db`
+    without the highest frequency and the outermost frames (two before, one after), then librosa's `amplitude_to_db`
     against its maximum.
     """
     window, hop, half = WINDOW_SAMPLES, HOP_SAMPLES, WINDOW_SAMPLES // 2

@@ -3,7 +3,7 @@
 It has two variants, here with their sizes for 8,000 samples and ten labels:
 
 - "batch_norm": seven blocks of convolution (kernel 3), BatchNorm (all but the first), ReLU and max-pooling by 2, then
-  three dense layers with ReLU between them: 8,900,314 trainable parameters. The class project's.
+  three dense layers with ReLU between them: 8,900,314 trainable parameters. See docs/class_project.md.
 - "becker": as its authors released it (models/AudioNet/audionet_train.prototxt in github.com/soerenab/AudioMNIST): six
   blocks without BatchNorm, the first pool 3 wide, and no ReLU between the dense layers: 17,107,162 parameters.
 """
@@ -185,7 +185,7 @@ def _plain_wave_conv_pool(x: jax.Array, rows: jax.Array, wide: bool) -> jax.Arra
 
 
 def _taps(x: jax.Array) -> list[jax.Array]:
-    """Returns five arrays [B, T // 2], the samples from one before each pair of `x` [B, T] to two behind it."""
+    """Returns five arrays [B, T // 2], the samples from one before each pair of `x` [B, T] to two after it."""
     pairs = x.shape[1] // 2
     padded = jnp.pad(x, ((0, 0), (1, 2)))
     return [padded[:, shift : shift + 2 * pairs : 2] for shift in range(5)]

@@ -43,7 +43,7 @@ class GRU(nn.Module):
         frontend: "logmel", "filterbank", "learned" or "raw", see `frontend`.
         window_samples: the samples that a frame covers.
         hop_samples: the samples from one frame to the next.
-        num_bands: the features of a frame.
+        num_bands: the number of features of a frame.
         low_hz: the lower end of the lowest band.
         high_hz: the upper end of the highest band.
         normalise: "fixed" brings each band to the mean 0 and standard deviation 1 over the training frames; "running"
@@ -56,13 +56,14 @@ class GRU(nn.Module):
         dropout: the rate before each layer but the first, and before the logits.
         readout: which of the last layer's outputs the logits depend on: the "last" one, the "mean" of all so far, the
             "running" mean over about 25 frames, or "last_and_mean", concatenated.
-        mask_padding: False treats padding as sound, as the class project did.
+        mask_padding: False treats padding as sound, as `recipe=seed` does.
         stack_frames: neighbouring frames that form one step of the recurrence.
         channels: of causal convolutions over steps and bands, see `causal_conv`; () for none.
         dense: the size of a dense layer before the recurrence; 0 for none.
         task: "clips"; or "streams", with outputs at every step: a logit for each label and one for "no word has just
-            ended", and two times in seconds, since the word began and since it ended. It needs the readout "last".
-        dtype: of the products behind the frames, "float32" or "bfloat16"; parameters, states and logits stay float32.
+            ended", and two durations in seconds, since the word began and since it ended. It needs the readout "last".
+        dtype: of the matrix products after the front end, "float32" or "bfloat16"; parameters, states and logits stay
+            float32.
         kernels: "auto" computes with kernels tuned for the CPU on CPUs, "plain" never does, see `kernels.tuned`.
     """
 

@@ -24,16 +24,16 @@ class MelCNN(nn.Module):
         frontend: "logmel", or a trainable one, "filterbank" or "learned", see `frontend`.
         window_samples: the samples that a frame covers.
         hop_samples: the samples from one frame to the next.
-        num_bands: the features of a frame.
+        num_bands: the number of features of a frame.
         low_hz: the lower end of the lowest band.
         high_hz: the upper end of the highest band.
-        silence_samples: zeros before and behind each clip, in whole hops, so that a word that fills its clip looks like
+        silence_samples: zeros before and after each clip, in whole hops, so that a word that fills its clip looks like
             one that does not.
         normalise: "fixed" brings each band to the mean 0 and standard deviation 1 over the training frames; "clip" then
             subtracts the band's mean over the clip, which removes microphone and room; "none".
         channels: of the first convolution and of each stage.
         dropout: the rate before the logits.
-        dtype: of the computation behind the frames, "float32" or "bfloat16"; parameters, statistics and logits stay
+        dtype: of the computation after the front end, "float32" or "bfloat16"; parameters, statistics and logits stay
             float32.
     """
 
@@ -69,7 +69,7 @@ class MelCNN(nn.Module):
         return nn.Dense(self.num_labels, dtype=self.dtype, name="logits")(x).astype(jnp.float32)
 
     def _frames(self, audio: jax.Array, length: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
-        """Returns normalised frames f32[B, N, bands, 1], zero behind each clip's end, and their numbers, i32[B]."""
+        """Returns normalised frames f32[B, N, bands, 1], zero after each clip's end, and their numbers, i32[B]."""
         if self.normalise not in NORMALISATIONS:
             raise InputError(
                 f"config.model.normalise is {self.normalise!r}; choose one of {', '.join(NORMALISATIONS)}."
@@ -94,12 +94,12 @@ class MelCNN(nn.Module):
         return -(-(length + 2 * self.silence_samples) // self.hop_samples)
 
     def margin(self, num_samples: int) -> tuple[int, int]:
-        """Returns the numbers of zeros before and behind `num_samples`, which then are whole hops."""
+        """Returns how many zeros to add before and after `num_samples`, so that the sum is a multiple of the hop."""
         before = self.window_samples - self.hop_samples + self.silence_samples
         return before, self.silence_samples + -num_samples % self.hop_samples
 
     def levelled(self, x: jax.Array, num_valid: jax.Array) -> jax.Array:
-        """Returns frames f32[B, N, bands], with "clip" less their mean over the clip, and zero behind its end."""
+        """Returns frames f32[B, N, bands], with "clip" less their mean over the clip, and zero after its end."""
         valid = residual.valid_mask(x, num_valid)
         x = jnp.where(valid, x, 0.0)
         if self.normalise != "clip":

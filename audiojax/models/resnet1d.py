@@ -63,7 +63,7 @@ class ResNet1D(nn.Module):
         return nn.Dense(self.num_labels, dtype=dtype, name="logits")(x).astype(jnp.float32)
 
     def margin(self, num_samples: int) -> tuple[int, int]:
-        """Returns the numbers of zeros before and behind `num_samples`, which then are whole hops.
+        """Returns how many zeros to add before and after `num_samples`, so that the sum is a multiple of the hop.
 
         They centre the first window on the first hop.
         """

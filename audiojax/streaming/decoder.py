@@ -58,7 +58,7 @@ class Decoder(NamedTuple):
     refractory_steps: int = 7  # from one word's event to another's, where they follow at once
 
     def fresh(self, num_streams: int, num_labels: int) -> Evidence:
-        """Returns the initial state: the score of no word is 1."""
+        """Returns the initial state, in which the probability of "no word" is 1."""
         scores = jnp.zeros((num_streams, num_labels + 1)).at[:, -1].set(1.0)
         long_ago = jnp.full(num_streams, 1000, jnp.int32)
         return Evidence(scores, jnp.ones(num_streams, jnp.bool_), jnp.full(num_streams, -1, jnp.int32), long_ago)

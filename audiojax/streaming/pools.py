@@ -39,7 +39,8 @@ class Pool:
     def sample(self, rng: np.random.Generator, number: int) -> np.ndarray:
         """Returns the indices of `number` clips of one speaker, sampled with replacement.
 
-        Speakers have equal probability; in a pool of recordings in rooms, the square root of their number of clips.
+        Speakers have equal probability; in a pool of recordings in rooms, it is proportional to the square root of
+        their number of clips.
         """
         if not self.in_rooms:
             return rng.choice(self.by_speaker[rng.integers(len(self.by_speaker))], number)

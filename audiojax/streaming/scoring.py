@@ -133,7 +133,7 @@ def confusion_of(matches: Sequence[Match], label_names: Sequence[str]) -> np.nda
 
 
 def errors_of(confusion: np.ndarray) -> Errors:
-    """Returns the error counts of a confusion matrix of `confusion_of`."""
+    """Returns the numbers of substitutions, deletions and insertions in a confusion matrix of `confusion_of`."""
     right, words = int(np.trace(confusion)), int(confusion[:-1].sum())
     deletions, insertions = int(confusion[:-1, -1].sum()), int(confusion[-1, :-1].sum())
     return Errors(words, words - right - deletions, deletions, insertions)

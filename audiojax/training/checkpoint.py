@@ -70,7 +70,7 @@ class Checkpoints:
             yield
         except Exception as error:
             raise InputError(
-                f"a checkpoint could not be saved in {self._folder} ({reason(error)}); make room there, or give it "
+                f"a checkpoint could not be saved in {self._folder} ({reason(error)}); make room there, or give "
                 "another --workdir: what was saved before is complete."
             ) from None
 

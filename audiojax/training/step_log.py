@@ -50,7 +50,7 @@ def check_finite(row: dict[str, float], done: int) -> None:
 
 
 def epoch_line(row: dict[str, float], num_epochs: int) -> str:
-    """Returns a line with loss and accuracy of each part."""
+    """Returns a line with the loss and the accuracy of each split (train, validation, test)."""
     parts = []
     for name in PARTS:
         key = next(key for key in row if key.startswith(f"{name}/") and key.endswith("accuracy"))

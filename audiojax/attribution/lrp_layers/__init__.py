@@ -1,6 +1,6 @@
 """Networks as lists of the layers through which `lrp` propagates relevance; see `seam`.
 
-A network is cut behind its front end (the seam). Networks on the waveform, or with trainable filters, are explained in
+A network is cut after its front end (the seam). Networks on the waveform, or with trainable filters, are explained in
 samples; networks on log-mel frames in bins, in nats above the floor, and AlexNet in decibels above its floor. So 0 is
 silence in all of them. All of it is float32.
 """

@@ -86,7 +86,10 @@ def melcnn_layers(model: MelCNN, variables: dict[str, Any], length: jax.Array) -
 
 
 def alexnet_seam(model: AlexNet) -> Seam:
-    """Returns an AlexNet as layers; bins are decibels above the floor, frame n is centred on sample (n + 2) hop."""
+    """Returns an AlexNet as layers.
+
+    Bins are decibels above the lowest level; frame n is centred on sample (n + 2) hop.
+    """
     window, hop = melcnn.WINDOW_SAMPLES, melcnn.HOP_SAMPLES
 
     def features(audio: jax.Array, length: jax.Array) -> jax.Array:
@@ -103,7 +106,7 @@ def alexnet_seam(model: AlexNet) -> Seam:
 
 
 def alexnet_layers(variables: dict[str, Any]) -> list[Layer]:
-    """Returns the layers from decibels above the floor to logits; the network reads decibels below the loudest."""
+    """Returns the layers from decibels above the lowest level to logits; the network takes those below the loudest."""
     params = variables["params"]
     layers: list[Layer] = [Through(lambda x: x + melcnn.LOWEST_DB)]
     layers.append(Select(lambda x: x.swapaxes(1, 2)[..., None]))

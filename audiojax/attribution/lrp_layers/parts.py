@@ -1,4 +1,4 @@
-"""Networks cut in two behind their front end, and the layers that several networks share."""
+"""Networks cut in two after their front end, and the layers that several networks share."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ FLOOR = math.log(frontend.POWER_FLOOR)  # of log-mel
 BATCH_NORM_EPSILON = 1e-5  # flax's
 
 Layers = Callable[[dict[str, Any], jax.Array], list[Layer]]
-Margin = Callable[[int], tuple[int, int]]  # number of samples -> zeros before and behind them
+Margin = Callable[[int], tuple[int, int]]  # number of samples -> zeros before and after them
 NumFrames = Callable[[jax.Array], jax.Array]  # length i32[B] -> frames i32[B]
 
 
@@ -36,7 +36,7 @@ class Bins(NamedTuple):
 
 
 class Seam(NamedTuple):
-    """A network cut in two: a front end, and the layers behind it, which are explained."""
+    """A network cut in two: a front end, and the layers after it, which are explained."""
 
     features: Callable[[jax.Array, jax.Array], jax.Array]  # audio i16[B, T], length i32[B] -> f32[B, ...], 0 is silence
     valid: Callable[[jax.Array, jax.Array], jax.Array]  # features, length -> bool, as features: no padding
@@ -59,9 +59,9 @@ def log_mel_seam(model: nn.Module, margin: Margin, num_frames: NumFrames, layers
 
     Args:
         model: The network.
-        margin: How many zeros it puts before and behind a number of samples.
+        margin: How many zeros it puts before and after a number of samples.
         num_frames: How many frames clips of a length have.
-        layers: The layers behind the frames.
+        layers: The layers after the front end.
     """
     front_end = cast(frontend.LogMel, frontend.of(model))
 
@@ -104,7 +104,7 @@ def conv(params: dict[str, Any], *, stride: int = 1, padding: Any = "SAME", grou
 
 
 def folded(params: dict[str, Any], norm: dict[str, Any], statistics: dict[str, Any]) -> dict[str, Any]:
-    """Returns the parameters of a convolution or dense layer with the BatchNorm behind it folded in."""
+    """Returns the parameters of a convolution or dense layer with the BatchNorm after it folded in."""
     factor = norm["scale"] * jax.lax.rsqrt(statistics["var"] + BATCH_NORM_EPSILON)
     kernel = params["kernel"] * factor.reshape((1,) * (params["kernel"].ndim - 1) + (-1,))
     return {"kernel": kernel, "bias": (params.get("bias", 0.0) - statistics["mean"]) * factor + norm["bias"]}
@@ -126,7 +126,7 @@ def convolved(variables: dict[str, Any], name: str, num_valid: jax.Array, **fiel
 
 
 def stages(variables: dict[str, Any], num_valid: jax.Array, num_stages: int) -> list[Layer]:
-    """Returns `residual.stages`, the mean behind them and the logits as layers."""
+    """Returns `residual.stages`, the mean after them and the logits as layers."""
     layers: list[Layer] = []
     for stage in range(1, num_stages + 1):
         num_valid = -(-num_valid // 2)

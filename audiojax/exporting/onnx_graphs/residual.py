@@ -13,7 +13,7 @@ from audiojax.exporting.stablehlo import Tree
 
 
 def padded_to_hops(graph: Graph, sound: str, hop_samples: int, before: int, after: int) -> str:
-    """Returns `sound` [B, T] with `before` zeros before it, and `after` and those to whole hops behind it."""
+    """Returns `sound` [B, T] with `before` zeros before it, and `after` zeros and those to whole hops after it."""
     rest = graph("Mod", graph("Neg", graph("Shape", sound, start=1, end=2)), [hop_samples])
     return graph("Pad", sound, graph("Concat", [0, before, 0], graph("Add", rest, [after]), axis=0))
 
@@ -25,7 +25,7 @@ def num_frames(graph: Graph, length: str, margin_samples: int, hop_samples: int)
 
 
 def valid(graph: Graph, x: str, num_valid: str, num_axes: int) -> str:
-    """Returns `x` [B, channels, N, ...], with `num_axes` axes after the channels, zero behind `num_valid` frames."""
+    """Returns `x` [B, channels, N, ...], with `num_axes` axes after the channels, zero after `num_valid` frames."""
     frames = graph("Range", 0, graph("Squeeze", graph("Shape", x, start=2, end=3)), 1)
     mask = graph("Less", graph("Unsqueeze", frames, [0]), graph("Unsqueeze", num_valid, [1]))
     axes = [1, *range(3, 2 + num_axes)]
@@ -33,7 +33,7 @@ def valid(graph: Graph, x: str, num_valid: str, num_axes: int) -> str:
 
 
 def convolved(graph: Graph, variables: Tree, name: str, x: str, num_valid: str, **attributes: Any) -> str:
-    """Adds the convolution conv_`name`, its BatchNorm and ReLU; returns the result, zero behind `num_valid` frames."""
+    """Adds the convolution conv_`name`, its BatchNorm and ReLU; returns the result, zero after `num_valid` frames."""
     params, norm = variables["params"], variables["params"][f"norm_{name}"]
     known, kernel = variables["batch_stats"][f"norm_{name}"], params[f"conv_{name}"]["kernel"]
     factor, num_axes = norm["scale"] / np.sqrt(known["var"] + np.float64(EPSILON)), kernel.ndim - 2

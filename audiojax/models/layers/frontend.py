@@ -51,7 +51,7 @@ class FrontEnd(nn.Module):
     Attributes:
         window_samples: the samples that a frame covers, at least one hop.
         hop_samples: the samples from one frame to the next.
-        num_bands: the features of a frame.
+        num_bands: the number of features of a frame.
         low_hz, high_hz: where the lowest band begins and the highest ends.
         rate_hz: the sound's sample rate.
     """
@@ -131,7 +131,7 @@ class Learned(FrontEnd):
 
 
 class Raw(FrontEnd):
-    """Returns the samples of each hop as its frame; the class project's network has hops of one sample."""
+    """Returns the samples of each hop as its frame; `recipe=seed` has hops of one sample."""
 
     @property
     def context_samples(self) -> int:

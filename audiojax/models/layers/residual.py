@@ -1,7 +1,7 @@
 """Residual stages (He et al. 2016, arXiv 1512.03385) whose results do not depend on padding.
 
 Activations are [B, N, channels] or, for spectrograms, [B, N, bands, channels]; only the first `num_valid` i32[B] of a
-clip's N frames are valid. Those behind them are set to zero before every convolution, like the convolution's own
+clip's N frames are valid. Those after them are set to zero before every convolution, like the convolution's own
 padding, and are masked in BatchNorm. The functions create layers in the module that calls them.
 """
 
