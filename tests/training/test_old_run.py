@@ -38,7 +38,8 @@ def workdir(config, tmp_path) -> Path:
     """A copy, of the data that are here: another platform may round the tones otherwise."""
     workdir = shutil.copytree(OLD, tmp_path / "run")
     content = json.loads((workdir / "config.json").read_text())
-    content["data"] |= {"key": loading.load_clips(config).key, "cache": str(config.data.cache)}
+    content["data"]["key"] = loading.load_clips(config).key
+    content["config"]["data"]["cache"] = str(config.data.cache)
     (workdir / "config.json").write_text(json.dumps(content))
     return workdir
 
