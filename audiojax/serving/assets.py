@@ -67,7 +67,7 @@ def response(status: HTTPStatus, body: bytes, kind: str = "text/plain; charset=u
 
 @functools.lru_cache(maxsize=10 * NUM_VOICES)
 def sample(word: str, number: int) -> bytes:
-    """Returns a WAV file of `word`, synthesised with voice `number` and little noise."""
+    """Returns a WAV file of `word`, synthesised with voice `number`, with faint background noise."""
     voice: Voice = dataclasses.replace(
         make_voice(0, number), peak_db=-6.0, snr_db=40.0, hum_db=-60.0, knocks=0.0, room=0.01
     )
