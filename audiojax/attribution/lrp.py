@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 
 class Linear(NamedTuple):
-    """A layer `apply(kernel, x) + bias`, where `apply` is linear in both; `x` and `kernel` may be trees of arrays.
+    """A layer `apply(kernel, x) + bias`, where `apply` is bilinear; `x` and `kernel` may be pytrees of arrays.
 
     Examples are a dense layer, a convolution, a weighted mean, and one step of a recurrence with constant gates.
     """
@@ -74,7 +74,7 @@ class Recurrent(NamedTuple):
     squash: Callable[[jax.Array], jax.Array]
 
     def forward(self, x: jax.Array) -> jax.Array:
-        """Returns all states."""
+        """Returns the states after all steps."""
         return self.run(x.swapaxes(0, 1)).swapaxes(0, 1)
 
     def back(self, x: jax.Array, relevance: jax.Array, rule: "Rule") -> tuple[jax.Array, jax.Array]:

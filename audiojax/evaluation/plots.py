@@ -59,7 +59,7 @@ def curves(rows: Sequence[dict[str, Any]], title: str, path: Path) -> Path:
 
 
 def confusion_matrix(confusion: np.ndarray, names: Sequence[str], title: str, path: Path) -> Path:
-    """Plots a confusion matrix i32[labels, labels], [true, predicted]; colours are shares of the true label."""
+    """Plots a confusion matrix i32[labels, labels], [true, predicted]; colours are shares of each row."""
     figure, axis = _figure(figsize=(0.55 * len(names) + 2.2, 0.5 * len(names) + 1.8))
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)

@@ -162,7 +162,7 @@ class Recognizers:
         return events
 
     def flush(self, slot: int) -> list[Event]:
-        """Ends a stream with silence and returns its remaining events."""
+        """Appends silence to a stream, ends it, and returns its remaining events."""
         self._stream(slot).finish(self.step_samples)
         return self.advance_one(slot)
 

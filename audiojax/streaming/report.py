@@ -151,7 +151,7 @@ def false_alarms(
 
 
 def join(scenes: Sequence[streams.Scene], parts: int = scoring.ROWS) -> list[streams.Scene]:
-    """Concatenates scenes to `parts` long ones, so that the state is not reset between them."""
+    """Concatenates scenes into `parts` long ones, so that the state is not reset between them."""
     long = []
     for group in (scenes[i::parts] for i in range(min(parts, len(scenes)))):
         words, at = [], 0

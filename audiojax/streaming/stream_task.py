@@ -36,7 +36,7 @@ class StreamTask:
 
     @property
     def num_outputs(self) -> int:
-        """Returns the number of words plus one, for no word."""
+        """Returns the number of words plus one for "no word has ended"."""
         return len(self.data.clips.label_names) + 1
 
     def batches(self, rows: slice) -> sampler.StreamBatches:

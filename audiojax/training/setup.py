@@ -72,7 +72,7 @@ class Job:
         return (self.first_step - (not self._scored)) // self.epochs.num_steps
 
     def last_step(self, epoch: int) -> int:
-        """Returns the number of steps at the end of `epoch`."""
+        """Returns how many steps of the whole run are done at the end of `epoch`."""
         return (epoch + 1) * self.epochs.num_steps
 
     @functools.cached_property

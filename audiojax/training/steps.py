@@ -59,7 +59,7 @@ def clip_loss(label_smoothing: float) -> Loss:
 def make_augment_step(augment: Augment) -> AugmentStep:
     """Returns the jit-compiled augmentation (batch, key, step) -> batch; its key is `fold_in(key, step)`.
 
-    It is a separate program, so that the next batch is augmented during the previous step.
+    It is a separate program, so that the next batch is augmented while the device trains on this one.
     """
 
     def augment_step(batch: Batch, key: jax.Array, step: int) -> Batch:
