@@ -85,7 +85,7 @@ def torch_audionet(
         channels_last: Whether to use 2-D convolutions of height 1 in the channels-last memory format.
         half: Whether to use bfloat16 autocast.
     """
-    torch = _torch()
+    torch = pytorch()
     if channels_last:
         conv = lambda i, o: torch.nn.Conv2d(i, o, (1, 3), padding=(0, 1))  # noqa: E731
         norm, pool = torch.nn.BatchNorm2d, lambda: torch.nn.MaxPool2d((1, 2))
@@ -119,7 +119,7 @@ def torch_audionet(
 
 def torch_gru(config: ConfigDict, rate_hz: int) -> Steps:
     """Returns the training steps of the recurrent network in PyTorch, with `nn.GRU` on packed sequences."""
-    torch, want = _torch(), config.model
+    torch, want = pytorch(), config.model
     if want.frontend != "logmel" or want.cell != "gru" or not want.mask_padding:
         raise InputError("torch_gru supports frontend=logmel, cell=gru and mask_padding only; set config.model so.")
     decays = READOUTS[want.readout]
@@ -172,7 +172,8 @@ def torch_gru(config: ConfigDict, rate_hz: int) -> Steps:
     return _torch_steps(torch, net, logits_of, config)
 
 
-def _torch() -> Any:
+def pytorch() -> Any:
+    """Returns the module `torch` with its seed set to 0; raises InputError if it is not installed."""
     try:
         import torch
     except ImportError:

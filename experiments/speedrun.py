@@ -11,6 +11,7 @@ and is reported as the cold time. `--recipe '{"epochs": 3}'` changes fields of t
 """
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -53,6 +54,19 @@ class Recipe(NamedTuple):
     warp: float = 0.12  # factors in [1 / (1 + warp), 1 + warp] of the frequency axis: other vocal tracts
     tilt: float = 0.5  # standard deviation in nepers of a random response over the bands: other microphones
     noise: float = 6.0  # nepers of power below the loudest band from which noise is added
+
+    def num_steps(self, num_clips: int) -> int:
+        """Returns the number of training steps with `num_clips` clips."""
+        return round(self.epochs * num_clips / self.batch_size)
+
+    def schedule(self, num_steps: int) -> optax.Schedule:
+        """Returns the learning rate as a function of the step."""
+        warmup_steps = round(self.warmup_share * num_steps)
+        return optax.warmup_cosine_decay_schedule(0.0, self.learning_rate, warmup_steps, num_steps)
+
+    def front_end(self, rate_hz: int) -> frontend.LogMel:
+        """Returns the module that computes the frames."""
+        return frontend.LogMel(self.window_samples, self.hop_samples, self.num_bands, 50.0, 4000.0, rate_hz)
 
 
 RECIPES = {98: Recipe(), 99: Recipe(epochs=8.0)}
@@ -142,16 +156,14 @@ class Trainer:
     def __init__(self, recipe: Recipe, num_clips: int, rate_hz: int):
         """Builds the programs for `num_clips` training clips."""
         self.recipe, self._model = recipe, FrameCNN(recipe.channels, recipe.dropout)
-        self.num_steps = round(recipe.epochs * num_clips / recipe.batch_size)
-        schedule = optax.warmup_cosine_decay_schedule(
-            0.0, recipe.learning_rate, round(recipe.warmup_share * self.num_steps), self.num_steps
-        )
+        self.num_steps = recipe.num_steps(num_clips)
+        schedule = recipe.schedule(self.num_steps)
         self._optimizer = optax.chain(
             optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.98, weight_decay=recipe.weight_decay)
         )
-        shape = recipe.window_samples, recipe.hop_samples, recipe.num_bands, 50.0, 4000.0, rate_hz
-        self._frames = jax.jit(self._log_mel(frontend.LogMel(*shape)))
-        mesh = jax.make_mesh((len(jax.devices()),), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+        self._frames = jax.jit(self._log_mel(recipe.front_end(rate_hz)))
+        num_devices = math.gcd(len(jax.devices()), recipe.batch_size)
+        mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:num_devices]), ("batch",))
         self._everywhere, self._split = (jax.NamedSharding(mesh, jax.P(*axes)) for axes in ((), ("batch",)))
         given = self._everywhere, self._everywhere, self._split, self._everywhere, None
         self._step = jax.jit(self._train_step, donate_argnums=0, in_shardings=given, out_shardings=self._everywhere)
@@ -184,7 +196,7 @@ class Trainer:
         params = variables["params"]
         state = params, variables["batch_stats"], self._optimizer.init(params), jax.tree.map(jnp.copy, params)
         state, examples, key = jax.device_put((state, examples, jax.random.key(seed)), self._everywhere)
-        for number, rows in enumerate(order):
+        for number, rows in enumerate(order):  # one at a time: on several CPU devices, steps dispatched ahead deadlock
             state = jax.block_until_ready(self._step(state, examples, rows, key, number))
         return {"params": state[3], "batch_stats": state[1]}, time.perf_counter() - start
 

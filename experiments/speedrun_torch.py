@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from audiojax.data.clips import Clips
-from audiojax.errors import InputError
 from audiojax.models.layers import frontend
+from experiments.peers import pytorch
 from experiments.speedrun import Recipe, padded
 
 
@@ -20,14 +20,9 @@ class TorchTrainer:
 
     def __init__(self, recipe: Recipe, num_clips: int, rate_hz: int, *, compiled: bool):
         """Describes the training on `num_clips` clips; raises InputError without PyTorch."""
-        try:
-            import torch
-        except ImportError:
-            raise InputError("PyTorch is not installed; pip install torch.") from None
-        self._torch, self.recipe, self._compiled = torch, recipe, compiled
-        self.num_steps = round(recipe.epochs * num_clips / recipe.batch_size)
-        fields = recipe.window_samples, recipe.hop_samples, recipe.num_bands, 50.0, 4000.0, rate_hz
-        self._waves, self._bands = (torch.tensor(np.asarray(x)) for x in frontend.LogMel(*fields).weights())
+        self._torch, self.recipe, self._compiled = pytorch(), recipe, compiled
+        self.num_steps = recipe.num_steps(num_clips)
+        self._waves, self._bands = (self._torch.tensor(np.asarray(x)) for x in recipe.front_end(rate_hz).weights())
 
     def _examples(self, clips: Clips, indices: np.ndarray, num_frames: int) -> tuple[Any, Any, Any]:
         torch, hop, window = self._torch, self.recipe.hop_samples, self.recipe.window_samples
@@ -51,10 +46,7 @@ class TorchTrainer:
         called = torch.compile(net) if self._compiled else net
         optimizer = torch.optim.AdamW(net.parameters(), lr=1.0, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
         loss_of = torch.nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
-        warmup = round(recipe.warmup_share * self.num_steps)
-        rates = np.interp(np.arange(self.num_steps), [0, warmup], [0, 1.0])
-        decay = np.clip((np.arange(self.num_steps) - warmup) / (self.num_steps - warmup), 0, 1)
-        rates *= recipe.learning_rate * (1 + np.cos(np.pi * decay)) / 2
+        rates = np.asarray(recipe.schedule(self.num_steps)(np.arange(self.num_steps)))
         order = torch.cat([torch.randperm(len(label)) for _ in range(int(np.ceil(recipe.epochs)) + 1)])
         for rate, rows in zip(rates, order.split(recipe.batch_size), strict=False):
             x, valid = self._augmented(frames[rows], length[rows])
