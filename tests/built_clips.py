@@ -7,9 +7,12 @@ from audiojax.data.clips import Clips, Speaker
 from audiojax.synthesis.phonemes import DIGITS
 
 
-def build(root, folder, rate_hz=8000, read=sources.audiomnist, progress=lambda done, total: None) -> Clips:
-    read_all = dict(rate_hz=rate_hz, on_bad_file="stop", folder=folder, progress=progress)
-    return cache.load_or_build(read(root), **read_all)[0]
+def build(
+    root, folder, rate_hz=8000, read=sources.audiomnist, progress=lambda done, total: None, on_bad_file="stop"
+) -> Clips:
+    """The clips that the reader `read` lists in `root`, cached in `folder`."""
+    read_all = dict(rate_hz=rate_hz, on_bad_file=on_bad_file, folder=folder, progress=progress)
+    return cache.load_or_build(read(root, on_bad_file), **read_all)[0]
 
 
 def clips_of(speakers, takes=10, source="audiomnist", labels=10) -> Clips:

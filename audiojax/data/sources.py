@@ -65,18 +65,20 @@ class Recordings:
         )
 
 
-class _Faults:
-    """Collects the faults of single files if bad files are to be skipped; otherwise the first one raises."""
+class Faults:
+    """The faults of single files: `on_bad_file` "stop" raises InputError at the first one, "skip" collects them."""
 
     def __init__(self, on_bad_file: str):
         self.skip, self.sentences = on_bad_file == "skip", list[str]()
 
     def add(self, sentence: str) -> None:
+        """Adds a fault: a sentence without a full stop that names the file and the fix."""
         if not self.skip:
             raise InputError(f"{sentence}, or leave it out: --config.data.on_bad_file=skip.")
         self.sentences.append(sentence)
 
     def add_all(self, sentences: Iterable[str]) -> None:
+        """Adds several faults."""
         for sentence in sentences:
             self.add(sentence)
 
@@ -87,11 +89,11 @@ def audiomnist(root: Path | str, on_bad_file: str = "stop") -> Recordings:
     Speakers are two-digit strings, "01" to "60". Speakers without metadata (17, 22 and 34 in an early copy) are
     unknown; ages are ints, strings, or "1234" for unknown.
     """
-    root, faults = Path(root).expanduser(), _Faults(on_bad_file)
+    root, faults = Path(root).expanduser(), Faults(on_bad_file)
     name = re.compile(r"data/(?P<speaker>\d\d)/(?P<label>[0-9])_(?P=speaker)_(?P<take>\d{1,9})\.\w+")
     layout = "data/SS/D_SS_T.wav, as in data/01/0_01_0.wav"
-    files, found = _digits(root, root / "data", name, layout, faults)
-    speakers = _speakers(files, read_metadata(root / "data" / "audioMNIST_meta.txt"))
+    files, found = list_digits(root, root / "data", name, layout, faults)
+    speakers = speakers_of(files, read_metadata(root / "data" / "audioMNIST_meta.txt"))
     skipped = tuple(faults.sentences)
     return Recordings("audiomnist", root, files, DIGITS, speakers, skipped, left_out=dict(found.left_out))
 
@@ -101,15 +103,15 @@ def fsdd(root: Path | str, on_bad_file: str = "stop") -> Recordings:
 
     Its layout is `recordings/D_name_T.wav`.
     """
-    root, faults = Path(root).expanduser(), _Faults(on_bad_file)
+    root, faults = Path(root).expanduser(), Faults(on_bad_file)
     name = re.compile(r"recordings/(?P<label>[0-9])_(?P<speaker>[^/_]+)_(?P<take>\d{1,9})\.\w+")
     layout = "recordings/D_name_T.wav, as in recordings/0_jackson_0.wav"
-    files, found = _digits(root, root / "recordings", name, layout, faults)
+    files, found = list_digits(root, root / "recordings", name, layout, faults)
     accents = {"jackson": "USA", "theo": "USA", "nicolas": "Belgium, French", "george": "Greece"}
     accents |= {"yweweler": "Germany", "lucas": "Germany"}
     names = {file.speaker for file in files}
     table = {name: Speaker("male", accents[name.lower()]) for name in names if name.lower() in accents}
-    speakers, skipped = _speakers(files, table), tuple(faults.sentences)
+    speakers, skipped = speakers_of(files, table), tuple(faults.sentences)
     return Recordings("fsdd", root, files, DIGITS, speakers, skipped, left_out=dict(found.left_out))
 
 
@@ -119,7 +121,7 @@ def folder(root: Path | str, on_bad_file: str = "stop") -> Recordings:
     Speakers are known if files are named as in Google's Speech Commands, SPEAKER_nohash_TAKE.wav. Its lists of
     validation and test files are read if they exist.
     """
-    root, faults = Path(root).expanduser(), _Faults(on_bad_file)
+    root, faults = Path(root).expanduser(), Faults(on_bad_file)
     layout = "WORD/*.wav, a folder for each word"
     listing = find_sounds(root, root, layout)
     faults.add_all(listing.faults)
@@ -146,7 +148,7 @@ def folder(root: Path | str, on_bad_file: str = "stop") -> Recordings:
         takes[match["word"]] += not match["take"]
         files.append(Recording(words.index(match["word"]), match["speaker"] or UNKNOWN_SPEAKER, take, path, *stat))
     return Recordings(
-        "folder", root, tuple(sorted(files)), tuple(words), _speakers(files, {}), tuple(faults.sentences),
+        "folder", root, tuple(sorted(files)), tuple(words), speakers_of(files, {}), tuple(faults.sentences),
         tuple(empty), dict(listing.left_out), _read_official(root),
     )  # fmt: skip
 
@@ -164,10 +166,24 @@ def _read_official(root: Path) -> dict[str, frozenset[str]]:
     return official
 
 
-def _digits(
-    root: Path, where: Path, name: re.Pattern[str], layout: str, faults: _Faults
+def list_digits(
+    root: Path, where: Path, name: re.Pattern[str], layout: str, faults: Faults
 ) -> tuple[tuple[Recording, ...], Listing]:
-    """Lists the sounds below `where`, whose relative paths match `name` with label, speaker and take."""
+    """Lists the recordings of digits below `where`, a folder in `root`, whose names have label, speaker and take.
+
+    Args:
+        root: The folder of the data set.
+        where: The folder to search, with its subfolders.
+        name: Matches the whole path relative to `root`; its groups are label (0 to 9), speaker and take (a number).
+        layout: The layout of the names, for messages.
+        faults: Gets the files with another name, and those with the label, speaker and take of another file.
+
+    Returns:
+        The sorted recordings, and what was found; `Recordings` takes its `left_out`.
+
+    Raises:
+        InputError: There is no such file, or `faults` stops at the first fault.
+    """
     files: dict[tuple[Any, ...], Recording] = {}
     found = find_sounds(root, where, layout)
     faults.add_all(found.faults)
@@ -185,7 +201,7 @@ def _digits(
     return tuple(sorted(files.values())), found
 
 
-def _speakers(files: Iterable[Recording], table: dict[str, Speaker]) -> dict[str, Speaker]:
+def speakers_of(files: Iterable[Recording], table: dict[str, Speaker]) -> dict[str, Speaker]:
     """Returns the speakers of `files`, sorted, with their metadata in `table`."""
     return {name: table.get(name, Speaker()) for name in sorted({file.speaker for file in files})}
 

@@ -2,8 +2,10 @@
 
 import re
 import shutil
+import textwrap
 from pathlib import Path
 
+import built_clips
 import numpy as np
 import pytest
 import soundfile
@@ -349,3 +351,19 @@ def test_prepare_reports_too_few_clips_and_main_refuses_them(tmp_path, run_cli):
     code, out, err = run_cli("main", *args, f"--workdir={tmp_path / 'run'}")
     assert code == 1 and out == "" and "'rare' has 1 clip" in err and not (tmp_path / "run").exists()
     assert len(err.splitlines()) == 1
+
+
+def test_the_reader_that_contributing_shows_reads_its_layout(tmp_path):
+    code = (ROOT / "CONTRIBUTING.md").read_text().split("```python\n")[1].split("```")[0]
+    names = {"re": re, "Path": Path, **vars(sources)}
+    exec(textwrap.dedent(code), names)
+    for speaker in ("ann", "bob"):
+        for digit in range(10):
+            path = tmp_path / "clips" / speaker / f"{digit}_2.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, tone(digit, ord(speaker[0]), 2), 8000)
+    (tmp_path / "clips" / "ann" / "seven.wav").write_bytes(b"not a sound")
+    with pytest.raises(InputError, match=r"seven\.wav is not named like SPEAKER/DIGIT_TAKE"):
+        built_clips.build(tmp_path / "clips", tmp_path / "cache", read=names["read"])
+    clips = built_clips.build(tmp_path / "clips", tmp_path / "cache", read=names["read"], on_bad_file="skip")
+    assert len(clips) == 20 and sorted(clips.speakers) == ["ann", "bob"] and set(clips.take) == {2}
