@@ -132,6 +132,9 @@ def base(choice: Choice) -> ConfigDict:
         repeat_share=0.0,  # share of words that repeat the word before
         overlap_seconds=0.0,  # maximum overlap of words without a pause between them
         connected_share=0.0,  # share of the scenes of words alone that are spoken like a telephone number
+        strings="",  # folder of recordings of several words, see `audiojax.data.strings`, to train on too; '' for none
+        strings_share=0.0,  # share of the scenes that take their speech from streams.strings
+        coded_share=0.0,  # share of the scenes that are compressed as GSM, Opus, Vorbis or MP3
         word_weight=1.0,  # weight in the loss of steps at which a word has just ended
         false_alarm_hours=0.0,  # hours each of silence, noise and other speech on which the finished run is tested
     )

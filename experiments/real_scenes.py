@@ -8,13 +8,15 @@ from typing import NamedTuple
 import numpy as np
 
 from audiojax.audio import noise as corrupt
+from audiojax.audio.time_scale import time_scaled
 from audiojax.data import real
 from audiojax.data.clips import Clips
 from audiojax.data.real import RealSound
+from audiojax.data.strings import UNSURE, StringRecordings
 from audiojax.errors import InputError
 from audiojax.streaming import scenes as streams
 from audiojax.streaming.decoder import FLUSH_SECONDS
-from audiojax.streaming.sampler import FLOOR_DB, time_scaled
+from audiojax.streaming.pools import FLOOR_DB
 from audiojax.streaming.scenes import Word
 from audiojax.synthesis.phonemes import DIGITS
 
@@ -76,6 +78,21 @@ def judge(root: Path, clips_of: dict[str, Clips]) -> list[Row]:
     digits = [digits_of(texts[path], path) for path in strings.path]
     rows.append(_row("telephone numbers", "errors", _named(strings), digits))
     return rows + without_words("spelled names", _named(clips_of["speech"]))
+
+
+def synthetic(strings: StringRecordings) -> list[Row]:
+    """Returns the rows of synthetic strings: numbers, single digits, and speech without digits."""
+    said = {}
+    for path in strings.clips.path:  # an "oh" that begins a number counts, as in the telephone numbers
+        labels = ["zero" if label == UNSURE else label for label, *_ in strings.words[path]]
+        said[path] = tuple(DIGITS.index(label) for label in labels)
+    named = _named(strings.clips)
+    kinds = {"numbers": ("errors", range(2, 100)), "digits": ("first", range(1, 2))}
+    rows = []
+    for name, (kind, lengths) in kinds.items():
+        mine = [(path, clip) for path, clip in named if len(said[path]) in lengths]
+        rows.append(_row(f"{name} synthetic", kind, mine, [said[path] for path, _ in mine]))
+    return rows + without_words("other synthetic", [(path, clip) for path, clip in named if not said[path]])
 
 
 def digits_of(text: str, path: str = "a string") -> tuple[int, ...]:

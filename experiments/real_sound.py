@@ -19,7 +19,7 @@ import scipy.stats
 
 from audiojax import cli
 from audiojax import config as configs
-from audiojax.data import loading, real
+from audiojax.data import loading, real, strings
 from audiojax.data.clips import Clips
 from audiojax.errors import InputError
 from audiojax.inference import PACKAGED, Trained
@@ -164,13 +164,14 @@ def decoder_of(decoder: Decoder, text: str) -> Decoder:
     return decoder._replace(**changes)
 
 
-def validation_rows(root: Path, audiomnist: str | None) -> list[Row]:
-    """Returns the rows of the validation part, with AudioMNIST's words if its folder is given."""
+def validation_rows(root: Path, audiomnist: str | None, synthetic: Path | None = None) -> list[Row]:
+    """Returns the rows of the validation part, with AudioMNIST's words and synthetic strings if given their folders."""
     words = None
     if audiomnist:
         clips, split = load("audiomnist", audiomnist)
         words = clips, split.validation
-    return real_scenes.validation(real.load(root, "validation", cached), words)
+    rows = real_scenes.validation(real.load(root, "validation", cached), words)
+    return rows + (real_scenes.synthetic(strings.load(synthetic, DIGITS, cached)) if synthetic else [])
 
 
 def judge_rows(root: Path) -> list[Row]:
@@ -235,6 +236,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--workdir", type=Path, nargs="+", help="run; the parameters of several runs are averaged")
     parser.add_argument("--part", choices=("validation", "judge"), default="validation")
     parser.add_argument("--audiomnist", help="folder of AudioMNIST; adds its validation speakers to scenes and strings")
+    parser.add_argument("--strings", type=Path, help="folder of experiments.connected_speech; adds its rows")
     parser.add_argument(
         "--decoder", nargs="+", default=[""], help="decoder settings, as in threshold=0.3,ema_decay=0.6; each is scored"
     )
@@ -261,7 +263,7 @@ def main(argv: list[str]) -> None:
         write_unsure(evaluator, args.root, args.unsure)
         return
     decoders = [decoder_of(evaluator.decoder, text) for text in args.decoder]
-    rows = judge_rows(args.root) if args.part == "judge" else validation_rows(args.root, args.audiomnist)
+    rows = judge_rows(args.root) if args.part == "judge" else validation_rows(args.root, args.audiomnist, args.strings)
     outputs = network_outputs(evaluator, rows)
     everything = []
     for decoder in decoders:

@@ -1,10 +1,12 @@
 """Degradations of sound, in numpy: noise, reverberation, microphones and codecs."""
 
 import functools
+import io
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy.fft
+import soundfile
 
 Noise = Callable[[np.random.Generator, int, int], np.ndarray]  # (rng, samples, rate_hz) -> f32[samples], mean power 1
 
@@ -152,6 +154,25 @@ def mu_law(sound: np.ndarray) -> np.ndarray:
 def eight_bit(sound: np.ndarray) -> np.ndarray:
     """Returns `sound` in [-1, 1] with linear 8-bit quantisation."""
     return (np.rint(np.clip(sound, -1, 1) * 127) / 127).astype(np.float32)
+
+
+# Format and encoding of soundfile, and how strongly it compresses: mobile telephone, internet telephone, recordings.
+CODECS = (
+    ("WAV", "GSM610", None),
+    ("OGG", "OPUS", 0.5),
+    ("OGG", "OPUS", 0.9),
+    ("OGG", "VORBIS", 1.0),
+    ("MP3", "MPEG_LAYER_III", None),
+)
+
+
+def compressed(sound: np.ndarray, rate_hz: int, container: str, encoding: str, level: float | None) -> np.ndarray:
+    """Returns `sound` f32[t] in [-1, 1] encoded and decoded by one of `CODECS`, without a delay."""
+    file = io.BytesIO()
+    soundfile.write(file, np.clip(sound, -1, 1), rate_hz, encoding, format=container, compression_level=level)
+    file.seek(0)
+    decoded, _ = soundfile.read(file, dtype="float32")
+    return np.pad(decoded[: len(sound)], (0, max(0, len(sound) - len(decoded))))
 
 
 def telephone(hz: np.ndarray) -> np.ndarray:

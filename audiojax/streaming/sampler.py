@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from audiojax.audio import noise as corrupt
+from audiojax.audio.time_scale import time_scaled
 from audiojax.data.clips import Batch
 from audiojax.errors import InputError
 from audiojax.streaming import scenes
 from audiojax.streaming.pools import FLOOR_DB, Pool, Real
 from audiojax.streaming.scenes import Scene, Word
+from audiojax.streaming.strings import Strings
 
 SCENE_SEGMENTS = 3  # length of a scene, in training segments
 WORD_POWER = 0.01  # of each word or phrase where real recordings are used, before its level is sampled
@@ -34,6 +36,8 @@ class Mixture(NamedTuple):
     repeat_share: float = 0.0
     overlap_seconds: float = 0.0
     connected_share: float = 0.0
+    strings_share: float = 0.0
+    coded_share: float = 0.0
     word_weight: float = 1.0
 
 
@@ -59,6 +63,7 @@ class StreamBatches:
         seed: int,
         mixture: Mixture = SYNTHETIC_ONLY,
         real: Real | None = None,
+        strings: Strings | None = None,
     ):
         """Describes the batches.
 
@@ -81,6 +86,7 @@ class StreamBatches:
                 SCENE_SEGMENTS * segment_samples,
                 mixture,
                 real,
+                strings,
             )
         )
         self._rate_hz = pools[0].clips.rate_hz
@@ -117,6 +123,7 @@ def sample_scene(
     num_samples: int,
     mixture: Mixture = SYNTHETIC_ONLY,
     real: Real | None = None,
+    strings: Strings | None = None,
 ) -> Scene:
     """Samples a scene: words, other speech or neither, with a room, noise and a recording channel."""
     rate_hz = pools[0].clips.rate_hz
@@ -127,7 +134,10 @@ def sample_scene(
         pool = pools[0]
     else:
         pool = pools[int(rng.integers(1, len(pools)))]
-    parts, words = sample_speech(rng, pool, others, num_samples, kind in (0, 1), kind in (1, 2), mixture, real)
+    if strings and rng.random() < mixture.strings_share:
+        parts, words = strings.sample(rng, num_samples)
+    else:
+        parts, words = sample_speech(rng, pool, others, num_samples, kind in (0, 1), kind in (1, 2), mixture, real)
     sound = scenes.laid_out(parts, num_samples)
     sound = scenes.levelled(sound, [Word(0, at, at + len(part)) for at, part in parts], 0.0)
 
@@ -158,7 +168,11 @@ def sample_scene(
     if real and rng.random() < 0.5:  # so that the bandwidth does not identify the corpus
         sound = corrupt.filtered(sound, None, [corrupt.low_pass(rng.uniform(2800, 3900))], rate_hz)
     sound *= np.float32(10 ** (rng.uniform(-40, 0) / 20))
-    return Scene(scenes.quantised(_coded(rng, sound, rate_hz), rng), tuple(words))
+    if mixture.coded_share and rng.random() < mixture.coded_share:
+        sound = corrupt.compressed(sound, rate_hz, *corrupt.CODECS[int(rng.integers(len(corrupt.CODECS)))])
+    else:
+        sound = _coded(rng, sound, rate_hz)
+    return Scene(scenes.quantised(sound, rng), tuple(words))
 
 
 def _noises(rng: np.random.Generator) -> list[str]:
@@ -263,35 +277,3 @@ def _no_word(
     pieces = np.array_split(clip, rng.integers(3, 6))
     order = rng.permutation(len(pieces))
     return np.concatenate([pieces[i][::-1] if rng.random() < 0.5 else pieces[i] for i in order])
-
-
-def time_scaled(
-    sound: np.ndarray, speed: float, tempo: float, places: tuple[int, int]
-) -> tuple[np.ndarray, tuple[int, int]]:
-    """Changes the speed of a sound (with its pitch), then its tempo (at the same pitch).
-
-    Args:
-        sound: f32[t].
-        speed: Factor of the resampling, which is linear interpolation.
-        tempo: Factor of the time-scale modification, which is an overlap-add of windows of 256 samples.
-        places: Two positions in samples.
-
-    Returns:
-        The sound, and the two positions in it.
-    """
-    if speed != 1:
-        position = np.arange(max(1, int(len(sound) / speed))) * speed
-        left = position.astype(np.int64)
-        fraction = (position - left).astype(np.float32)
-        sound = np.append(sound, np.float32(0))
-        sound = sound[left] * (1 - fraction) + sound[left + 1] * fraction
-    if tempo != 1:
-        hop, num_samples = 128, max(1, int(len(sound) / tempo))
-        windows = np.rint(tempo * hop * np.arange(num_samples // hop + 2)).astype(np.int64)  # the starts
-        padded = np.pad(sound, (hop, int(windows[-1]) + 2 * hop))
-        pieces = np.lib.stride_tricks.sliding_window_view(padded, 2 * hop)[windows]
-        fade = np.square(np.sin(np.pi / 2 / hop * np.arange(2 * hop))).astype(np.float32)
-        faded = (pieces * fade).reshape(len(windows), 2, hop)
-        sound = (faded[:-1, 1] + faded[1:, 0]).reshape(-1)[:num_samples]
-    start, end = (min(round(place / speed / tempo), len(sound)) for place in places)
-    return sound, (start, end)

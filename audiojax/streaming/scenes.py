@@ -24,7 +24,7 @@ TARGET_SECONDS, IGNORED_SECONDS = (0.08, 0.22), (-0.04, 0.28)
 class Word(NamedTuple):
     """A word in a stream; see `span` for its start and end."""
 
-    label: int
+    label: int  # -1 for a sound that may be a word or not, which the loss ignores
     start: int  # samples
     end: int
 
@@ -224,6 +224,9 @@ def targets(
     mask, times = np.ones(num_steps, np.float32), np.zeros((num_steps, 2), np.float32)
     for word in words:
         since = (step_end - word.end) / rate_hz
+        if word.label < 0:
+            mask[(step_end > word.start) & (since <= IGNORED_SECONDS[1]) & (label == num_labels)] = 0
+            continue
         mask[(since > IGNORED_SECONDS[0]) & (since <= IGNORED_SECONDS[1]) & (label == num_labels)] = 0
         just_ended = (since > TARGET_SECONDS[0]) & (since <= TARGET_SECONDS[1])
         label[just_ended], mask[just_ended] = word.label, 1

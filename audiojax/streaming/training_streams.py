@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
-from audiojax.data import real
+from audiojax.data import real, strings
 from audiojax.data.clips import Clips
 from audiojax.data.loading import cached, load_phrases, synthesised
 from audiojax.errors import InputError
 from audiojax.streaming.pools import Pool, Real
 from audiojax.streaming.sampler import Mixture, StreamBatches
+from audiojax.streaming.strings import Strings
 
 
 def load_pools(config: ConfigDict, clips: Clips, indices: np.ndarray) -> tuple[list[Pool], list[Pool]]:
@@ -43,6 +44,15 @@ def load_real(config: ConfigDict, label_names: Sequence[str]) -> Real | None:
     return Real(sound, label_names)
 
 
+def load_strings(config: ConfigDict, label_names: Sequence[str]) -> Strings | None:
+    """Returns the recordings of `config.streams.strings`; None if that key is empty."""
+    if not config.streams.strings:
+        return None
+    return Strings(
+        strings.load(config.streams.strings, label_names, lambda recordings: cached(config, recordings)), label_names
+    )
+
+
 def stream_batches(config: ConfigDict, clips: Clips, indices: np.ndarray, rows: slice) -> StreamBatches:
     """Returns the training batches of `config`; of each batch only `rows` are computed."""
     pools, others = load_pools(config, clips, indices)
@@ -57,4 +67,5 @@ def stream_batches(config: ConfigDict, clips: Clips, indices: np.ndarray, rows: 
         seed=config.seed,
         mixture=Mixture(**{name: config.streams[name] for name in Mixture._fields}),
         real=load_real(config, clips.label_names),
+        strings=load_strings(config, clips.label_names),
     )

@@ -1,0 +1,76 @@
+"""Recordings of several words each, with the times of the words, listed in `strings.csv`.
+
+The list has the columns file, speaker and words, and a row for each sound file. "words" has LABEL:START:END for each
+word to be recognised, in seconds, separated by spaces; for the label "?" see `UNSURE`. A row may have no word.
+"""
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from audiojax.data.clips import Clips, Speaker
+from audiojax.data.sources import Recording, Recordings
+from audiojax.errors import InputError
+
+LIST, COLUMNS = "strings.csv", ("file", "speaker", "words")
+UNSURE = "?"  # the label of a word that may count as one of the labels or not; training ignores it
+
+Timed = tuple[str, float, float]  # the label, start and end of a word, in seconds
+
+
+@dataclass(frozen=True)
+class StringRecordings:
+    """The clips of a folder, and by path their words in order of their end."""
+
+    clips: Clips
+    words: dict[str, tuple[Timed, ...]]
+
+
+def load(root: Path | str, label_names: Sequence[str], cached: Callable[[Recordings], Clips]) -> StringRecordings:
+    """Returns the recordings that `root`/strings.csv lists; `cached` converts recordings to clips.
+
+    Raises InputError if the list or a file is missing, or if a row is invalid.
+    """
+    root = Path(root).expanduser()
+    words, files = {}, []
+    for take, row in enumerate(_rows(root / LIST)):
+        path = root / row["file"]
+        try:
+            stat = path.stat()
+        except OSError:
+            raise InputError(f"{path}, which {LIST} lists, is not there; restore it or remove its row.") from None
+        words[row["file"]] = _timed(row, root / LIST, (*label_names, UNSURE))
+        files.append(Recording(0, row["speaker"], take, row["file"], stat.st_size, stat.st_mtime_ns))
+    speakers = {name: Speaker() for name in sorted({file.speaker for file in files})}
+    recordings = Recordings("strings", root, tuple(sorted(files)), ("string",), speakers)
+    return StringRecordings(cached(recordings), words)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            found = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read ({error}); see --config.streams.strings.") from None
+    if not found or not set(COLUMNS) <= found[0].keys() or any(None in row.values() for row in found):
+        raise InputError(f"{path} has no rows, or lacks some of the columns {', '.join(COLUMNS)}; restore the file.")
+    return found
+
+
+def _timed(row: dict[str, str], path: Path, names: Sequence[str]) -> tuple[Timed, ...]:
+    """Returns the words of a row, sorted by their end."""
+    words = []
+    for word in row["words"].split():
+        try:
+            label, start, end = word.split(":")
+            timed = label, float(start), float(end)
+        except ValueError:
+            timed = "", 0.0, 0.0
+        if timed[0] not in names or not 0 <= timed[1] < timed[2] < float("inf"):
+            raise InputError(
+                f"{path} gives {row['file']} the word {word!r}; write LABEL:START:END in seconds, with a label of "
+                f"{', '.join(names)}."
+            )
+        words.append(timed)
+    return tuple(sorted(words, key=lambda word: word[2]))

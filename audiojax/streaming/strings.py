@@ -1,0 +1,55 @@
+"""Samples the speech of scenes from recordings of several words, such as numbers that are read aloud."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from audiojax.audio import noise as corrupt
+from audiojax.audio.time_scale import time_scaled
+from audiojax.data.strings import UNSURE, StringRecordings
+from audiojax.streaming import scenes
+from audiojax.streaming.scenes import Word
+
+SPEECH_POWER = 0.005  # of each recording, its pauses included, before its level is sampled
+
+
+class Strings:
+    """Recordings of several words to sample from, grouped by speaker."""
+
+    def __init__(self, recordings: StringRecordings, label_names: Sequence[str]):
+        """Converts the times of the words to samples, and their labels to numbers; -1 is a word to be ignored."""
+        self._clips = recordings.clips
+        self._by_speaker = scenes.by_speaker(self._clips, np.arange(len(self._clips)))
+        numbers = {name: label for label, name in enumerate(label_names)} | {UNSURE: -1}
+        rate_hz = self._clips.rate_hz
+        self._words = [
+            [Word(numbers[name], round(start * rate_hz), round(end * rate_hz)) for name, start, end in words]
+            for words in (recordings.words[path] for path in self._clips.path)
+        ]
+
+    def sample(self, rng: np.random.Generator, num_samples: int) -> tuple[list[tuple[int, np.ndarray]], list[Word]]:
+        """Samples recordings of one speaker; returns the parts of a scene as [(start, f32[t])], and the words in it."""
+        parts: list[tuple[int, np.ndarray]] = []
+        words: list[Word] = []
+        rate_hz, mine = self._clips.rate_hz, self._by_speaker[rng.integers(len(self._by_speaker))]
+        speed, tempo = rng.uniform(-0.15, 0.15), rng.uniform(-0.3, 0.35) if rng.random() < 0.7 else 0.0
+        pause, at = rng.uniform(0.1, 1.0), round(rng.exponential(0.4) * rate_hz)
+        for _ in range(40):
+            index = int(rng.choice(mine))
+            sound, places = time_scaled(
+                self._clips[index].astype(np.float32) / 32768,
+                float(np.exp(speed + rng.normal(0, 0.02))),
+                float(np.exp(tempo)) if tempo else 1.0,
+                [place for word in self._words[index] for place in word[1:]],
+            )
+            if at + len(sound) > num_samples:
+                break
+            level_db = rng.normal(0, 2)
+            sound *= np.float32(np.sqrt(SPEECH_POWER / corrupt.power(sound)) * 10 ** (level_db / 20))
+            parts.append((at, sound))
+            words += [
+                Word(word.label, at + start, at + end)
+                for word, start, end in zip(self._words[index], places[::2], places[1::2], strict=True)
+            ]
+            at += len(sound) + round(rng.exponential(pause) * rate_hz)
+        return parts, words

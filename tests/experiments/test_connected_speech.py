@@ -1,0 +1,59 @@
+"""Texts of connected speech: their labels are what is said, in symbols that the model knows."""
+
+import numpy as np
+import pytest
+
+from audiojax.data.strings import UNSURE
+from audiojax.schema import DIGITS
+from experiments import connected_speech
+from experiments.connected_speech import DOUBLE, OH, PRONUNCIATIONS
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return [row[0] for row in PRONUNCIATIONS]
+
+
+def test_a_number_has_the_label_of_each_digit_it_says(digits):
+    unsure = doubled = 0
+    for seed in range(400):
+        said = connected_speech.number(np.random.default_rng(seed), digits)
+        labels = [label for _, label in said.pieces if label]
+        for index, (piece, label) in enumerate(said.pieces):
+            if label in DIGITS:
+                assert piece == digits[DIGITS.index(label)] or (label == "zero" and piece == OH)
+            if label == UNSURE:
+                assert piece == OH and labels[0] == UNSURE and labels.count(UNSURE) == 1
+                unsure += 1
+            if index in said.doubles:
+                assert said.pieces[index - 1][0].strip() == DOUBLE and label
+                doubled += 1
+    assert unsure > 5 and doubled > 20
+
+
+def test_other_speech_has_no_label_and_every_symbol_is_known(digits):
+    for sample, _ in connected_speech.KINDS:
+        for seed in range(200):
+            said = sample(np.random.default_rng(seed), digits)
+            assert set("".join(piece for piece, _ in said.pieces)) <= connected_speech.VOCABULARY.keys()
+            if sample in (connected_speech.spelled, connected_speech.other_words):
+                assert not any(label for _, label in said.pieces)
+    assert {symbol for row in PRONUNCIATIONS for way in row for symbol in way} <= connected_speech.VOCABULARY.keys()
+
+
+def test_a_word_ends_where_it_is_no_longer_heard(digits):
+    class Tone:
+        def synthesise(self, phonemes, style, speed):
+            begins = 0.25 * np.arange(len(phonemes) + 1)  # seconds
+            sound = np.zeros(6000 * len(phonemes), np.float32)
+            sound[: 6000 * len(phonemes) - 9600] = 0.5  # its last 0.4 s are silent
+            return sound, begins
+
+    said = connected_speech.Utterance(((digits[2], "two"), (" ", ""), (digits[2], "two")), frozenset({0}))
+    sound, words = connected_speech.synthesise(Tone(), said, np.zeros((510, 256), np.float32), 1.0)
+    assert len(sound) == 7 * 4000
+    assert [(label, round(start, 2), round(end, 2)) for label, start, end in words] == [
+        ("two", 0.0, 0.75),
+        ("two", 0.0, 0.99),
+        ("two", 1.0, 1.35),
+    ]
