@@ -49,13 +49,8 @@ PRONUNCIATIONS = (
     ("nˈIn", "nˈaɪn", "nˈɑɪn"),
 )
 OH, DOUBLE = "ˈO", "dˈʌbᵊl"
-LETTERS = dict(
-    zip(
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
-        "ˈA bˈi sˈi dˈi ˈi ˈɛf ʤˈi ˈAʧ ˈI ʤˈA kˈA ˈɛl ˈɛm ˈɛn ˈO pˈi kjˈu ˈɑɹ ˈɛs tˈi jˈu vˈi dˈʌbᵊljˌu ˈɛks wˈI zˈi".split(),
-        strict=True,
-    )
-)
+_LETTERS = "ˈA bˈi sˈi dˈi ˈi ˈɛf ʤˈi ˈAʧ ˈI ʤˈA kˈA ˈɛl ˈɛm ˈɛn ˈO pˈi kjˈu ˈɑɹ ˈɛs tˈi jˈu vˈi dˈʌbᵊljˌu ˈɛks wˈI zˈi"
+LETTERS = dict(zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", _LETTERS.split(), strict=True))
 BEFORE_NUMBERS = (
     "mI nˈʌmbəɹ ɪz", "ɪts", "kˈɔl mi æt", "ðə nˈʌmbəɹ ɪz", "ˈɛɹiə kˈOd", "mI fˈOn nˈʌmbəɹ ɪz", "ˌOkˈA sO", "pˈɪn kˈOd",
     "jˈɛs", "hˈɪɹ ɪt ɪz", "ðə kˈOd ɪz", "ˈʌm", "plˈʌs", "ðæts",
