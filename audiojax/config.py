@@ -58,7 +58,7 @@ def is_trial(arg: str) -> bool:
 
 
 def base(choice: Choice) -> ConfigDict:
-    """Returns all keys with their defaults. The comments are the text of the config reference, see `reference`."""
+    """Returns all keys with their defaults."""
     config = ConfigDict()
     config.task = "clips"  # what is trained: "clips", one label a clip; "streams", an event for each word in a stream
     config.seed = 0  # seed of the initial parameters, the order of clips and the augmentation
@@ -86,6 +86,13 @@ def base(choice: Choice) -> ConfigDict:
         num_speakers=0,  # number of speakers to train on; 0 for all
         num_clips=0,  # maximum number of clips of each part, balanced over labels; 0 for all
     )
+    _add_training(config)
+    _add_streams(config)
+    _add_environment(config)
+    return config
+
+
+def _add_training(config: ConfigDict) -> None:
     config.train = dict(
         batch_size=20,  # clips in a training step; streams, if task is "streams"
         length_samples=8000,  # samples to which clips are padded or cut; if task is "streams", of a step of each stream
@@ -115,6 +122,9 @@ def base(choice: Choice) -> ConfigDict:
         noise_snr_db=(0.0, 0.0),  # range of the signal-to-noise ratio of added white noise, in dB
         filter_db=0.0,  # maximum gain of a random filter, as of another microphone, in dB
     )
+
+
+def _add_streams(config: ConfigDict) -> None:
     config.streams = dict(  # the training streams, if task is "streams"
         steps_per_epoch=0,  # training steps between two evaluations; 0 if task is "clips"
         synthetic_sources=(),  # synthetic sources whose words are added to those of data.source
@@ -143,6 +153,9 @@ def base(choice: Choice) -> ConfigDict:
         ema_decay=0.6,  # decay of the moving average of the probabilities, per step
         refractory_steps=7,  # minimum steps between events of two words without a pause
     )
+
+
+def _add_environment(config: ConfigDict) -> None:
     config.wandb = dict(  # logging to Weights & Biases
         mode="auto",  # "auto" is online with an API key and offline without one; $WANDB_MODE takes precedence
         project="audiojax",  # name of the project
@@ -153,7 +166,10 @@ def base(choice: Choice) -> ConfigDict:
         num_processes=1,  # number of processes
         process_id=0,  # number of this process, from 0
     )
-    return config
+
+
+# The functions that fill a config, whose comments are the text of the config reference, see `reference`.
+SECTIONS = (base, _add_training, _add_streams, _add_environment)
 
 
 def recurrent_model() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The reference of the config: every key's default, range and meaning, read from the source without importing jax.
 
-Defaults and meanings are those of `config.base`, whose comments explain its keys, and of the networks' classes, whose
-docstrings explain their attributes; ranges are those of `schema`.
+Defaults and meanings are those of `config.SECTIONS`, whose comments explain the keys, and of the networks' classes,
+whose docstrings explain their attributes; ranges are those of `schema`.
 """
 
 import ast
@@ -46,7 +46,8 @@ class Section(NamedTuple):
 
 def sections() -> list[Section]:
     """Returns the sections that every config has; the first, "general", has the keys that belong to none."""
-    defaults, meanings = configs.base(configs.parse_arg("")).to_dict(), _meanings(configs.base)
+    defaults = configs.base(configs.parse_arg("")).to_dict()
+    meanings = {name: text for function in configs.SECTIONS for name, text in _meanings(function).items()}
     defaults["data"]["cache"] = "~/.cache/audiojax"  # instead of the folder on this machine
     found = [Section("general", "", [])]
     for name, meaning in meanings.items():  # in the order of the source

@@ -111,6 +111,13 @@ def test_a_module_has_at_most_300_lines(path):
     assert len(path.read_text().splitlines()) <= 300
 
 
+@pytest.mark.parametrize("path", [*MODULES, *(ROOT / "experiments").glob("*.py")], ids=lambda path: path.stem)
+def test_a_function_has_at_most_60_lines(path):
+    nodes = ast.walk(ast.parse(path.read_text()))
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert not [node.name for node in functions if node.end_lineno - node.lineno >= 60]
+
+
 def loaded_by(module: str, names: tuple[str, ...]) -> list[str]:
     """Returns which modules whose names begin with one of `names` are loaded where `module` alone is imported."""
     code = f"import sys, {module}; print(*sorted(m for m in sys.modules if m.startswith({names!r})))"

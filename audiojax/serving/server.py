@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,35 +103,16 @@ async def run(
     Raises:
         KeyboardInterrupt: A signal was received; the connections are closed.
     """
-    loop = asyncio.get_running_loop()
-    stop: asyncio.Future[int] = loop.create_future()
-
-    def ask_to_stop(number: int) -> None:
-        if not stop.done():
-            stop.set_result(number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Not available on Windows and outside the main thread, where Python's default handlers remain.
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-            loop.add_signal_handler(number, ask_to_stop, number)
-    sessions = Sessions(recognizers, idle_seconds)
-
+    stop, sessions = _stop_signal(), Sessions(recognizers, idle_seconds)
     bound_host = port.getsockname()[0]
     names = access.own_names(bound_host) | {*allowed_hosts}
-
-    async def reply(connection: ServerConnection, request: Request) -> Response | None:
-        try:
-            # With HTTPS, the browser already refuses a certificate of another host.
-            access.check(request.headers, bound_host=bound_host, names=names, any_name=tls is not None)
-            return await asyncio.to_thread(_reply, request, recognizers)
-        except access.Refused as refused:
-            return assets.response(refused.status, f"{refused}\n".encode())
 
     server = serve(
         sessions.receive,
         sock=port,
         ssl=tls,
-        process_request=reply,
+        # With HTTPS, the browser already refuses a certificate of another host.
+        process_request=_replies(recognizers, bound_host, names, any_name=tls is not None),
         create_connection=Connection,
         server_header=None,
         compression=None,  # sound compresses badly; compression would cost time and memory per client
@@ -155,6 +136,37 @@ async def run(
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
     raise KeyboardInterrupt(stop.result())
+
+
+def _replies(
+    recognizers: "Recognizers", bound_host: str, names: Iterable[str], *, any_name: bool
+) -> Callable[[ServerConnection, Request], Awaitable[Response | None]]:
+    """Returns the function that answers HTTP requests; it refuses those of other hosts and origins."""
+
+    async def reply(connection: ServerConnection, request: Request) -> Response | None:
+        try:
+            access.check(request.headers, bound_host=bound_host, names=names, any_name=any_name)
+            return await asyncio.to_thread(_reply, request, recognizers)
+        except access.Refused as refused:
+            return assets.response(refused.status, f"{refused}\n".encode())
+
+    return reply
+
+
+def _stop_signal() -> asyncio.Future[int]:
+    """Returns a future of the number of the first SIGINT or SIGTERM that the process receives."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[int] = loop.create_future()
+
+    def ask_to_stop(number: int) -> None:
+        if not stop.done():
+            stop.set_result(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Not available on Windows and outside the main thread, where Python's default handlers remain.
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(number, ask_to_stop, number)
+    return stop
 
 
 def url(port: socket.socket, tls: ssl.SSLContext | None) -> str:
