@@ -57,12 +57,13 @@ class Trained:
         return cls(config, data, _build(config, data), jax.device_put(variables), data["step"])
 
     def write_packaged(self, folder: Path) -> None:
-        """Writes the files that `packaged` reads: the config, and the variables as 32-bit floats."""
+        """Writes the files that `packaged` reads: the config, and the variables, parameters as 16-bit floats."""
         folder.mkdir(parents=True, exist_ok=True)
         content = {"config": self.config.to_dict(), "data": self.data | {"step": self.step}}
         write_text(folder / "config.json", json.dumps(content, indent=2) + "\n")
         flat = traverse_util.flatten_dict(jax.device_get(self.variables), sep="/")
-        np.savez_compressed(folder / "parameters.npz", **flat)
+        small = {name: x.astype(np.float16) if name.startswith("params/") else x for name, x in flat.items()}
+        np.savez_compressed(folder / "parameters.npz", **small)
 
     @property
     def streams(self) -> bool:

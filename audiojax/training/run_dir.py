@@ -89,13 +89,14 @@ def _is_like(value: object, default: object) -> bool:
 
 
 def read_parameters(folder: Path) -> dict[str, Any]:
-    """Returns the variables in `folder`/parameters.npz, see `Trained.write_packaged`.
+    """Returns the variables in `folder`/parameters.npz as 32-bit floats, see `Trained.write_packaged`.
 
     Raises InputError if the file is damaged.
     """
     try:
         with np.load(folder / "parameters.npz") as saved:
-            return traverse_util.unflatten_dict({tuple(name.split("/")): saved[name] for name in saved})
+            flat = {tuple(name.split("/")): saved[name].astype(np.float32) for name in saved}
+            return traverse_util.unflatten_dict(flat)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(f"{folder / 'parameters.npz'} cannot be read ({one_line(error)}); write it again.") from None
 
