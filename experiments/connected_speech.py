@@ -14,9 +14,7 @@ import argparse
 import csv
 import functools
 import io
-from collections.abc import Sequence
 from concurrent.futures import as_completed
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,157 +22,15 @@ import numpy as np
 import soxr
 
 from audiojax.audio.signal import wav_file
-from audiojax.data.strings import COLUMNS, LIST, UNSURE
+from audiojax.data.strings import COLUMNS, LIST
 from audiojax.io import workers
 from audiojax.io.files import whole_folder, write_bytes, write_text
-from audiojax.schema import DIGITS
-from audiojax.synthesis.phrase_lists import SPELLINGS
+from experiments.connected_text import KINDS, PRONUNCIATIONS, VOCABULARY, Utterance
 
 RATE_HZ, MODEL_RATE_HZ, FRAME_SAMPLES = 16_000, 24_000, 600
 SECOND_OF_DOUBLE_SECONDS = 0.24  # after the end of "five" in "double five": the end of the second event
 UTTERANCES_PER_SPEAKER = 12
 DURATIONS = "/encoder/Clip_output_0"  # the tensor of the ONNX graph that has the frames of each phoneme
-
-# Pronunciations in the phonemes of Kokoro; a speaker has the first of a row with a probability of one half.
-PRONUNCIATIONS = (
-    ("zˈɪɹO", "zˈiɹO", "zˈɪɹəʊ", "zˈɪəɹQ", "ʤˈiɹO"),
-    ("wˈʌn", "wˈan", "ʋˈʌn", "wˈɒn"),
-    ("tˈu", "ʈˈuː", "tʰˈʊ"),
-    ("θɹˈi", "θɹˈiː", "tɹˈi", "ʈɾˈi", "sɹˈi", "fɹˈi"),
-    ("fˈɔɹ", "fˈɔː", "fˈOɹ", "fˈoɾ"),
-    ("fˈIv", "fˈaɪv", "fˈɑɪf", "fˈæv"),
-    ("sˈɪks", "sˈiks", "sˈɪkəs"),
-    ("sˈɛvən", "sˈɛvᵊn", "sˈɛbən", "sˈɛʋɛn", "ʃˈɛvən"),
-    ("ˈAt", "ˈeːt", "ˈɛɪt", "ˈAɾ"),
-    ("nˈIn", "nˈaɪn", "nˈɑɪn"),
-)
-OH, DOUBLE = "ˈO", "dˈʌbᵊl"
-_LETTERS = "ˈA bˈi sˈi dˈi ˈi ˈɛf ʤˈi ˈAʧ ˈI ʤˈA kˈA ˈɛl ˈɛm ˈɛn ˈO pˈi kjˈu ˈɑɹ ˈɛs tˈi jˈu vˈi dˈʌbᵊljˌu ˈɛks wˈI zˈi"
-LETTERS = dict(zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", _LETTERS.split(), strict=True))
-BEFORE_NUMBERS = (
-    "mI nˈʌmbəɹ ɪz", "ɪts", "kˈɔl mi æt", "ðə nˈʌmbəɹ ɪz", "ˈɛɹiə kˈOd", "mI fˈOn nˈʌmbəɹ ɪz", "ˌOkˈA sO", "pˈɪn kˈOd",
-    "jˈɛs", "hˈɪɹ ɪt ɪz", "ðə kˈOd ɪz", "ˈʌm", "plˈʌs", "ðæts",
-)  # fmt: skip
-AFTER_NUMBERS = ("θˈæŋk ju", "plˈiz", "θˈæŋks", "ənd ðæts ˈɔl", "ˌOkˈA", "ɪkstˈɛnʃən", "ɡˈʊdbI")
-BEFORE_NAMES = ("mI nˈAm ɪz", "ðæts", "ɪts spˈɛld", "nˈAm", "lˈæst nˈAm", "fˈɜɹst nˈAm", "ˈʌm", "aɪl spˈɛl ɪt")
-_NAMES = """
-maria oliver noah john robert thomas sofia chloe anna george joseph omar yusuf mohammed victoria antonio rodriguez
-johnson thompson wilson moore taylor jackson white harris martin gonzalez lopez brown davis miller kowalski novak ivanov
-popov suzuki tanaka watanabe nguyen tran zhang wang huang singh kumar patel sharma gupta okafor mensah diallo schmidt
-mueller fischer weber hoffmann rossi ferrari bianchi silva santos oliveira costa dubois laurent moreau bernard petit
-andersson johansson larsen nielsen korhonen papadopoulos yilmaz kaya demir cohen levi hassan ali khan ahmed hussain lee
-kim park choi jung smith jones williams evans roberts walker hughes edwards green hall wood harrison cook bailey cooper
-"""
-NAMES = tuple(_NAMES.split())
-_ARPABET = {
-    "AA": "ɑ", "AE": "æ", "AH": "ʌ", "AO": "ɔ", "AW": "W", "AX": "ə", "AY": "I", "EH": "ɛ", "ER": "əɹ", "EY": "A",
-    "IH": "ɪ", "IY": "i", "OW": "O", "OY": "Y", "UH": "ʊ", "UW": "u", "B": "b", "CH": "ʧ", "D": "d", "DH": "ð",
-    "F": "f", "G": "ɡ", "HH": "h", "JH": "ʤ", "K": "k", "L": "l", "M": "m", "N": "n", "NG": "ŋ", "P": "p", "R": "ɹ",
-    "S": "s", "SH": "ʃ", "T": "t", "TH": "θ", "V": "v", "W": "w", "Y": "j", "Z": "z",
-}  # fmt: skip
-
-# The symbols that the model knows, and their numbers in its configuration.
-SYMBOLS = (
-    ';:,.!?—…"()“” \u0303ʣʥʦʨᵝꭧAIOQSTWYᵊabcdefhijklmnopqrstuvwxyzɑɐɒæβɔɕçɖðʤəɚɛɜɟɡɥɨɪʝɯɰŋɳɲɴøɸθœɹɾɻʁɽʂʃʈʧʊʋʌɣɤχʎʒʔˈˌː'
-    "ʰʲ↓→↗↘ᵻ"
-)
-_SYMBOL_NUMBERS = (
-    *range(1, 7), *range(9, 26), 31, 33, 35, 36, 39, *range(41, 49), *range(50, 73), *range(75, 79), *range(80, 84),
-    *range(85, 88), 90, 92, 99, *range(101, 104), *range(110, 117), 118, 119, 120, 123, 125, 126, *range(128, 134), 135,
-    136, *range(138, 141), 142, 143, 147, 148, *range(156, 159), 162, 164, 169, *range(171, 174), 177,
-)  # fmt: skip
-VOCABULARY = dict(zip(SYMBOLS, _SYMBOL_NUMBERS, strict=True))
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """A text: pieces of phonemes and punctuation, each with a label: a digit's name, UNSURE or "" (no word)."""
-
-    pieces: tuple[tuple[str, str], ...]
-    doubles: frozenset[int] = frozenset()  # the pieces that count twice
-
-
-def number(rng: np.random.Generator, digits: Sequence[str]) -> Utterance:
-    """Samples a number read aloud, in groups, sometimes with "oh", "double" and words around it."""
-    groups = _groups(rng)
-    says_oh, says_double = rng.random() < 0.45, rng.random() < 0.2
-    pause = str(rng.choice([", ", "; ", " — ", ". "], p=[0.6, 0.15, 0.15, 0.1]))
-    pieces: list[tuple[str, str]] = []
-    doubles = set()
-    if rng.random() < 0.3:
-        pieces.append((f"{rng.choice(BEFORE_NUMBERS)}{rng.choice([' ', ', '])}", ""))
-    counted = 0
-    for group, size in enumerate(groups):
-        if group:
-            pieces.append((pause if rng.random() < 0.8 else " ", ""))
-        said = rng.integers(10, size=size).tolist()
-        if says_double and size > 1 and rng.random() < 0.7:
-            said = [int(rng.integers(10)), *said[1:]]
-            said[1] = said[0]
-        at = 0
-        while at < size:
-            digit, twice = said[at], says_double and at + 1 < size and said[at] == said[at + 1]
-            if twice:
-                pieces.append((f"{DOUBLE} ", ""))
-            label, sound = DIGITS[digit], digits[digit]
-            if digit == 0 and says_oh:
-                label, sound = (label if counted else UNSURE), OH  # nothing tells yet that a number follows
-            if twice:
-                doubles.add(len(pieces))
-            pieces.append((sound, label))
-            counted += 1
-            at += 2 if twice else 1
-            if at < size:
-                pieces.append((" ", ""))
-    if rng.random() < 0.15:
-        pieces.append((f"{rng.choice([' ', ', '])}{rng.choice(AFTER_NUMBERS)}", ""))
-    return Utterance((*pieces, (".", "")), frozenset(doubles))
-
-
-def _groups(rng: np.random.Generator) -> list[int]:
-    """Samples the sizes of the groups of a number."""
-    kind = rng.random()
-    if kind < 0.4:
-        return [3, 3, 4]
-    if kind < 0.5:
-        return [3, 4]
-    if kind < 0.6:
-        return [5, 6] if rng.random() < 0.5 else [4, 3, 4]
-    if kind < 0.7:
-        return [2] * int(rng.integers(2, 6))
-    if kind < 0.8:
-        return [1] * int(rng.integers(1, 4))
-    return [int(rng.integers(2, 9))]
-
-
-def spelled(rng: np.random.Generator, _: Sequence[str]) -> Utterance:
-    """Samples a name that is spelled, or a sequence of letters."""
-    letters = str(rng.choice(NAMES)) if rng.random() < 0.7 else "".join(rng.choice(list(LETTERS), rng.integers(2, 8)))
-    pieces = [f"{rng.choice(BEFORE_NAMES)}{rng.choice([' ', ', '])}"] if rng.random() < 0.4 else []
-    between, skip = str(rng.choice([" ", ", ", " — "], p=[0.6, 0.25, 0.15])), False
-    for index, letter in enumerate(letters.upper()):
-        if skip:
-            skip = False
-            continue
-        skip = letters[index + 1 : index + 2].upper() == letter and rng.random() < 0.4
-        pieces.append((f"{DOUBLE} " if skip else "") + LETTERS[letter] + between)
-    return Utterance(tuple((piece, "") for piece in (*pieces, ".")))
-
-
-def other_words(rng: np.random.Generator, _: Sequence[str]) -> Utterance:
-    """Samples words without digits, many of which resemble one."""
-    spellings = [("".join(_ARPABET[sound] for sound in word)) for word in SPELLINGS["train"].values()]
-    chosen = rng.choice(spellings, rng.integers(2, 8), replace=False)
-    return Utterance(tuple((f"{word}{rng.choice([' ', ', '], p=[0.7, 0.3])}", "") for word in (*chosen, "")))
-
-
-def single(rng: np.random.Generator, digits: Sequence[str]) -> Utterance:
-    """Samples one digit."""
-    digit = int(rng.integers(10))
-    return Utterance(((digits[digit], DIGITS[digit]), (str(rng.choice([".", "!", "?", ","])), "")))
-
-
-KINDS = ((number, 0.5), (spelled, 0.25), (other_words, 0.1), (single, 0.15))
 
 
 class Kokoro:
@@ -250,9 +106,9 @@ def write_speaker(folder: Path, source: tuple[Path, Path, str], seed: int, index
     for take in range(UTTERANCES_PER_SPEAKER):
         sample = KINDS[int(rng.choice(len(KINDS), p=[share for _, share in KINDS]))][0]
         sound, words = synthesise(kokoro, sample(rng, digits), style, speed * float(np.exp(rng.normal(0, 0.1))))
-        name = f"{index:03d}_{take:02d}.wav"
+        name = f"{seed}-{index:03d}_{take:02d}.wav"
         write_bytes(folder / name, wav_file(sound, RATE_HZ))
-        rows.append((name, f"kokoro-{index:03d}", " ".join(f"{label}:{at:.3f}:{end:.3f}" for label, at, end in words)))
+        rows.append((name, f"kokoro-{seed}-{index:03d}", " ".join(f"{label}:{at:.3f}:{end:.3f}" for label, at, end in words)))
     return rows
 
 

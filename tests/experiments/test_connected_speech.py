@@ -5,8 +5,8 @@ import pytest
 
 from audiojax.data.strings import UNSURE
 from audiojax.schema import DIGITS
-from experiments import connected_speech
-from experiments.connected_speech import DOUBLE, OH, PRONUNCIATIONS
+from experiments import connected_speech, connected_text
+from experiments.connected_text import DOUBLE, OH, PRONUNCIATIONS
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def digits():
 def test_a_number_has_the_label_of_each_digit_it_says(digits):
     unsure = doubled = 0
     for seed in range(400):
-        said = connected_speech.number(np.random.default_rng(seed), digits)
+        said = connected_text.number(np.random.default_rng(seed), digits)
         labels = [label for _, label in said.pieces if label]
         for index, (piece, label) in enumerate(said.pieces):
             if label in DIGITS:
@@ -32,13 +32,13 @@ def test_a_number_has_the_label_of_each_digit_it_says(digits):
 
 
 def test_other_speech_has_no_label_and_every_symbol_is_known(digits):
-    for sample, _ in connected_speech.KINDS:
+    for sample, _ in connected_text.KINDS:
         for seed in range(200):
             said = sample(np.random.default_rng(seed), digits)
-            assert set("".join(piece for piece, _ in said.pieces)) <= connected_speech.VOCABULARY.keys()
-            if sample in (connected_speech.spelled, connected_speech.other_words):
+            assert set("".join(piece for piece, _ in said.pieces)) <= connected_text.VOCABULARY.keys()
+            if sample in (connected_text.spelled, connected_text.sentence, connected_text.other_words):
                 assert not any(label for _, label in said.pieces)
-    assert {symbol for row in PRONUNCIATIONS for way in row for symbol in way} <= connected_speech.VOCABULARY.keys()
+    assert {symbol for row in PRONUNCIATIONS for way in row for symbol in way} <= connected_text.VOCABULARY.keys()
 
 
 def test_a_word_ends_where_it_is_no_longer_heard(digits):
@@ -49,7 +49,7 @@ def test_a_word_ends_where_it_is_no_longer_heard(digits):
             sound[: 6000 * len(phonemes) - 9600] = 0.5  # its last 0.4 s are silent
             return sound, begins
 
-    said = connected_speech.Utterance(((digits[2], "two"), (" ", ""), (digits[2], "two")), frozenset({0}))
+    said = connected_text.Utterance(((digits[2], "two"), (" ", ""), (digits[2], "two")), frozenset({0}))
     sound, words = connected_speech.synthesise(Tone(), said, np.zeros((510, 256), np.float32), 1.0)
     assert len(sound) == 7 * 4000
     assert [(label, round(start, 2), round(end, 2)) for label, start, end in words] == [
