@@ -108,7 +108,9 @@ def write_speaker(folder: Path, source: tuple[Path, Path, str], seed: int, index
         sound, words = synthesise(kokoro, sample(rng, digits), style, speed * float(np.exp(rng.normal(0, 0.1))))
         name = f"{seed}-{index:03d}_{take:02d}.wav"
         write_bytes(folder / name, wav_file(sound, RATE_HZ))
-        rows.append((name, f"kokoro-{seed}-{index:03d}", " ".join(f"{label}:{at:.3f}:{end:.3f}" for label, at, end in words)))
+        rows.append(
+            (name, f"kokoro-{seed}-{index:03d}", " ".join(f"{label}:{at:.3f}:{end:.3f}" for label, at, end in words))
+        )
     return rows
 
 

@@ -4,6 +4,7 @@ A `Plan` describes a test scene: its clips, gaps, level and noise; `render` comp
 sampled in `sampler`.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,9 @@ from audiojax.errors import InputError
 FRAME_SECONDS = 0.01
 # Seconds after the end of a word in which the target is that word, and in which the loss ignores the target; `targets`.
 TARGET_SECONDS, IGNORED_SECONDS = (0.08, 0.22), (-0.04, 0.28)
+# Where a word is repeated within so many seconds, the target is no word for so long before those of the second one, so
+# that the decoder finds two events.
+REPEAT_SECONDS, REPEAT_GAP_SECONDS = 0.6, 0.08
 
 
 class Word(NamedTuple):
@@ -231,6 +235,11 @@ def targets(
         just_ended = (since > TARGET_SECONDS[0]) & (since <= TARGET_SECONDS[1])
         label[just_ended], mask[just_ended] = word.label, 1
         times[just_ended] = (step_end[just_ended, None] - np.asarray([word.start, word.end])) / rate_hz
+    for before, word in itertools.pairwise(sorted(words, key=lambda word: word.end)):
+        if before.label == word.label >= 0 and word.end - before.end < REPEAT_SECONDS * rate_hz:
+            until = TARGET_SECONDS[0] - (step_end - word.end) / rate_hz  # seconds until the targets of `word`
+            between = (until >= 0) & (until < REPEAT_GAP_SECONDS)
+            label[between], mask[between], times[between] = num_labels, 1, 0
     return label, mask, times
 
 

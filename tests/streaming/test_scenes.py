@@ -302,3 +302,16 @@ def test_the_span_of_a_recorded_word_leaves_out_breath_and_clicks():
     start, end = scenes.spoken_span(sound.astype(np.int16), RATE_HZ)
     assert start == pytest.approx(3000, abs=80) and end == pytest.approx(5000, abs=80)
     assert scenes.span(sound.astype(np.int16), RATE_HZ)[1] > 7000  # which the span of a clean clip does not
+
+
+@pytest.mark.parametrize("apart_seconds", [0.24, 0.3, 0.5])
+def test_a_word_said_twice_has_a_gap_between_its_targets(apart_seconds):
+    first, second = Word(2, 4000, 8000), Word(2, 8000, 8000 + round(apart_seconds * RATE_HZ))
+    label, mask, _ = scenes.targets([first, second], 0, 100, 160, 10, RATE_HZ)
+    [starts] = np.nonzero((label == 2) & (np.roll(label, 1) != 2))
+    assert len(starts) == 2
+    gap = slice(starts[1] - 4, starts[1])
+    assert (label[gap] == 10).all() and (mask[gap] == 1).all()
+    label, mask, _ = scenes.targets([first, second._replace(label=3)], 0, 100, 160, 10, RATE_HZ)
+    end = 160 * np.arange(1, 101)
+    assert not mask[(label == 10) & (end > first.end) & (end <= first.end + 0.28 * RATE_HZ)].any()  # of another word
