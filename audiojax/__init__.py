@@ -21,5 +21,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Returns the names of the package, with those not yet imported."""
+    """Returns the names in the package, including the public ones that are not imported yet."""
     return sorted({*globals(), *__all__})

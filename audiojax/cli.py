@@ -1,4 +1,4 @@
-"""Functions of all commands: the config flag with its overrides, setup of jax, errors as one sentence."""
+"""What all commands share: the option --config with its overrides, setup of jax, errors as one sentence."""
 
 import argparse
 import contextlib
@@ -42,7 +42,14 @@ def run(
     *,
     interrupted: str = "interrupted; the same command continues from what is complete.",
 ) -> None:
-    """Runs a command and exits; an InputError or Ctrl-C becomes one sentence on stderr and a non-zero exit code."""
+    """Runs a command with the arguments of this process, and exits with the command's exit code.
+
+    An error that the user can fix, Ctrl-C and SIGTERM become one sentence on stderr and a non-zero exit code.
+
+    Args:
+        main: The command, a function from the list of its arguments to its exit code; None stands for 0.
+        interrupted: The sentence for Ctrl-C and SIGTERM.
+    """
     try:
         _run(main, interrupted)
     except BaseException as error:
@@ -94,7 +101,10 @@ def _run(main: Callable[[list[str]], int | None], interrupted: str) -> None:
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
-    """Returns a parser for `python -m audiojax.NAME`, or for `python -m NAME` if the name has a dot."""
+    """Returns a parser for the options of `python -m audiojax.NAME`, or of `python -m NAME` if the name has a dot.
+
+    Its help shows `description` as it is formatted.
+    """
     return argparse.ArgumentParser(
         prog=f"python -m {name if '.' in name else f'audiojax.{name}'}",
         description=description,
@@ -104,7 +114,18 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
 
 
 def parse_with_config(command: argparse.ArgumentParser, argv: list[str]) -> tuple[argparse.Namespace, ConfigDict]:
-    """Adds `--config FILE.py[:ARGUMENT]` and its overrides `--config.KEY=VALUE` to a command, and parses both."""
+    """Parses a command's options, which include `--config FILE.py[:ARGUMENT]` and overrides `--config.KEY=VALUE`.
+
+    Args:
+        command: The parser of the command's other options; `--config` is added to it.
+        argv: The arguments of the command, without its name.
+
+    Returns:
+        The values of the options, and the config with its overrides.
+
+    Raises:
+        InputError: An option is unknown, the config file cannot be used, or a key or its value is invalid.
+    """
     command.add_argument(
         "--config", required=True, metavar="FILE.py[:ARG]", help=f"config file; ARG is {configs.GRAMMAR}"
     )
@@ -168,7 +189,7 @@ def _wrong_key(keys: list[str], overrides: list[str]) -> str | None:
 
 
 def setup_jax() -> None:
-    """Enables the compilation cache and reduces the log output of libraries; on the CPU it also keeps freed memory."""
+    """Enables jax's compilation cache and reduces the log output of libraries; on the CPU, it keeps freed memory."""
     if _on_cpu():
         keep_memory()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -188,8 +209,8 @@ def _on_cpu() -> bool:
 def keep_memory() -> None:
     """Configures the C library to keep freed memory for the next training step instead of returning it to the system.
 
-    A step of AudioNet allocates and frees 1.6 GB; page faults would take a quarter of its time on the CPU. The settings
-    exist in glibc only (mallopt(3)).
+    A training step of AudioNet allocates and frees 1.6 GB; page faults would take a quarter of its time on the CPU. The
+    settings exist in glibc only (mallopt(3)); with other C libraries this does nothing.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):
         for setting, value in ((-4, 0), (-1, -1), (-8, 1)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX

@@ -24,7 +24,11 @@ LATER_MODEL_KEYS = {"normalise_decay": 0.98, "dtype": "float32", "kernels": "aut
 
 
 class Choice(NamedTuple):
-    """The parts of a config's argument."""
+    """The parsed argument of a config, which is the text after the colon in `--config FILE.py:ARGUMENT`.
+
+    It has the data source, the split, the number of the fold or test speaker, the recipe (a named variant of the
+    config), and whether a trial run is wanted.
+    """
 
     source: str
     split: str
@@ -34,7 +38,10 @@ class Choice(NamedTuple):
 
 
 def parse_arg(arg: str, recipes: tuple[str, ...] = ()) -> Choice:
-    """Parses the text after the colon of `--config configs/NAME.py:...`, see `GRAMMAR`, or raises InputError."""
+    """Parses a config's argument, the text after the colon in `--config configs/NAME.py:...`; its form is `GRAMMAR`.
+
+    `recipes` are the recipes that the config has besides "default". Raises InputError for an invalid argument.
+    """
     source, rest = "synthetic", [word for word in (arg or "").split(",") if word]
     if rest and "=" not in rest[0] and rest[0] != "runlocal":
         source = rest.pop(0)
@@ -53,12 +60,12 @@ def parse_arg(arg: str, recipes: tuple[str, ...] = ()) -> Choice:
 
 
 def is_trial(arg: str) -> bool:
-    """Returns whether a config's argument asks for a trial run."""
+    """Returns whether a config's argument has the word "runlocal", which asks for a trial run of about a minute."""
     return "runlocal" in arg.split(",")
 
 
 def base(choice: Choice) -> ConfigDict:
-    """Returns all keys with their defaults."""
+    """Returns a config for the source and split of `choice`: all keys but those of the network, with their defaults."""
     config = ConfigDict()
     config.task = "clips"  # what is trained: "clips", one label a clip; "streams", an event for each word in a stream
     config.seed = 0  # seed of the initial parameters, the order of clips and the augmentation
@@ -173,7 +180,7 @@ SECTIONS = (base, _add_training, _add_streams, _add_environment)
 
 
 def recurrent_model() -> dict[str, Any]:
-    """Returns the section `model` of a recurrent network."""
+    """Returns the settings {key: value} of a GRU network on log-mel frames, for the section `model` of a config."""
     return dict(
         name="gru",
         frontend="logmel",
@@ -204,7 +211,10 @@ ANY_LENGTH_AUGMENT = dict(tempo=0.5, speed=0.15, gain_db=10.0, noise_snr_db=(10.
 
 
 def train_any_length(config: ConfigDict, source: str, num_epochs: int) -> None:
-    """Sets how networks for sound of any length are trained: batches by length, with averaged parameters."""
+    """Sets the keys of `config` for training a network that takes sound of any length, for `num_epochs` epochs.
+
+    Each batch has clips of similar length, by the bucket lengths of `source`; the parameters are averaged over steps.
+    """
     config.train.update(num_epochs=num_epochs, batch_size=20, label_smoothing=0.1, ema_decay=0.999)
     config.train.update(length_samples=8800, bucket_samples=schema.SOURCES[source].bucket_samples)
     config.optimizer.update(learning_rate=0.05, clip_norm=1.0)
@@ -216,7 +226,7 @@ def split_reads_seed(config: ConfigDict) -> bool:
 
 
 def batch_shape(config: ConfigDict) -> dict[str, Any]:
-    """Returns the keyword arguments that describe the shape of a run's batches."""
+    """Returns the values of `config.train` that set the shape of batches, as keyword arguments of `data.batches`."""
     return {key: config.train[key] for key in ("batch_size", "length_samples", "bucket_samples", "placement")}
 
 
@@ -238,7 +248,10 @@ def cache_dir() -> Path:
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flattens nested dicts to {"section.key": value}, with lists in the place of tuples, as in JSON."""
+    """Flattens nested dicts to {"section.key": value}, with lists in the place of tuples, as in JSON.
+
+    Each name in the result starts with `prefix`.
+    """
     flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, dict):
@@ -249,7 +262,7 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises InputError for the first key with an invalid value, see `schema`."""
+    """Raises InputError for the first key of `config` that is unknown or renamed, or whose value is invalid."""
     flat = flatten(config.to_dict())
     if renamed := [key for key in RENAMED if key.old in flat and not key.stays]:
         raise InputError(f"config.{renamed[0].old} is now config.{renamed[0].new}; give that name in the config.")

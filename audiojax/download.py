@@ -16,7 +16,7 @@ from audiojax.schema import SOURCES
 
 
 def main(argv: list[str]) -> None:
-    """Downloads a data set."""
+    """Downloads the public data set that the arguments `argv` name, and prints a command that trains on it."""
     parser = cli.parser("download", __doc__ or "")
     parser.add_argument("name", choices=sorted(name for name, source in SOURCES.items() if source.download))
     parser.add_argument("--root", type=Path, help="folder to create (default: one in audiojax's cache)")

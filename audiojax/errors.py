@@ -8,5 +8,5 @@ class InputError(Exception):
 
 
 def one_line(error: object, length: int = 150) -> str:
-    """Returns the message of an error on one line, for use within a sentence."""
+    """Returns the message of an error on one line, of at most `length` characters, for use within a sentence."""
     return " ".join(str(error).split())[:length].rstrip(". ") or type(error).__name__

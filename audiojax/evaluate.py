@@ -58,7 +58,7 @@ def _print(result: dict[str, Any], names: tuple[str, ...]) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Evaluates a run, prints its scores and writes its report."""
+    """Evaluates a trained run on a part of its data, prints the scores, and writes report.html to its workdir."""
     parser = cli.parser("evaluate", __doc__ or "")
     parser.add_argument("--workdir", type=Path, required=True, help="the folder that training printed")
     parser.add_argument(

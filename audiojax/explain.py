@@ -91,7 +91,10 @@ def _faithfulness(run: Trained, part: str, num_clips: int, workdir: Path, out: P
 
 
 def main(argv: list[str]) -> int:
-    """Explains predictions, or measures the faithfulness of all methods."""
+    """Explains the predictions for sound files, or measures the faithfulness of all methods on clips of the data set.
+
+    Returns the exit code, which is 1 if a file could not be read.
+    """
     parser = cli.parser("explain", __doc__ or "")
     parser.add_argument("--workdir", type=Path, required=True, help="the folder that training printed")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")

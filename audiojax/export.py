@@ -13,7 +13,7 @@ from audiojax.inference import Trained
 
 
 def main(argv: list[str]) -> None:
-    """Exports a run, or the packaged recogniser."""
+    """Exports the network of a run, or the packaged streaming recogniser, and prints a table of the files."""
     parser = cli.parser("export", __doc__ or "")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--workdir", type=Path, help="export the run in this folder, which training printed")

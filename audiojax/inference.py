@@ -27,7 +27,12 @@ PACKAGED = Path(__file__).parent / "streaming" / "pretrained"
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network with its config and labels."""
+    """A trained network with its parameters, the config of its run, and a record of its data.
+
+    `variables` are the first argument of `model.apply`, and `step` is the training step that they were saved at. `data`
+    has the source, the hash of the clips and the names of the labels. `temperature` divides the logits before they
+    become probabilities.
+    """
 
     config: ConfigDict
     data: dict[str, Any]  # the record of the data in config.json: source, key, label_names
@@ -38,9 +43,10 @@ class Trained:
 
     @classmethod
     def load(cls, workdir: Path | str, which: str = "best", root: str | None = None) -> "Trained":
-        """Loads the "best" or "last" checkpoint of the run in `workdir`; `root` is the folder of its data, if moved.
+        """Loads a checkpoint of the run in `workdir`: the "best" by validation accuracy, or the "last" one.
 
-        Raises InputError if there is none.
+        `root` is the folder of the data set, if it has moved since the training. Raises InputError if there is no
+        checkpoint that can be read.
         """
         workdir = Path(workdir)
         config, data = run_dir.load(workdir)
@@ -51,13 +57,19 @@ class Trained:
 
     @classmethod
     def packaged(cls) -> "Trained":
-        """Loads the packaged streaming recogniser, see `audiojax/streaming/pretrained/MODEL_CARD.md`."""
+        """Loads the streaming digit recogniser that is installed with this package.
+
+        It is described in `audiojax/streaming/pretrained/MODEL_CARD.md`.
+        """
         config, data = run_dir.load(PACKAGED)
         variables = run_dir.read_parameters(PACKAGED)
         return cls(config, data, _build(config, data), jax.device_put(variables), data["step"])
 
     def write_packaged(self, folder: Path) -> None:
-        """Writes the files that `packaged` reads: the config, and the variables, parameters as 16-bit floats."""
+        """Writes config.json and parameters.npz into `folder`, in the format of the packaged recogniser.
+
+        Parameters are 16-bit floats there.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         content = {"config": self.config.to_dict(), "data": self.data | {"step": self.step}}
         write_text(folder / "config.json", json.dumps(content, indent=2) + "\n")
@@ -71,25 +83,28 @@ class Trained:
         return bool(self.config.task == "streams")
 
     def about(self) -> dict[str, int]:
-        """Returns the step of the checkpoint and the number of parameters."""
+        """Returns {"step": training step of the checkpoint, "parameters": number of parameters}."""
         return {"step": self.step, "parameters": sum(x.size for x in jax.tree.leaves(self.variables["params"]))}
 
     def check_clips(self, clips: Clips) -> None:
-        """Raises InputError if `clips`, those of its config, have changed since the training."""
+        """Raises InputError unless `clips` are those that the run was trained on."""
         if clips.key != self.data["key"]:
             raise InputError("the clips of config.data are not those that this run was trained on; restore them.")
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """Returns the names of the labels."""
+        """Returns the names of the labels, each at the index of its label."""
         return tuple(self.data["label_names"])
 
     def logits(self, audio: np.ndarray, length: np.ndarray) -> np.ndarray:
-        """Returns the logits f32[B, labels] of `audio` i16[B, T], right-padded with zeros, and `length` i32[B]."""
+        """Returns the logits f32[B, labels] of a batch of clips.
+
+        `audio` i16[B, T] is right-padded with zeros, and `length` i32[B] is the number of samples before the padding.
+        """
         return np.asarray(_apply(self.model, self.variables, audio, length))
 
     def logits_of(self, clips: Clips, indices: np.ndarray) -> np.ndarray:
-        """Returns the logits f32[n, labels] of the clips at `indices`."""
+        """Returns the logits f32[n, labels] of the n clips at `indices`, in this order."""
         shape, order = configs.batch_shape(self.config), batches.by_length(clips, indices)
         if len(indices) == 1:  # avoids the padding of a batch
             shape["batch_size"] = 1
@@ -112,7 +127,7 @@ class Trained:
         return np.split(indices, np.flatnonzero(np.diff(padded)) + 1)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Returns the probabilities f64[..., labels] of `logits`, with the fitted temperature if there is one."""
+        """Returns the probabilities f64[..., labels] of `logits`, divided by the temperature if one was fitted."""
         return softmax(logits, self.temperature)
 
 
@@ -127,7 +142,7 @@ def _build(config: ConfigDict, data: dict[str, Any]) -> nn.Module:
 
 
 def write_temperature(workdir: Path, step: int, temperature: float) -> None:
-    """Writes the temperature of the checkpoint at `step`, which `Trained.load` reads."""
+    """Saves the softmax temperature of the checkpoint at training step `step`, which `Trained.load` reads."""
     known = _read_temperatures(workdir) | {str(step): temperature}
     write_text(workdir / "calibration.json", json.dumps({"temperature_by_step": known}, indent=2) + "\n")
 

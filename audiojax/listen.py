@@ -45,7 +45,11 @@ _SEGMENTS = (  # seven-segment digits
 
 
 class Moment(NamedTuple):
-    """The result of one more block of sound."""
+    """What is shown after each block of sound of an input.
+
+    It has the words that were recognised with this block, the level of the block in dB, the seconds of sound so far
+    and in total, and the most probable word at this time with its probability.
+    """
 
     events: list[Event]
     level_db: float  # of the block, 0 is full scale
@@ -56,15 +60,18 @@ class Moment(NamedTuple):
 
 
 class Listening:
-    """An iterable over the results of one input."""
+    """An iterable that recognises the words in one input and yields a `Moment` for each of its blocks of sound.
+
+    `words` has the labels of all words so far.
+    """
 
     def __init__(self, recognizer: Recognizer, name: str, blocks: Blocks):
-        """Takes the blocks of an input and its name."""
+        """Takes an input: its name, and its `blocks` (i16[t], sampling rate, total seconds or None if unknown)."""
         self.name, self.words = name, list[str]()
         self._recognizer, self._blocks = recognizer, blocks
 
     def __iter__(self) -> Iterator[Moment]:
-        """Yields the result of each block, and of the end of the input."""
+        """Resets the recogniser, and yields the result of each block and, at last, of the end of the input."""
         self._recognizer.reset()
         seconds, total_seconds = 0.0, None
         for samples, rate_hz, total_seconds in self._blocks:
@@ -74,7 +81,7 @@ class Listening:
         yield self._moment(self._recognizer.flush(), np.zeros(1, np.int16), seconds, total_seconds)
 
     def summary(self) -> str:
-        """Returns all recognised words, as in "recognised: 4 7 1"."""
+        """Returns a line with all words so far, with digits as numerals, as in "recognised: 4 7 1"."""
         words = [str(DIGITS.index(label)) if label in DIGITS else label for label in self.words]
         return f"recognised: {' '.join(words) or 'nothing'}"
 
@@ -88,7 +95,7 @@ class Listening:
 
 
 def main(argv: list[str]) -> int:
-    """Recognises the words in all inputs."""
+    """Prints the words in all inputs as they are recognised; returns the exit code, 1 if an input cannot be read."""
     parser = cli.parser("listen", __doc__ or "")
     parser.add_argument(
         "--workdir", type=Path, help="folder of a run of configs/listen.py; default: the packaged recogniser"

@@ -30,7 +30,7 @@ def _default_workdir(config_flag: str) -> Path:
 
 
 def main(argv: list[str]) -> None:
-    """Trains a config."""
+    """Trains the network of the config that the arguments `argv` name, or resumes its training."""
     parser = cli.parser("main", __doc__ or "")
     parser.add_argument("--workdir", type=Path, help="folder of the run (default: runs/CONFIG-ARG)")
     args, config = cli.parse_with_config(parser, argv)

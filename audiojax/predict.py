@@ -30,9 +30,14 @@ FILES_AT_ONCE = 500  # files per group, whose predictions are computed together
 def classify(
     run: Trained, paths: Sequence[str | Path], warn: Warn = lambda sentence: None
 ) -> Iterator[dict[str, Any] | InputError]:
-    """Yields the prediction for each file, in order, as JSON.
+    """Yields the prediction for each file of `paths`, in order, as a dict of JSON values.
 
-    For a file that cannot be read it yields an InputError and does not raise it.
+    It has the file, the label, its probability, the seconds of sound, and "cut", whether only the loudest part was
+    used. A classifier adds the probabilities of all labels. A streaming recogniser adds "words", a list of all words
+    with their times; the label is that of the first word, or None if there is no word.
+
+    For a file that cannot be read, an InputError is yielded and not raised. `warn` is called with a sentence for each
+    file that is shorter than its header states.
     """
     groups = (paths[i : i + FILES_AT_ONCE] for i in range(0, len(paths), FILES_AT_ONCE))
     rate_hz, train = run.config.data.rate_hz, run.config.train
@@ -103,7 +108,7 @@ def _lines(answer: dict[str, Any], label_names: Sequence[str]) -> Iterator[str]:
 
 
 def main(argv: list[str]) -> int:
-    """Predicts the words in all files."""
+    """Prints the prediction for each file; returns the exit code, which is 1 if a file could not be read."""
     parser = cli.parser("predict", __doc__ or "")
     parser.add_argument("--workdir", type=Path, help="folder of a run (default: the packaged streaming recogniser)")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")

@@ -13,7 +13,7 @@ from audiojax.data.loading import _chosen, _recordings, _source
 
 
 def main(argv: list[str]) -> None:
-    """Builds the cache and prints its size."""
+    """Builds the cache of a config's data set, and prints its numbers of clips, speakers, labels and minutes."""
     _, config = cli.parse_with_config(cli.parser("prepare", __doc__ or ""), argv)
     start = time.perf_counter()
     note = ""

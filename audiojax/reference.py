@@ -22,7 +22,7 @@ _WIDTH = 100
 
 
 class Key(NamedTuple):
-    """One key of the config."""
+    """One key of the config, with its default, the rule for valid values, and its meaning in words."""
 
     name: str  # with its section
     default: Any
@@ -30,14 +30,14 @@ class Key(NamedTuple):
     meaning: str
 
     def values(self, choice: str = "{}") -> str:
-        """Returns the allowed values in words; "" if any text is. Choices have the format `choice`."""
+        """Returns the allowed values in words; "" if any text is. If they are listed, each has the format `choice`."""
         if isinstance(self.rule, Range | Items | Text):
             return "" if self.rule is schema.ANY_TEXT else str(self.rule)
         return ", ".join(choice.format("''" if value == "" else value) for value in self.rule)
 
 
 class Section(NamedTuple):
-    """The keys of one section of the config, or of one network."""
+    """The keys of one section of the config, or of one network; `meaning` is what the section is for, in words."""
 
     name: str
     meaning: str
@@ -63,7 +63,7 @@ def sections() -> list[Section]:
 
 
 def networks() -> list[Section]:
-    """Returns the keys of the section `model` for each network, in sections by the networks' names."""
+    """Returns a section for each network, under its name: the keys that the config's section `model` has for it."""
     return [Section(name, "", _fields(row)) for name, row in schema.NETWORKS.items()]
 
 

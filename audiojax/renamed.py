@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 
 
 class Renamed(NamedTuple):
-    """A key whose name or meaning was different in earlier versions."""
+    """A config key whose name or values were different in earlier versions.
+
+    `old` and `new` are names with their sections, as in "train.ema_decay".
+    """
 
     old: str
     new: str
@@ -31,7 +34,7 @@ RENAMED = (
 
 
 def migrate(config: dict[str, Any]) -> None:
-    """Renames the keys of an older config.json to their current names; prints one notice about them."""
+    """Renames old keys in `config`, the content of a config.json, in place; prints one notice about them on stderr."""
     found = []
     for key in RENAMED:
         (section, _, old), (new_section, _, new) = key.old.rpartition("."), key.new.rpartition(".")
@@ -45,7 +48,7 @@ def migrate(config: dict[str, Any]) -> None:
 
 
 def with_new_names(flags: Sequence[str]) -> list[str]:
-    """Returns `--config.KEY=VALUE` flags with the current names of keys; prints one notice about those replaced."""
+    """Returns `--config.KEY=VALUE` flags with the current names of keys; prints one notice on stderr if any was old."""
     renamed = {key.old: key for key in RENAMED if not key.stays}
     found, replaced = [], list(flags)
     for i, flag in enumerate(flags):

@@ -10,7 +10,7 @@ from audiojax.errors import InputError
 
 
 class Range(NamedTuple):
-    """Numbers from `low` to `high`, both included unless that end is open."""
+    """A rule for numbers: from `low` to `high`, both included unless that end is open."""
 
     low: float
     high: float = math.inf
@@ -34,13 +34,13 @@ class Range(NamedTuple):
 
 
 class Items(NamedTuple):
-    """Tuples of at least `num` items, each in `of`."""
+    """A rule for tuples: at least `num` items, each in the range or the choices `of`."""
 
     of: Range | tuple[str, ...]
     num: int = 0
 
     def __contains__(self, value: object) -> bool:
-        """Returns whether `value` is such a tuple, or a list, as in JSON."""
+        """Returns whether `value` is a tuple that meets the rule, or such a list, as in JSON."""
         return isinstance(value, list | tuple) and len(value) >= self.num and all(item in self.of for item in value)
 
     def __str__(self) -> str:
@@ -50,17 +50,17 @@ class Items(NamedTuple):
 
 
 class Text(NamedTuple):
-    """Text that matches all of `pattern`, which `meaning` describes in words."""
+    """A rule for text: all of it matches the regular expression `pattern`, which `meaning` describes in words."""
 
     pattern: str
     meaning: str
 
     def __contains__(self, value: object) -> bool:
-        """Returns whether `value` is text that matches."""
+        """Returns whether `value` is text that matches the pattern."""
         return isinstance(value, str) and re.fullmatch(self.pattern, value) is not None
 
     def __str__(self) -> str:
-        """Returns the meaning."""
+        """Returns the rule in words."""
         return self.meaning
 
 
@@ -68,12 +68,12 @@ Rule = Range | Items | Text | tuple[Any, ...]
 
 
 def number(value: float) -> str:
-    """Returns a number for a message: an integer with separators, any other with six digits."""
+    """Returns a number as text for a message: an int with thousands separators, a float with six digits."""
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def one_of(name: str, value: object, choices: tuple[Any, ...]) -> None:
-    """Raises InputError if `value` is not one of `choices`."""
+    """Raises InputError if `value` is not one of `choices`; the message calls it `name` and lists them."""
     if value not in choices:
         nearest = difflib.get_close_matches(str(value), [choice for choice in choices if isinstance(choice, str)], 1)
         hint = f": did you mean {nearest[0]}?" if nearest and nearest[0] else "."
@@ -82,7 +82,7 @@ def one_of(name: str, value: object, choices: tuple[Any, ...]) -> None:
 
 
 def check_together(flat: Mapping[str, Any]) -> None:
-    """Raises InputError for the first key of `flat`, {"section.key": value}, whose value contradicts another one."""
+    """Raises InputError for the first key of a config {"section.key": value} whose value contradicts another one."""
     _check_train(flat)
     _check_model(flat)
     _check_streams(flat)

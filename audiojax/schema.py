@@ -17,7 +17,10 @@ SPLIT_NAMES = ("random", "official", "folds", "speaker")
 
 
 class Source(NamedTuple):
-    """A data source. Functions and modules are given by name, so that they are imported when they are used."""
+    """What is known about a source of clips, such as a data set: how to read, label and download or synthesise it.
+
+    Functions and modules are given by name, so that they are imported when they are used.
+    """
 
     reader: str  # "module:function" of (root, on_bad_file, **keys), which returns `data.sources.Recordings`
     split: str = "random"  # the default split
@@ -164,7 +167,10 @@ _CHANNELS = Range(1, 16_384)
 
 
 class Network(NamedTuple):
-    """A network. Modules are given by name, so that they are imported when they are used."""
+    """What is known about a network: its class, a config that trains it, its settings, and what it supports.
+
+    Modules are given by name, so that they are imported when they are used.
+    """
 
     module: str  # "package.module:Class", a flax.linen.Module
     config: str  # a config that trains it
@@ -254,9 +260,9 @@ NETWORKS = {
 
 
 def check(flat: Mapping[str, Any]) -> None:
-    """Raises InputError for the first key of `flat`, {"section.key": value}, that is unknown or out of its range.
+    """Raises InputError for the first key of a config {"section.key": value} that is unknown or has an invalid value.
 
-    It then raises InputError for the first value that contradicts another one, see `check_together`.
+    If there is none, it raises InputError for the first value that contradicts another one.
     """
     rules = RULES | _rules_of_model(flat)
     for name, value in flat.items():

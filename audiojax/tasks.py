@@ -13,7 +13,7 @@ from audiojax.training.task import Task
 
 
 def of(config: ConfigDict) -> Task:
-    """Returns the task that `config` describes, with its data loaded."""
+    """Returns the training task of `config`, clips or streams, with its data loaded."""
     if config.task == "streams":
         from audiojax.streaming.stream_task import StreamTask  # imported here: training on clips does not need it
 
@@ -26,7 +26,18 @@ def of(config: ConfigDict) -> Task:
 def train(
     config: ConfigDict, workdir: Path | str, *, num_devices: int | None = None, deadline: float = math.inf
 ) -> dict[str, Any]:
-    """Trains a config in `workdir`, see `training.loop.run`, and returns the content of summary.json."""
+    """Trains the network of `config` and returns the results, the content of summary.json.
+
+    Args:
+        config: The config of the run.
+        workdir: The folder of the run, which continues from its last checkpoint if it has one.
+        num_devices: Number of devices that share each batch; all visible ones by default.
+        deadline: Time to stop, in seconds of `time.monotonic`; for single-process runs.
+
+    Raises:
+        InputError: The workdir has another run, the data or the config cannot be used, or the loss is not finite.
+        Stopped: Ctrl-C, SIGTERM or the deadline; the state is saved.
+    """
     setup.check(config, num_devices)
     with sharding.together():
         task = of(config)
@@ -34,5 +45,8 @@ def train(
 
 
 def load(workdir: Path | str | None = None, which: str = "best") -> Trained:
-    """Returns the run in `workdir` at its "best" or "last" checkpoint; the packaged recogniser for None."""
+    """Returns the trained network of the run in `workdir`, or the packaged streaming recogniser if it is None.
+
+    `which` is the checkpoint: "best" by validation accuracy, or "last".
+    """
     return Trained.load(workdir, which) if workdir is not None else Trained.packaged()

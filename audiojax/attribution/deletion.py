@@ -29,7 +29,11 @@ ORDERS = ("random", "loudest first")  # baselines
 def curves(
     run: Trained, clips: Clips, indices: np.ndarray, methods: Sequence[str], progress: Progress
 ) -> dict[str, Any]:
-    """Returns {order: accuracy at each of `SHARES`} on the clips at `indices`, for each of `methods` and `ORDERS`."""
+    """Returns {order: accuracies in [0, 1]} on the clips at `indices`, as each share in `SHARES` of a clip is silenced.
+
+    An order is a name in `methods`, attribution methods whose most relevant inputs are silenced first, or one of the
+    baselines `ORDERS`. `progress` is called as (done, total) after each batch.
+    """
     shape = configs.batch_shape(run.config) | {"bucket_samples": ()}  # one program per order
     parts = list(batches.evaluation(clips, indices, **shape))
     right = {order: np.zeros(len(SHARES)) for order in (*methods, *ORDERS)}
@@ -67,7 +71,10 @@ def _predictions(
 
 
 def first(score: jax.Array, valid: jax.Array, share: jax.Array) -> jax.Array:
-    """Returns bool[B, ...], true for the `share` of the valid inputs of each clip with the highest `score`."""
+    """Returns bool[B, ...], true for the `share`, in [0, 1], of each clip's valid inputs with the highest `score`.
+
+    `score` f32[B, ...] and `valid` bool[B, ...] have the shape of the inputs; inputs that are not valid are padding.
+    """
     flat = jnp.where(valid, score, -jnp.inf).reshape(len(score), -1)
     rank = jnp.argsort(jnp.argsort(flat, axis=1, descending=True), axis=1)
     number = jnp.round(share * valid.reshape(len(score), -1).sum(axis=1).astype(jnp.float32))

@@ -22,7 +22,16 @@ DEFAULT = "integrated"
 
 
 class Explanation(NamedTuple):
-    """The relevance of each input for the logit of `label`."""
+    """The relevance of each input value for the logit of one label: the share of the logit that is attributed to it.
+
+    Attributes:
+        label: The name of the label.
+        probability: The probability that the network gives to it.
+        sound: i16[t], the input of the network.
+        features: The output of the front end, which is explained: samples f32[t] or bins f32[frames, bands]; 0 is
+            silence.
+        relevance: The relevance of each value of `features`.
+    """
 
     label: str
     probability: float
@@ -32,9 +41,10 @@ class Explanation(NamedTuple):
 
 
 def explain(run: Trained, sound: np.ndarray, method: str = DEFAULT, label: str | None = None) -> Explanation:
-    """Returns the relevance for `label`, by default the predicted label, in `sound` i16[t].
+    """Returns the relevance of each sample or bin of `sound` i16[t] for the logit of `label`.
 
-    Raises InputError as `check` does.
+    `run` is a network that classifies clips, `method` a name in `methods.METHODS`; the label is by default the
+    predicted one. Raises InputError as `check` does.
     """
     check(run, method, label)
     shape = configs.batch_shape(run.config) | {"batch_size": 1}
@@ -54,7 +64,7 @@ def explain(run: Trained, sound: np.ndarray, method: str = DEFAULT, label: str |
 
 
 def check(run: Trained, method: str, label: str | None = None) -> None:
-    """Raises InputError if the network does not support the method or does not have the label."""
+    """Raises InputError if the network of `run` does not support the attribution method or have the label."""
     seam = lrp_layers.seam(run.model)
     if method not in _methods(seam):
         raise InputError("--method lrp-alpha2beta1 diverges in recurrent networks; choose lrp-z+.")
@@ -79,7 +89,10 @@ def _shares(
 
 
 def heatmap(run: Trained, of: Explanation) -> np.ndarray:
-    """Returns i16[t], the sound weighted by its positive relevance."""
+    """Returns i16[t], the explained sound weighted by its positive relevance, so that its relevant parts can be heard.
+
+    `of` is an explanation of a prediction by the network of `run`.
+    """
     bins = lrp_layers.seam(run.model).bins
     if bins is None:
         return sonify.of_samples(of.sound, of.relevance, run.config.data.rate_hz)
@@ -88,7 +101,7 @@ def heatmap(run: Trained, of: Explanation) -> np.ndarray:
 
 
 def draw(run: Trained, of: Explanation, title: str, path: Path) -> Path:
-    """Plots an explanation and returns the path of the PNG file."""
+    """Plots an explanation of the network of `run` to the PNG file `path`, and returns that path."""
     rate_hz, bins = run.config.data.rate_hz, lrp_layers.seam(run.model).bins
     if bins is None:
         return plots.relevance_of_samples(of.sound, of.relevance, rate_hz, title, path)

@@ -11,15 +11,20 @@ INTEGRATED_STEPS = 32
 
 
 def gradient(layers: Sequence[Layer], x: jax.Array, label: jax.Array) -> jax.Array:
-    """Returns input times gradient of the logit of `label` i32[B], of the shape of `x`."""
+    """Returns the input `x` times the gradient of the logit of `label` i32[B] with respect to it.
+
+    `layers` lead from `x` f32[B, ...] to the network's logits; the result has the shape of `x`.
+    """
     return x * _slope(layers, x, label)
 
 
 def integrated(layers: Sequence[Layer], x: jax.Array, label: jax.Array, num_steps: int = INTEGRATED_STEPS) -> jax.Array:
     """Returns integrated gradients with silence as the baseline (Sundararajan et al. 2017, arXiv:1703.01365).
 
-    Their sum is the logit of `x` minus that of silence, up to the error of the midpoint rule with `num_steps`. The
-    points are fourth powers of equally spaced ones, because a network on decibels changes most near silence.
+    `layers` lead from `x` f32[B, ...] to the network's logits, and `label` i32[B] chooses the logit. The result has the
+    shape of `x`. The sum over a clip is the logit of `x` minus that of silence, up to the error of the midpoint rule
+    with `num_steps`. The points are fourth powers of equally spaced ones, because a network on decibels changes most
+    near silence.
     """
 
     def add(total: jax.Array, step: jax.Array) -> tuple[jax.Array, None]:

@@ -1,8 +1,10 @@
 """Layer-wise relevance propagation (LRP) for a network that is described as a list of layers.
 
-All attribution methods use this description, see `lrp_layers`. A layer has `forward(x)` and `back(x, relevance, rule)`.
-The latter distributes the relevance of the outputs over the inputs and returns it with the part that the bias and the
-epsilon of the rule absorb. The first axis of all arrays is the batch.
+The relevance of a value is the share of a logit that is attributed to it. All attribution methods use this description
+of networks, which `lrp_layers` provides. A layer has `forward(x)`, which returns its outputs, and `back(x, relevance,
+rule)`, which distributes the relevance of the outputs over the inputs `x`. `back` returns the relevance of the inputs,
+and f32[B], the part for each clip that the layer's bias and the epsilon of the rule absorb. The first axis of all
+arrays is the batch.
 """
 
 import functools
@@ -24,11 +26,14 @@ class Linear(NamedTuple):
     bias: jax.Array  # of the rank of the outputs, broadcast to them
 
     def forward(self, x: Any) -> jax.Array:
-        """Returns the outputs."""
+        """Returns the outputs for the inputs `x`."""
         return self.apply(self.kernel, x) + self.bias
 
     def back(self, x: Any, relevance: jax.Array, rule: "Rule") -> tuple[Any, jax.Array]:
-        """Distributes the relevance by `rule`."""
+        """Distributes the relevance of the outputs over the inputs `x` by `rule`.
+
+        Returns the relevance of the inputs, and f32[B], the part that the bias and the epsilon of the rule absorb.
+        """
         return rule(self, x, relevance)
 
 
@@ -38,11 +43,11 @@ class Select(NamedTuple):
     function: Callable[[jax.Array], jax.Array]
 
     def forward(self, x: jax.Array) -> jax.Array:
-        """Returns the outputs."""
+        """Returns the outputs for the inputs `x`."""
         return self.function(x)
 
     def back(self, x: jax.Array, relevance: jax.Array, rule: "Rule") -> tuple[jax.Array, jax.Array]:
-        """Returns the relevance of each output to the input that it is a copy of."""
+        """Returns the relevance of each output to the input that it is a copy of, and zeros f32[B]."""
         return jax.vjp(self.function, x)[1](relevance)[0], jnp.zeros(len(x))
 
 
@@ -52,19 +57,27 @@ class Through(NamedTuple):
     function: Callable[[jax.Array], jax.Array]
 
     def forward(self, x: jax.Array) -> jax.Array:
-        """Returns the outputs."""
+        """Returns the outputs for the inputs `x`."""
         return self.function(x)
 
     def back(self, x: jax.Array, relevance: jax.Array, rule: "Rule") -> tuple[jax.Array, jax.Array]:
-        """Returns the relevance unchanged."""
+        """Returns the relevance of the outputs unchanged, as that of the inputs, and zeros f32[B]."""
         return relevance, jnp.zeros(len(x))
 
 
 class Recurrent(NamedTuple):
     """A recurrent layer h' = keep h + (1 - keep) squash(x W + b + r (h U + c)).
 
-    It maps f32[B, N, inputs] to all states f32[B, N, features]. The gates r and keep are treated as constants
-    ("signal-take-all", Arras et al. 2017, arXiv:1706.07206); the relevance is propagated back through time.
+    It maps f32[B, N, inputs] to the states h after each of the N steps, f32[B, N, features]. The gates r and keep are
+    treated as constants ("signal-take-all", Arras et al. 2017, arXiv:1706.07206); the relevance is propagated back
+    through time.
+
+    Attributes:
+        run: Computes all states [N, B, features] from x [N, B, inputs].
+        gates: Computes r and keep from x and the states before each step.
+        kernels: W and U.
+        biases: b and c, [1, features].
+        squash: The activation of the candidate state.
     """
 
     run: Callable[[jax.Array], jax.Array]  # x [N, B, inputs] -> states [N, B, features], after a state of zeros
@@ -74,11 +87,15 @@ class Recurrent(NamedTuple):
     squash: Callable[[jax.Array], jax.Array]
 
     def forward(self, x: jax.Array) -> jax.Array:
-        """Returns the states after all steps."""
+        """Returns the states after all steps, f32[B, N, features]."""
         return self.run(x.swapaxes(0, 1)).swapaxes(0, 1)
 
     def back(self, x: jax.Array, relevance: jax.Array, rule: "Rule") -> tuple[jax.Array, jax.Array]:
-        """Propagates the relevance of all states back through time."""
+        """Propagates the relevance of all states back through time.
+
+        Returns the relevance of `x` f32[B, N, inputs], and f32[B], the part that biases and the epsilon of the rule
+        absorb.
+        """
         x, relevance = x.swapaxes(0, 1), relevance.swapaxes(0, 1)
         states = self.run(x)
         before = jnp.concatenate([jnp.zeros_like(states[:1]), states[:-1]])
@@ -100,16 +117,19 @@ class Recurrent(NamedTuple):
 
 
 class Residual(NamedTuple):
-    """A residual block: x plus the output of `layers`."""
+    """A residual block, whose output is its input x plus the output of `layers` for x."""
 
     layers: Sequence["Layer"]
 
     def forward(self, x: jax.Array) -> jax.Array:
-        """Returns the sum of both branches."""
+        """Returns the sum of `x` and the output of the layers."""
         return x + forward(self.layers, x)
 
     def back(self, x: jax.Array, relevance: jax.Array, rule: "Rule") -> tuple[jax.Array, jax.Array]:
-        """Distributes the relevance over both branches by `rule`, in proportion to their parts of the sum."""
+        """Distributes the relevance over both terms of the sum by `rule`, then through the layers to `x`.
+
+        Returns the relevance of `x`, and f32[B], the part that biases and the epsilon of the rule absorb.
+        """
         ones, zeros = jnp.ones((1,) * x.ndim), jnp.zeros((1,) * x.ndim)
         total = Linear(lambda one, parts: one * (parts[0] + parts[1]), ones, zeros)
         (skipped, inner), kept = total.back((x, forward(self.layers, x)), relevance, rule)
@@ -126,8 +146,8 @@ def epsilon_rule(layer: Linear, x: Any, relevance: jax.Array, *, epsilon: float)
 
     Args:
         layer: The layer.
-        x: Its inputs.
-        relevance: That of its outputs.
+        x: The inputs of the layer.
+        relevance: The relevance of its outputs.
         epsilon: Added to the magnitude of each output against division by small numbers, relative to the root mean
             square of the layer's outputs for the clip.
 
@@ -148,7 +168,8 @@ def alpha_beta_rule(layer: Linear, x: Any, relevance: jax.Array, *, alpha: float
 
     This is the alpha-beta rule (Bach et al. 2015); alpha = 1 is z+ (Montavon et al. 2017), which keeps the sign of the
     relevance. The papers consider positive outputs, as before a ReLU; using the sign of the output extends the rule to
-    states and to layers without a ReLU. Returns what `epsilon_rule` returns.
+    states and to layers without a ReLU. Returns the relevance of the inputs `x`, and f32[B], the part that the bias
+    absorbs.
     """
     up, high, gain = (jax.tree.map(lambda a: jnp.maximum(a, 0.0), tree) for tree in (layer.kernel, x, layer.bias))
     down, low, loss = (jax.tree.map(lambda a: jnp.minimum(a, 0.0), tree) for tree in (layer.kernel, x, layer.bias))
@@ -183,21 +204,28 @@ RULES: dict[str, Rule] = {
 
 
 class Shared(NamedTuple):
-    """The result of one layer in the backward pass."""
+    """The result of propagating relevance back through one layer.
+
+    `relevance` is that of the layer's inputs; `kept` f32[B] is the part that its bias and the epsilon of the rule
+    absorb.
+    """
 
     relevance: jax.Array  # of the inputs of the layer
     kept: jax.Array  # f32[B], absorbed by bias and epsilon
 
 
 def forward(layers: Sequence[Layer], x: jax.Array) -> jax.Array:
-    """Returns the output of the last layer: the logits f32[B, labels] for a whole network."""
+    """Returns the output of the last layer for the inputs `x` of the first: a whole network's logits f32[B, labels]."""
     for layer in layers:
         x = layer.forward(x)
     return x
 
 
 def propagate(layers: Sequence[Layer], x: jax.Array, relevance: jax.Array, rule: Rule) -> list[Shared]:
-    """Propagates the `relevance` of the outputs through all layers; the last of the list has the relevance of `x`."""
+    """Propagates the relevance of the outputs for `x` back through all layers.
+
+    Returns one result for each layer, from the last layer to the first; the last of them has the relevance of `x`.
+    """
     inputs = [x]
     for layer in layers[:-1]:
         inputs.append(layer.forward(inputs[-1]))
@@ -208,6 +236,9 @@ def propagate(layers: Sequence[Layer], x: jax.Array, relevance: jax.Array, rule:
 
 
 def lrp(layers: Sequence[Layer], x: jax.Array, label: jax.Array, rule: Rule) -> jax.Array:
-    """Returns the relevance of `x` for the logit of `label` i32[B], of the shape of `x`."""
+    """Returns the relevance of each value of `x` f32[B, ...] for the logit of `label` i32[B], of the shape of `x`.
+
+    `layers` lead from `x` to the network's logits, and `rule` distributes the relevance in each linear layer.
+    """
     logits = forward(layers, x)
     return propagate(layers, x, logits * jax.nn.one_hot(label, logits.shape[1]), rule)[-1].relevance

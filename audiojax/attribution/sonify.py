@@ -29,7 +29,7 @@ def of_bins(
         relevance: f32[frames, num_bands]; frame n starts at sample n * hop_samples - before_samples.
         bands: f32[bins, num_bands], the filter bank. The weight of a bin is the average over its bands.
         window_samples: Length of a frame.
-        hop_samples: Distance of frames.
+        hop_samples: Samples from the start of one frame to that of the next.
         before_samples: Samples of the first frame before the sound.
     """
     share = bands / np.maximum(bands.sum(axis=1, keepdims=True), 1e-12)

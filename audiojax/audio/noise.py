@@ -32,7 +32,7 @@ def _coloured(slope_db: float, low_hz: float = 20.0, high_hz: float = 1e9) -> No
 
 
 def hum(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
-    """Returns mains hum with harmonics."""
+    """Returns mains hum of 50 or 60 Hz with harmonics, f32[num_samples] of mean power 1."""
     time = np.arange(num_samples, dtype=np.float32) * np.float32(2 * np.pi * rng.choice([50.0, 60.0]) / rate_hz)
     loudness = (rng.uniform(0.05, 1.0, 8) / np.arange(1, 9)).astype(np.float32)
     return _unit(
@@ -44,7 +44,7 @@ def hum(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
 
 
 def rumble(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
-    """Returns noise below 150 Hz of varying level, as of traffic, wind and handling."""
+    """Returns noise below 150 Hz of varying level, like traffic or wind: f32[num_samples] of mean power 1."""
     knots = np.arange(0, num_samples + rate_hz, rate_hz // 2)
     swell = np.interp(np.arange(num_samples), knots, rng.uniform(0.1, 1.0, len(knots))).astype(np.float32)
     return _unit(_LOW(rng, num_samples, rate_hz) * swell)
@@ -54,7 +54,7 @@ _LOW = _coloured(-6.0, 10.0, 150.0)
 
 
 def clicks(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
-    """Returns knocks and clicks, one or two per second: decaying bursts of noise."""
+    """Returns knocks and clicks, decaying bursts of noise, one or two per second: f32[num_samples] of mean power 1."""
     sound = np.zeros(num_samples, np.float32)
     for start in rng.integers(num_samples, size=1 + rng.poisson(1.5 * num_samples / rate_hz)):
         width = max(2, int(np.exp(rng.uniform(np.log(0.0005), np.log(0.03))) * rate_hz))
@@ -68,7 +68,7 @@ def clicks(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarr
 
 
 def beeps(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
-    """Returns intermittent tones and chords of constant pitch, as of signals and keys."""
+    """Returns intermittent tones and chords of constant pitch, as of signals: f32[num_samples] of mean power 1."""
     sound, at = np.zeros(num_samples, np.float32), 0
     fade = np.sin(np.linspace(0, np.pi / 2, rate_hz // 100)).astype(np.float32)
     while at < num_samples:
@@ -84,7 +84,10 @@ def beeps(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarra
 
 
 def siren(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
-    """Returns a tone of varying pitch with harmonics. It is not used in training, to test an unseen kind of noise."""
+    """Returns a tone of varying pitch with harmonics, f32[num_samples] of mean power 1.
+
+    It is not used in training, to test an unseen kind of noise.
+    """
     time = np.arange(num_samples) / rate_hz
     wail = np.sin(2 * np.pi * rng.uniform(0.3, 1.5) * time + rng.uniform(0, 6.28))
     phase = 2 * np.pi * np.cumsum(rng.uniform(500, 900) * 2 ** (0.5 * wail)) / rate_hz
@@ -108,12 +111,15 @@ TRAINED = {
 
 
 def power(sound: np.ndarray) -> float:
-    """Returns the mean power of `sound` plus 1e-10, which is about the power of one quantisation step of 16 bit."""
+    """Returns the mean square of `sound` f32[t] in [-1, 1] plus 1e-10, about the power of 16-bit quantisation noise."""
     return float(np.mean(np.square(sound, dtype=np.float32))) + 1e-10 if len(sound) else 1e-10
 
 
 def response(rng: np.random.Generator, hz: np.ndarray, filter_db: float) -> np.ndarray:
-    """Samples a frequency response: f32 gains at `hz`, interpolated between nine values in [-filter_db, filter_db]."""
+    """Returns a random smooth frequency response, as of a microphone: the f32 gains at the frequencies `hz`.
+
+    The gains are interpolated between nine random values in [-filter_db, filter_db] dB. `hz` are equally spaced from 0.
+    """
     nepers = (rng.uniform(-filter_db, filter_db, 9) * np.log(10) / 20).astype(np.float32)
     return np.exp(nepers @ _straight_lines(len(hz)))
 
@@ -126,14 +132,15 @@ def _straight_lines(num: int) -> np.ndarray:
 
 
 def mixed(sound: np.ndarray, noise: np.ndarray, reference: float, snr_db: float) -> np.ndarray:
-    """Returns `sound` plus `noise` of mean power 1, scaled to `snr_db` below the power `reference`; f32[t]."""
+    """Returns `sound` plus `noise` of mean power 1, scaled to `snr_db` dB below the mean power `reference`; f32[t]."""
     return sound + noise * np.sqrt(reference * 10 ** (-snr_db / 10))
 
 
 def room(rng: np.random.Generator, rate_hz: int, *, ratio_db: float | None = None) -> np.ndarray:
     """Samples a room impulse response f32[t]: direct sound, four early reflections, and a tail of decaying noise.
 
-    The reverberation time (60 dB) is 0.1 to 0.7 s. The direct-to-reverberant ratio is `ratio_db`, or 3 to 25 dB.
+    The reverberation time (60 dB) is 0.1 to 0.7 s. The direct-to-reverberant ratio is `ratio_db`; for None, 3 to 25
+    dB.
     """
     decay_seconds = rng.uniform(0.1, 0.7)
     num_samples = int(decay_seconds * rate_hz)
@@ -145,14 +152,14 @@ def room(rng: np.random.Generator, rate_hz: int, *, ratio_db: float | None = Non
 
 
 def mu_law(sound: np.ndarray) -> np.ndarray:
-    """Returns `sound` in [-1, 1] after 8-bit mu-law companding (G.711)."""
+    """Returns `sound` f32[t] in [-1, 1] after encoding and decoding as 8-bit mu-law (G.711)."""
     compressed = np.sign(sound) * np.log1p(255 * np.abs(np.clip(sound, -1, 1))) / np.log(256)
     compressed = np.rint(compressed * 127) / 127
     return (np.sign(compressed) * np.expm1(np.abs(compressed) * np.log(256)) / 255).astype(np.float32)
 
 
 def eight_bit(sound: np.ndarray) -> np.ndarray:
-    """Returns `sound` in [-1, 1] with linear 8-bit quantisation."""
+    """Returns `sound` f32[t] in [-1, 1] rounded to 8 bit, with equal steps."""
     return (np.rint(np.clip(sound, -1, 1) * 127) / 127).astype(np.float32)
 
 
@@ -167,7 +174,11 @@ CODECS = (
 
 
 def compressed(sound: np.ndarray, rate_hz: int, container: str, encoding: str, level: float | None) -> np.ndarray:
-    """Returns `sound` f32[t] in [-1, 1] encoded and decoded by one of `CODECS`, without a delay."""
+    """Returns `sound` f32[t] in [-1, 1] encoded and decoded by a lossy codec, without a delay.
+
+    An item of `CODECS` has the codec's `container` and `encoding`, which are soundfile's format and subtype, and its
+    compression level; None is soundfile's default.
+    """
     file = io.BytesIO()
     soundfile.write(file, np.clip(sound, -1, 1), rate_hz, encoding, format=container, compression_level=level)
     file.seek(0)
@@ -176,7 +187,7 @@ def compressed(sound: np.ndarray, rate_hz: int, container: str, encoding: str, l
 
 
 def telephone(hz: np.ndarray) -> np.ndarray:
-    """Returns the f32 gains of a telephone band, 300 to 3,400 Hz, at `hz`."""
+    """Returns the f32 gains at the frequencies `hz` of a band-pass filter from 300 to 3,400 Hz, as of a telephone."""
     return (1 / np.sqrt(1 + (300 / np.maximum(hz, 1)) ** 8) / np.sqrt(1 + (hz / 3400) ** 16)).astype(np.float32)
 
 
@@ -188,7 +199,10 @@ def low_pass(edge_hz: float) -> Callable[[np.ndarray], np.ndarray]:
 def filtered(
     sound: np.ndarray, impulse: np.ndarray | None, gains: Sequence[Callable[[np.ndarray], np.ndarray]], rate_hz: int
 ) -> np.ndarray:
-    """Returns `sound` f32[t] convolved with `impulse` and filtered by `gains`, functions of the frequency in Hz."""
+    """Returns `sound` convolved with an impulse response, if there is one, and filtered; f32[t] of the same length.
+
+    Each filter in `gains` is a function from frequencies in Hz to gains.
+    """
     size = scipy.fft.next_fast_len(len(sound) + (len(impulse) if impulse is not None else 0), real=True)
     spectrum = scipy.fft.rfft(sound.astype(np.float32), size)
     if impulse is not None:

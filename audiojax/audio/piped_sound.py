@@ -36,7 +36,7 @@ Blocks = Iterator[tuple[np.ndarray, int, float | None]]
 
 
 def piped_blocks(descriptor: int, rate_hz: int | None, seconds: float, *, warn: Warn = lambda sentence: None) -> Blocks:
-    """Yields the sound of a pipe as (i16[t], sampling rate, total seconds according to the header or None).
+    """Yields the sound of a pipe, mono, as (i16[t], sampling rate, total seconds by its header or None).
 
     Args:
         descriptor: The file descriptor of the pipe.

@@ -22,8 +22,8 @@ class Resampler:
     """Resamples a stream in chunks of any size; the result does not depend on the sizes.
 
     It is a windowed-sinc filter (Kaiser, -70 dB) with a latency of 4 ms at 8 kHz; the streaming resampler of soxr 1.1
-    has 40 to 155 ms (LQ and HQ). Rates whose ratio has many phases use an interpolated filter, which limits the memory
-    to half a megabyte.
+    has 40 to 155 ms (LQ and HQ). If the ratio of the rates needs many phases, the filter is interpolated between fewer,
+    which limits the memory to half a megabyte.
     """
 
     HALF_WIDTH = 32  # samples of the lower rate on each side
@@ -32,7 +32,7 @@ class Resampler:
     BLOCK_TAPS = 1 << 16  # per matrix product
 
     def __init__(self, source_rate_hz: int, rate_hz: int):
-        """Computes the filter. Raises InputError for an invalid rate."""
+        """Computes the filter from `source_rate_hz` to `rate_hz`. Raises InputError for an invalid source rate."""
         source_rate_hz = check_rate(source_rate_hz)
         divisor = math.gcd(source_rate_hz, rate_hz)
         self._up, self._down = rate_hz // divisor, source_rate_hz // divisor
@@ -43,7 +43,7 @@ class Resampler:
         self._first = -self._reach  # the position of the first kept sample in the source
 
     def feed(self, audio: np.ndarray) -> np.ndarray:
-        """Returns the f32[n] samples at the new rate that are determined by the source up to `audio` f32[t]."""
+        """Takes the next samples of the stream; returns the f32[n] at the new rate that can then be computed."""
         source = np.concatenate([self._kept, audio.astype(np.float32)])
         last = self._first + len(source) - 1 - self._reach  # the last position within reach
         stop = max(self._done, last * self._up // self._down + 1)
@@ -56,7 +56,7 @@ class Resampler:
         return out
 
     def flush(self) -> np.ndarray:
-        """Returns the remaining samples, as if silence followed."""
+        """Returns the remaining f32[n] samples at the end of the stream, as if silence followed."""
         return self.feed(np.zeros(self._reach, np.float32))
 
     def _filter(self, source: np.ndarray, place: np.ndarray, phase: np.ndarray) -> np.ndarray:

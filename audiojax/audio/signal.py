@@ -21,12 +21,12 @@ def mono(audio: np.ndarray) -> np.ndarray:
 
 
 def to_int16(units: np.ndarray) -> np.ndarray:
-    """Returns `units`, samples in int16's range, rounded and clipped to i16."""
+    """Returns `units`, floats whose full scale is 32,768, rounded and clipped to i16."""
     return np.clip(np.rint(units), -32768, 32767).astype(np.int16)
 
 
 def prepare_clip(audio: np.ndarray, source_rate_hz: int, rate_hz: int) -> np.ndarray:
-    """Averages the channels, resamples with soxr HQ (alias -143 dB), and rounds to 16 bit.
+    """Averages the channels, resamples with soxr HQ (aliases are below -143 dB), and rounds to 16 bit.
 
     Args:
         audio: f32[t] or f32[t, channels] in [-1, 1]; values somewhat beyond are clipped.
@@ -69,7 +69,7 @@ def fit_length(clip: np.ndarray, out: np.ndarray) -> int:
 
 
 def loudest_part(clip: np.ndarray, num_samples: int) -> np.ndarray:
-    """Returns the part i16[min(t, num_samples)] of `clip` i16[t] with the most energy; the first of equals."""
+    """Returns the part i16[min(t, num_samples)] of `clip` i16[t] with the most energy, the first if several have it."""
     if len(clip) <= num_samples:
         return clip
     energy = np.concatenate([[0.0], np.cumsum(np.square(clip, dtype=np.float64))])
@@ -78,7 +78,7 @@ def loudest_part(clip: np.ndarray, num_samples: int) -> np.ndarray:
 
 
 def check_rate(rate_hz: Any) -> int:
-    """Returns a sampling rate as an int. Raises InputError if it is not a whole number of Hz in the valid range."""
+    """Returns a sampling rate as an int. Raises InputError unless it is a whole number from 1,000 to 768,000 Hz."""
     number = np.asarray(rate_hz) if np.isscalar(rate_hz) or hasattr(rate_hz, "dtype") else np.empty(0)
     range_hz = f"from {MIN_RATE_HZ} to {MAX_RATE_HZ}."
     if number.shape or number.dtype.kind not in "iuf" or number != np.rint(number):

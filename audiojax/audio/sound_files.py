@@ -24,11 +24,11 @@ Warn = Callable[[str], None]  # receives a sentence for a file that is shorter t
 def read_sound(
     path: Path | str, rate_hz: int, *, warn: Warn = lambda sentence: None, refuse_silence: bool = False
 ) -> np.ndarray:
-    """Reads a sound file of any rate, number of channels and sample format; returns i16[t] at `rate_hz`.
+    """Reads a sound file of any rate, number of channels and sample format; returns i16[t], mono, at `rate_hz`.
 
-    It reads in blocks, so that the memory depends on the content of the file and not on its header. Raises InputError
-    with a sentence that names the file, for example if it has no samples, is longer than MAX_SECONDS, or, with
-    `refuse_silence`, is digitally silent.
+    It reads in blocks, so that the memory depends on the content of the file and not on its header. `warn` is called
+    with a sentence if the file is shorter than its header states. Raises InputError with a sentence that names the
+    file, for example if it has no samples, is longer than MAX_SECONDS, or, with `refuse_silence`, is digitally silent.
     """
     with _opened(path, str(path), warn) as file:
         blocks, levels, room = [], Levels(), MAX_SECONDS * min(file.samplerate, 96_000)
@@ -45,10 +45,10 @@ def read_sound(
 def sound_blocks(
     path: Path | str, seconds: float, *, name: str = "", warn: Warn = lambda sentence: None
 ) -> Iterator[tuple[np.ndarray, int, float | None]]:
-    """Yields a file of any length as (i16[t], its sampling rate, its total seconds), in blocks of `seconds`.
+    """Yields a file of any length, mono, as (i16[t], its sampling rate, its total seconds), in blocks of `seconds`.
 
-    Raises InputError as `read_sound` does, possibly after the first blocks. Messages call the file `name`, by default
-    its path.
+    Raises InputError if the file cannot be read or has no samples, possibly after the first blocks. `warn` is called
+    with a sentence if the file is shorter than its header states. Messages call the file `name`, by default its path.
     """
     name = name or str(path)
     with _opened(path, name, warn) as file:
@@ -64,7 +64,10 @@ def sound_blocks(
 
 
 def shortened(sentences: Sequence[str], num_files: int, source: str = "") -> str:
-    """Returns a sentence on the files that are shorter than their headers state."""
+    """Returns one sentence about the files that are shorter than their headers state.
+
+    `sentences` has one for each of them, `num_files` counts all files, and `source` names their data set, if any.
+    """
     which = f"files of {source}" if source else "files"
     return (
         f"{len(sentences):,} of {num_files:,} {which} are shorter than their headers state and are used as they are; "
@@ -73,7 +76,7 @@ def shortened(sentences: Sequence[str], num_files: int, source: str = "") -> str
 
 
 class Levels:
-    """Accumulates the power of the channels and of their average over blocks."""
+    """Accumulates levels over the blocks of a sound, to detect silence and channels that cancel each other."""
 
     def __init__(self) -> None:
         self._low, self._high, self._count = np.inf, -np.inf, 0
@@ -91,7 +94,7 @@ class Levels:
             self._count += len(block)
 
     def check(self, refuse_silence: bool = False) -> None:
-        """Raises InputError if the channels cancel each other or, with `refuse_silence`, if the sound is silent."""
+        """Raises InputError if the channels cancel each other or, with `refuse_silence`, if the average is silent."""
         if self._count and self._sums.size:
             with np.errstate(all="ignore"):
                 power = self._sums[1] / self._count - np.square(self._sums[0] / self._count)  # without the mean
@@ -136,7 +139,7 @@ class _Patched(io.FileIO):
 
 
 def check_rate(rate_hz: int) -> None:
-    """Raises InputError for an invalid sampling rate in a header."""
+    """Raises InputError for an invalid sampling rate in a file's header; the message lacks the file's name."""
     if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
         raise InputError(f"has a header whose sample rate is {rate_hz} Hz, not one from {MIN_RATE_HZ} to {MAX_RATE_HZ}")
 

@@ -66,7 +66,11 @@ _KBITS = {  # by (MPEG 1, layer)
 
 
 class DataChunk(NamedTuple):
-    """The position of the size of the samples in the header, the position of the samples, and their size."""
+    """Where a sound file has its samples, and where its header has their size; all in bytes from the file's start.
+
+    The header's field of `size_width` bytes at `size_at` states the size of the samples, which begin at `start` and
+    have `num_bytes` bytes by that field.
+    """
 
     size_at: int
     size_width: int
@@ -75,7 +79,7 @@ class DataChunk(NamedTuple):
     num_bytes: int
 
     def size_field(self, num_bytes: int) -> bytes:
-        """Returns the header's size field, to be written at offset `size_at`, for samples of `num_bytes`."""
+        """Returns the content of the header's size field if the samples have `num_bytes` bytes."""
         inside = (
             self.start - self.size_at - self.size_width if self.size_at > 8 else 0
         )  # CAF and AIFF include a preface
@@ -84,12 +88,12 @@ class DataChunk(NamedTuple):
 
     @property
     def streamed(self) -> bool:
-        """Returns whether the size is a placeholder, as written to pipes."""
+        """Returns whether the size in the header is a placeholder, as in sound that a program writes to a pipe."""
         return not 0 < self.num_bytes < STREAM_BYTES
 
 
 def find_data(file: BinaryIO) -> DataChunk | None:
-    """Returns the position of the samples of WAV, RF64, AIFF, AU and CAF; None if it is not found."""
+    """Returns where a WAV, RF64, AIFF, AU or CAF file has its samples; None for other files, or if none are found."""
     file.seek(0)
     kind = file.read(4)
     order: ByteOrder
@@ -116,7 +120,10 @@ def find_data(file: BinaryIO) -> DataChunk | None:
 
 
 def is_empty(file: BinaryIO, chunk: DataChunk) -> bool:
-    """Returns whether a size of 0 means no samples: nothing or another valid chunk follows."""
+    """Returns whether the size of 0 in the header of `file` means that it has no samples, and is no placeholder.
+
+    This is so if nothing or another valid chunk follows. For any other size, it returns False.
+    """
     there = file.seek(0, io.SEEK_END) - chunk.start
     file.seek(chunk.start)
     tag, size = file.read(4), int.from_bytes(file.read(4), chunk.byteorder)
@@ -125,7 +132,10 @@ def is_empty(file: BinaryIO, chunk: DataChunk) -> bool:
 
 
 def nist_bytes(head: bytes) -> int | None:
-    """Returns the file size according to a NIST SPHERE header; None for another format or coding."""
+    """Returns the file size in bytes that a NIST SPHERE header states.
+
+    `head` is the first bytes of a file. Returns None if it has another format, is compressed, or states no size.
+    """
     keys = (rb"sample_count", rb"channel_count", rb"sample_n_bytes")
     found = [re.search(rb"^" + key + rb" -i (\d{1,12})\s*$", head, re.MULTILINE) for key in keys]
     if not head.startswith(b"NIST_1A\n") or b"shorten" in head[:1024] or not all(found):
@@ -135,7 +145,7 @@ def nist_bytes(head: bytes) -> int | None:
 
 
 def is_sound(head: bytes) -> bool:
-    """Returns whether these first bytes are of a sound format with a header, not of raw samples.
+    """Returns whether `head`, the first bytes of a file, is of a sound format with a header, not of raw samples.
 
     MP3 has no magic number: raw samples near zero may look like one of its frames, but not like three in sequence.
     """
@@ -143,12 +153,15 @@ def is_sound(head: bytes) -> bool:
 
 
 def may_be_frames(head: bytes) -> bool:
-    """Returns whether more bytes are needed to distinguish MP3 or AAC from raw samples."""
+    """Returns whether `head` may be the first bytes of MP3 or AAC, and is too short to exclude raw samples."""
     return bool(_mpeg_frame_bytes(head) or _adts_frame_bytes(head)) and len(head) < HEAD_BYTES
 
 
 def no_sound(head: bytes, name: str) -> tuple[str, str] | None:
-    """Returns (what the file is, what to do) for a file that cannot be read as sound; None if it may be readable."""
+    """Returns (what the file is, what to do) for a file that cannot be read as sound; None if it may be readable.
+
+    `head` is the first bytes of the file.
+    """
     if not head:
         return "it is empty, 0 bytes", REPLACE
     kinds = [kind for where, magic, kind in _UNSUPPORTED if head[where:].startswith(magic)]
@@ -160,7 +173,7 @@ def no_sound(head: bytes, name: str) -> tuple[str, str] | None:
 
 
 def conversion(name: str) -> str:
-    """Returns the command that converts a file to WAV."""
+    """Returns the advice to convert the file `name` to WAV, with the command of ffmpeg."""
     wav = Path(name).with_suffix(".wav")
     out = wav if str(wav) != name else wav.with_stem(f"{wav.stem}-converted")
     return f"convert it: ffmpeg -i {shlex.quote(name)} {shlex.quote(str(out))}"

@@ -10,12 +10,12 @@ def time_scaled(sound: np.ndarray, speed: float, tempo: float, places: Sequence[
 
     Args:
         sound: f32[t].
-        speed: Factor of the resampling, which is linear interpolation.
-        tempo: Factor of the time-scale modification, which is an overlap-add of windows of 256 samples.
-        places: Positions in samples.
+        speed: Factor of the speed, above 1 for shorter sound; by resampling with linear interpolation.
+        tempo: Factor of the tempo, above 1 for shorter sound; by an overlap-add of windows of 256 samples.
+        places: Positions in `sound`, in samples.
 
     Returns:
-        The sound, and the positions in it.
+        The new sound f32[t], and where `places` are in it.
     """
     if speed != 1:
         position = np.arange(max(1, int(len(sound) / speed))) * speed

@@ -26,18 +26,19 @@ def gather(
     placement: str = "start",
     rows: slice = ALL_ROWS,
 ) -> Batch:
-    """Returns a batch of the clips at `indices`, truncated or padded with zeros.
+    """Returns a batch of the clips at `indices`, one in each row, truncated or padded with zeros.
 
-    Missing rows are filled with repeated clips of mask 0, so that batch statistics are of clips only.
+    If there are fewer clips than rows, the other rows repeat clips and have mask 0: they do not count, and statistics
+    over the batch are of sound only.
 
     Args:
-        clips: The clips.
-        indices: At most `batch_size` of them.
+        clips: The clips to choose from.
+        indices: Indices of at most `batch_size` clips.
         batch_size: Number of rows.
-        length_samples: Number of columns.
+        length_samples: Number of samples in a row.
         placement: "start" puts the clip at the start of its row; "random" puts silence before it, which counts in its
             length. The silence is a function of the clip's index, or of its samples if it belongs to no data set.
-        rows: The rows that are read and returned, the share of a process.
+        rows: The rows that are read and returned, if several processes share a batch.
     """
     mask = (np.arange(batch_size) < len(indices))[rows].astype(np.float32)
     indices, batch_size = np.resize(indices, batch_size)[rows], len(mask)
@@ -60,9 +61,12 @@ def gather(
 class Epochs:
     """An endless sequence of shuffled epochs of batches; batch k is a function of (seed, k).
 
-    With one length, an epoch has full batches only, so that it leaves out different clips each time. With buckets, a
-    clip belongs to the shortest bucket that fits, a batch has clips of one bucket, and each clip occurs once; the last
-    batch of a bucket is filled with rows of mask 0. Longer clips are truncated. Each length is one compilation.
+    Without `bucket_samples`, all clips are padded or truncated to `length_samples`, and an epoch has full batches only,
+    so that it leaves out different clips each time. With them, a clip is padded to the shortest of these lengths that
+    fits, a batch has clips of one length, and each clip occurs once in an epoch; the last batch of a length is filled
+    with rows of mask 0. Clips longer than `length_samples` are truncated. jax compiles a training step for each length.
+
+    `num_steps` is the number of batches in an epoch, `clips_per_step` the mean number of clips in a batch.
     """
 
     def __init__(
@@ -78,10 +82,11 @@ class Epochs:
         stretch: float = 1.0,
         seed: int,
     ):
-        """Assigns the clips at `indices` to buckets.
+        """Assigns the clips at `indices` to lengths.
 
-        `bucket_samples` are the lengths below `length_samples`; `stretch` is the largest factor by which augmentation
-        changes the length of a clip, for which its bucket has room. For other arguments see `gather`.
+        `placement` is where a clip is in its row: at its "start", or at a "random" place. `rows` are those that are
+        read, if several processes share a batch. `stretch` is the largest factor by which augmentation changes the
+        length of a clip, for which its row has room.
         """
         self._clips, self._indices, self._seed = clips, indices, seed
         self._batch_size, self._placement, self._rows = batch_size, placement, rows
@@ -98,7 +103,7 @@ class Epochs:
         self._groups: list[tuple[int, np.ndarray]] = []
 
     def __call__(self, start: int, stop: int) -> Iterator[Batch]:
-        """Yields batches `start` to `stop` (exclusive)."""
+        """Yields batches `start` to `stop` (exclusive), counted from the first batch of the first epoch."""
         for step in range(start, stop):
             epoch, position = divmod(step, self.num_steps)
             if epoch != self._epoch:
@@ -134,9 +139,12 @@ def evaluation(
     placement: str = "start",
     rows: slice = ALL_ROWS,
 ) -> Iterator[Batch]:
-    """Yields batches in which each clip occurs once, in order; the last one is filled with rows of mask 0.
+    """Yields batches in which each clip at `indices` occurs once, in order; the last is filled with rows of mask 0.
 
-    With buckets nothing is truncated: a batch has the length that its longest clip needs, so sort the clips by length.
+    Without `bucket_samples`, clips are padded or truncated to `length_samples`. With them, which are further, shorter
+    lengths, nothing is truncated: a batch has the length that its longest clip needs, so sort the clips by length.
+    `placement` is where a clip is in its row, at its "start" or at a "random" place; `rows` are those that are read, if
+    several processes share a batch.
     """
     for start in range(0, len(indices), batch_size):
         chosen = indices[start : start + batch_size]
@@ -153,7 +161,11 @@ def by_length(clips: Clips, indices: np.ndarray) -> np.ndarray:
 
 
 def padded_samples(num_samples: int, length_samples: int, bucket_samples: Sequence[int]) -> int:
-    """Returns the shortest bucket length that is at least `num_samples`; beyond the longest, a multiple of it."""
+    """Returns the length to which a clip of `num_samples` is padded.
+
+    It is the shortest of `length_samples` and the shorter `bucket_samples` that fits; if none does, a multiple of
+    `length_samples`.
+    """
     fitting = [length for length in _lengths(length_samples, bucket_samples) if length >= num_samples]
     return fitting[0] if fitting else -(-num_samples // length_samples) * length_samples
 
@@ -163,7 +175,7 @@ def _lengths(length_samples: int, bucket_samples: Sequence[int]) -> list[int]:
 
 
 def one_ahead(items: Iterable[T]) -> Iterator[T]:
-    """Yields the same items, but requests each item before it yields the previous one.
+    """Yields `items`, but requests each item before it yields the previous one.
 
     This overlaps asynchronous work. It stays on the caller's thread, so that all processes dispatch in the same order.
     """
@@ -176,7 +188,7 @@ def one_ahead(items: Iterable[T]) -> Iterator[T]:
 
 
 def prefetch(batches: Iterable[T], size: int = 3) -> Iterator[T]:
-    """Yields the same items, computed in advance on a thread; errors are raised in the caller."""
+    """Yields `batches`, of which up to `size` are computed in advance on a thread; errors are raised in the caller."""
     ready: queue.Queue[Any] = queue.Queue(size)
     stopped = threading.Event()
 

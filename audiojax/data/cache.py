@@ -39,12 +39,13 @@ def load_or_build(
 ) -> tuple[Clips, tuple[str, ...], tuple[str, ...]]:
     """Returns the clips of `recordings` at `rate_hz` from their cache below `folder`, which is built if needed.
 
-    A cache is stale when a name, size or time of a file, the rate, or the version of a decoding library has changed.
-    `progress` is called only while a cache is built.
+    A cache is built again when a name, size or time of a file, the rate, or the version of a decoding library has
+    changed. `progress` is called with (files done, files in total) only while a cache is built. A file that cannot be
+    used raises InputError if `on_bad_file` is "stop", and is left out if it is "skip".
 
     Returns:
-        The clips; a sentence for each file left out, which `on_bad_file` "skip" allows; and a sentence for each file
-        that is shorter than its header states.
+        The clips; a sentence for each file left out; and a sentence for each file that is shorter than its header
+        states.
     """
     where = folder / f"{recordings.source}-{rate_hz}Hz-{_digest(str(recordings.root.resolve()))[:10]}"
     wanted = _fingerprint(recordings, rate_hz, on_bad_file)

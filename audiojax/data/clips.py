@@ -21,9 +21,10 @@ class Speaker(NamedTuple):
 
 @dataclass(frozen=True)
 class Clips:
-    """All clips of a source as one flat array, untruncated, grouped by label.
+    """All clips of a source, such as a data set, as one flat array of samples.
 
-    Clip `i` is `samples[offsets[i]:offsets[i + 1]]`, mono int16 at `rate_hz`.
+    Clip `i` is `samples[offsets[i]:offsets[i + 1]]`, mono int16 at `rate_hz`, with its full length. Other arrays have
+    its label, its speaker, the number of its take, and the path of its file.
     """
 
     source: str  # "synthetic", "audiomnist", "fsdd", ...
@@ -42,7 +43,7 @@ class Clips:
 
     @classmethod
     def unlabelled(cls, sounds: Sequence[np.ndarray], rate_hz: int) -> Clips:
-        """Returns clips of sounds i16[t] at `rate_hz`, without labels and speakers."""
+        """Returns the sounds, each i16[t] at `rate_hz`, as clips without labels and speakers."""
         number, offsets = len(sounds), np.cumsum([0, *map(len, sounds)])
         samples = np.concatenate([np.empty(0, np.int16), *sounds])
         zeros, nobody = np.zeros(number, np.int32), np.full(number, "")
@@ -81,9 +82,9 @@ class Clips:
 
 
 def copies(clips: Clips, indices: np.ndarray, among: np.ndarray, of: Clips | None = None) -> np.ndarray:
-    """Returns bool[n], whether the samples of each clip at `indices` equal those of a clip at `among`.
+    """Returns bool[n]: for each of the n clips at `indices`, whether a clip at `among` has the same samples.
 
-    The latter are indices into `of`, by default into `clips`.
+    `indices` are into `clips`, and `among` into `of`, which is by default `clips` too.
     """
     of = of or clips
     sounds = {hashlib.blake2b(of[index].tobytes()).digest() for index in among if len(of[index])}
@@ -94,7 +95,8 @@ def copies(clips: Clips, indices: np.ndarray, among: np.ndarray, of: Clips | Non
 class Batch(TypedDict):
     """A batch of clips or streams: numpy arrays on the host, jax arrays on the devices.
 
-    For streams, labels, masks and times are of each of N steps, [B, N].
+    For clips, a row is a clip. For streams, a row is the next stretch of a stream, in N steps of the network: `label`,
+    `mask` and `times` have a value for each step, [B, N] or [B, N, 2].
     """
 
     audio: Any  # i16[B, T], right-padded with zeros

@@ -37,7 +37,10 @@ _NUM_TRIES = 4
 
 
 class Archive(NamedTuple):
-    """A data set that is published as a .tar.gz archive, and its expected content."""
+    """A data set that is published as a .tar.gz archive, and its expected content.
+
+    `read` lists the recordings in the folder of the unpacked data set.
+    """
 
     name: str
     url: str
@@ -75,19 +78,26 @@ AUDIOMNIST = _in_git(
 
 
 def fsdd(root: Path, url: str | None = None) -> sources.Recordings:
-    """Downloads the Free Spoken Digit Dataset, see `fetch`."""
+    """Downloads the Free Spoken Digit Dataset into `root`, unless it is there, and returns its recordings.
+
+    `url` is another address of the same archive. Raises InputError if the network fails or the content is not complete.
+    """
     return fetch(FSDD, root, url)
 
 
 def audiomnist(root: Path, url: str | None = None) -> sources.Recordings:
-    """Downloads AudioMNIST, see `fetch`."""
+    """Downloads AudioMNIST into `root`, unless it is there, and returns its recordings.
+
+    `url` is another address of the same archive. Raises InputError if the network fails or the content is not complete.
+    """
     return fetch(AUDIOMNIST, root, url)
 
 
 def fetch(archive: Archive, root: Path, url: str | None = None) -> sources.Recordings:
     """Downloads, unpacks and checks an archive into `root`, unless it exists, and returns its recordings.
 
-    Raises InputError, with instructions for a manual download, if the network fails or the archive is not as expected.
+    `url` is another address of the archive. Raises InputError, with instructions for a manual download, if the network
+    fails or the archive is not as expected.
     """
     transfer = root.with_name(f"{root.name}.download")
     if not _is_there(root):

@@ -29,15 +29,15 @@ _LISTS = "official.json"
 def read(root: Path | str, on_bad_file: str = "stop", *, revision: str = "") -> sources.Recordings:
     """Lists the clips of a snapshot: a folder with parquet files, or a data set's name on the hub, as OWNER/NAME.
 
-    The official split is that of the snapshot, with some of its training speakers for validation.
+    Their official split is that of the snapshot, with some of its training speakers for validation.
 
     Args:
-        root: the folder or the name.
+        root: The folder or the name.
         on_bad_file: "stop" raises InputError for a file that is not named like AudioMNIST's, "skip" leaves it out.
-        revision: the commit, branch or tag of a data set given by name; "" for the newest.
+        revision: The commit, branch or tag of a data set given by name; "" for the newest.
 
     Raises:
-        InputError: if the extra is missing, the hub cannot be reached, or the files are not AudioMNIST's.
+        InputError: The extra `[hub]` is missing, the hub cannot be reached, or the files are not AudioMNIST's.
     """
     snapshot = Path(root).expanduser()
     if not snapshot.is_dir() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(root)):
@@ -56,7 +56,10 @@ def read(root: Path | str, on_bad_file: str = "stop", *, revision: str = "") -> 
 
 
 def download(root: Path, url: str | None = None) -> sources.Recordings:
-    """Downloads a snapshot of `url`, a name on the hub, into `root`."""
+    """Downloads AudioMNIST from the Hugging Face hub into `root` and lists its clips.
+
+    `url` is the name OWNER/NAME of the data set on the hub, by default `NAME`.
+    """
     return read(_fetch(url or NAME, "", root))
 
 

@@ -14,11 +14,11 @@ SEXES = ("female", "male")
 
 
 def choose(clips: Clips, target: str) -> Clips:
-    """Returns the clips with the labels of `target`.
+    """Returns `clips` with the labels that a classifier is to predict.
 
-    "digit" keeps the labels of the source, whatever words they are. "sex" leaves out clips of speakers of unknown sex;
-    it raises InputError unless there are both female and male speakers. A source whose row in `schema.SOURCES` has
-    `targets` labels its clips by that function for all other targets.
+    The target "digit" keeps the labels of the source, whatever words they are. "sex" is that of the speaker; clips of
+    speakers of unknown sex are left out, and InputError is raised unless there are both female and male speakers. For a
+    source with a function `targets` in `schema.SOURCES`, that function labels the clips for all targets but "sex".
     """
     if target != "sex" and (source := SOURCES.get(clips.source)) and source.targets:
         chosen: Clips = pkgutil.resolve_name(source.targets)(clips, target)
@@ -45,7 +45,7 @@ def choose(clips: Clips, target: str) -> Clips:
 
 
 def some(clips: Clips, indices: np.ndarray) -> Clips:
-    """Returns the clips at `indices`, with copied samples unless `indices` are 0 to n - 1."""
+    """Returns the n clips at `indices`, with a copy of their samples unless `indices` are 0 to n - 1."""
     speaker, first = clips.speaker[indices], np.array_equal(indices, np.arange(len(indices)))
     return dataclasses.replace(
         clips,

@@ -48,7 +48,7 @@ _LEFT_BEHIND = re.compile(
 
 @dataclass
 class Listing:
-    """The content of a folder. Paths are relative to the root of the data set, with "/"."""
+    """The sound files and subfolders of a folder. Paths are relative to the root of the data set, with "/"."""
 
     sounds: list[tuple[str, tuple[int, int]]] = field(default_factory=list)  # (path, (bytes, modified)), sorted
     folders: list[str] = field(default_factory=list)  # without links to a listed folder
@@ -57,10 +57,11 @@ class Listing:
 
 
 def find_sounds(root: Path, where: Path, layout: str) -> Listing:
-    """Lists the sound files below `where` by their suffix; follows links.
+    """Lists the sound files below `where`, which are recognised by their suffix; follows links.
 
-    A folder with several links to it is listed once, by its own path if that is below `where`; links may form loops.
-    `layout` describes the expected content in error messages.
+    Paths are relative to `root`. A folder with several links to it is listed once, by its own path if that is below
+    `where`; links may form loops. Raises InputError, with `layout` as a description of the expected content, if there
+    is no sound file.
     """
     if not where.is_dir():
         raise InputError(f"{where} is not a folder; set --config.data.root to the folder that has {layout}.")

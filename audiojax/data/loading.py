@@ -26,21 +26,21 @@ from audiojax.schema import SOURCES, SYNTHETIC_SOURCES
 
 
 class Data(NamedTuple):
-    """The data of a run."""
+    """The data of a run: the clips of its source, their split, and additional training clips, if there are any."""
 
     clips: Clips
     split: splits.Split
     extra: Clips | None  # of `config.data.extra_source`: additional training clips
 
     def training(self) -> tuple[Clips, np.ndarray]:
-        """Returns clips, and the indices of the training set."""
+        """Returns all clips, with those of the extra source, and the indices i64[n] of the training clips in them."""
         if self.extra is None:
             return self.clips, self.split.train
         every = len(self.clips) + np.arange(len(self.extra))
         return self.clips.joined(self.extra), np.concatenate([self.split.train, every])
 
     def record(self) -> dict[str, Any]:
-        """Returns what config.json records of the data: source, key and label names."""
+        """Returns what config.json records of the data: the source, hashes of the clips and the names of labels."""
         kept = {"source": self.clips.source, "key": self.clips.key, "label_names": list(self.clips.label_names)}
         return kept | ({"also_key": self.extra.key} if self.extra else {})
 
@@ -56,13 +56,13 @@ class Data(NamedTuple):
 
 
 def load(config: ConfigDict) -> Data:
-    """Returns the data of a config. Raises InputError as `load_split` and `load_extra` do."""
+    """Returns the clips of a config, their split, and its additional training clips. Raises InputError on failure."""
     clips, split = load_split(config)
     return Data(clips, split, load_extra(config, clips, splits.held_out(split)))
 
 
 def load_clips(config: ConfigDict) -> Clips:
-    """Returns the clips of `config.data` with the labels of its target; shows progress if the cache is built."""
+    """Returns the clips of `config.data` with labels for `config.data.target`; builds their cache if needed."""
     return _chosen(config, _recordings(config, "source", "root"))
 
 
@@ -70,7 +70,7 @@ def load_split(config: ConfigDict) -> tuple[Clips, splits.Split]:
     """Returns the clips of `config.data` and their split by `config.split`.
 
     An impossible split raises InputError before any file is read. Training clips that are copies of validation or test
-    clips are counted on stderr, and left out unless the split is a published one.
+    clips are counted on stderr, and left out unless the split is a published one, used to compare results.
     """
     recordings = _source(config)
     clips = _chosen(config, recordings)
@@ -154,8 +154,8 @@ def _chosen(config: ConfigDict, recordings: sources.Recordings) -> Clips:
 def load_extra(config: ConfigDict, clips: Clips, held_out: Sequence[int] | np.ndarray = ()) -> Clips | None:
     """Returns the clips of `config.data.extra_source`, which are added to the training set; None if that key is empty.
 
-    Copies of the clips at `held_out`, those of validation and test, are left out. Raises InputError if the labels
-    differ, or if the sources are the same.
+    `held_out` are the indices of the validation and test clips in `clips`, copies of which are left out. Raises
+    InputError if the labels differ from those of `clips`, or if the clips are the same.
     """
     if not config.data.extra_source:
         return None
@@ -204,7 +204,10 @@ def _synthesiser(source: str) -> ModuleType:
 
 
 def synthesised(config: ConfigDict, source: str) -> sources.Recordings:
-    """Returns the recordings of synthetic voices, which are written once in the layout of AudioMNIST."""
+    """Returns the recordings of digits of a synthetic source, which are synthesised unless that has been done before.
+
+    Raises InputError if `source` is not a synthetic one.
+    """
     if source not in SYNTHETIC_SOURCES:
         raise InputError(
             f"config.streams.synthetic_sources has {source!r}; choose from {', '.join(SYNTHETIC_SOURCES)}."
@@ -236,7 +239,10 @@ def _phrases(config: ConfigDict, source: str, part: str) -> sources.Recordings:
 
 
 def load_phrases(config: ConfigDict, source: str, part: str) -> Clips:
-    """Returns words and sentences without digits of the synthetic `source`, for "train" or "test"."""
+    """Returns clips of words and sentences without digits by synthetic voices; `part` is "train" or "test".
+
+    `source` is "synthetic", "espeak" or "letters" (spelled letters). The clips are synthesised if needed.
+    """
     return cached(config, _phrases(config, source, part))
 
 

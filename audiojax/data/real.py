@@ -30,9 +30,10 @@ WITHOUT_WORD = Path(__file__).with_name("real_without_word.json")
 
 @dataclass(frozen=True)
 class RealSound:
-    """The clips of one part of the corpora.
+    """Real recordings for one part, training or validation: digits, other speech, and noise.
 
-    The label of a digit is its value, the label of speech and noise is the corpus.
+    For each kind it has the clips of both parts, and the indices of the clips of this part. The label of a digit is its
+    value, the label of speech and noise is the corpus.
     """
 
     digits: Clips
@@ -47,8 +48,9 @@ class RealSound:
 
 
 def recordings(root: Path | str, kind: str, use: str = "train") -> Recordings:
-    """Returns the files of one `kind` and `use` that `root`/index.csv lists, without reading them.
+    """Returns the files of one kind and use that `root`/index.csv lists, without reading them.
 
+    `kind` is "digit", "speech" or "noise"; `use` is "train" (and validation) or "judge" (a final evaluation).
     Raises InputError if the list or a file is missing, or if a row is invalid.
     """
     root = Path(root).expanduser()
@@ -76,7 +78,7 @@ def recordings(root: Path | str, kind: str, use: str = "train") -> Recordings:
 
 
 def rows(root: Path | str) -> list[dict[str, str]]:
-    """Returns the rows of `root`/index.csv. Raises InputError if it is missing or damaged."""
+    """Returns the rows of `root`/index.csv as {column: text}. Raises InputError if it is missing or damaged."""
     path = Path(root).expanduser() / "index.csv"
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -98,9 +100,16 @@ def rows(root: Path | str) -> list[dict[str, str]]:
 
 
 def load(root: Path | str, part: str, cached: Callable[[Recordings], Clips], rooms: str = "train") -> RealSound:
-    """Returns the clips of "train" or "validation"; `cached` converts recordings to clips, for `rooms` see `split`.
+    """Returns the real recordings that `root`/index.csv lists, for the part "train" or "validation".
 
-    Files that `WITHOUT_WORD` lists are in neither part.
+    Recordings that are labelled as a digit, but have no word in them, are left out.
+
+    Args:
+        root: The folder of the recordings.
+        part: "train" or "validation".
+        cached: Reads the files of recordings and returns their clips.
+        rooms: Which recordings of rooms without speech are for training: "train" is four fifths of them, "none" is
+            none, "first" and "second" are the halves. All others are for validation.
     """
     sounds = {kind: cached(recordings(root, kind)) for kind in KINDS}
     chosen = {kind: split(clips, rooms)[PARTS.index(part)] for kind, clips in sounds.items()}
@@ -119,9 +128,10 @@ def split(clips: Clips, rooms: str = "train") -> tuple[np.ndarray, np.ndarray]:
     """Splits recordings; returns the indices for training and for validation, which is about a fifth.
 
     A corpus with several speakers is split by a hash of the speaker's name, so that a speaker of two corpora is in the
-    same part of both. In other corpora the last fifth of the files of each label is held out. With `rooms` other than
-    "train", training has "none" of the files of the corpus `ROOMS`, or only their "first" or "second" half, and all
-    others are held out.
+    same part of both. In other corpora the last fifth of the files of each label is for validation.
+
+    `rooms` changes this for the corpus `ROOMS`, recordings of rooms without speech, unless it is "train": training has
+    "none" of its files, or their "first" or "second" half, and all others are for validation.
     """
     held_out = np.zeros(len(clips), bool)
     for name, mine in by_corpus(clips, np.arange(len(clips))).items():
@@ -139,17 +149,20 @@ def split(clips: Clips, rooms: str = "train") -> tuple[np.ndarray, np.ndarray]:
 
 
 def by_corpus(clips: Clips, indices: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the `indices` of each corpus, sorted by its name, the first folder of the path of a clip."""
+    """Returns `indices` by corpus, {name: i64[n]}, sorted by name, which is the first folder of a clip's path."""
     names = np.asarray([clips.path[index].partition("/")[0] for index in indices])
     return {str(name): indices[names == name] for name in np.unique(names)}
 
 
 def read_unsure() -> dict[str, list[tuple[float, float]]]:
-    """Returns the stretches in seconds, by path, of reading without transcripts that may have a digit."""
+    """Returns where recordings of speech without transcripts may have a digit.
+
+    The result is {path: stretches}, where a stretch is (start, end) in seconds.
+    """
     saved = json.loads(UNSURE.read_text()) if UNSURE.exists() else {}
     return {name: [(float(start), float(end)) for start, end in stretches] for name, stretches in saved.items()}
 
 
 def recorded_level(sound: RealSound, clips: Clips, index: int) -> np.ndarray:
-    """Returns clip `index` i16[t] at the level of the recording."""
+    """Returns the clip at `index` i16[t] divided by its gain in `sound`, so that it has the level of its recording."""
     return np.rint(clips[index] / sound.gain[clips.path[index]]).astype(np.int16)

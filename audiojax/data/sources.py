@@ -23,7 +23,10 @@ UNKNOWN_SPEAKER = "unknown"  # of files without a speaker in their name
 
 @dataclass(frozen=True, order=True)
 class Recording:
-    """A sound file of a source, not yet read. It sorts by label first, as the cache groups clips."""
+    """A sound file of a source, not yet read: its label (an index), speaker, number of the take, path, size and time.
+
+    It sorts by label first, as the cache groups clips.
+    """
 
     label: int
     speaker: str
@@ -35,7 +38,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class Recordings:
-    """The sorted files of a source, not yet read."""
+    """The sorted files of a source, such as a data set, not yet read, with the names of their labels and speakers."""
 
     source: str
     root: Path
@@ -48,7 +51,7 @@ class Recordings:
     official: dict[str, frozenset[str]] = field(default_factory=dict)  # see `Clips.official`
 
     def unread(self) -> Clips:
-        """Returns the clips without samples, which is sufficient for a split."""
+        """Returns the files as clips without samples, which is sufficient for a split into training and test."""
         return Clips(
             source=self.source,
             rate_hz=0,
@@ -66,7 +69,10 @@ class Recordings:
 
 
 class Faults:
-    """The faults of single files: `on_bad_file` "stop" raises InputError at the first one, "skip" collects them."""
+    """The faults of single files: `on_bad_file` "stop" raises InputError at the first one, "skip" collects them.
+
+    `sentences` has those collected.
+    """
 
     def __init__(self, on_bad_file: str):
         self.skip, self.sentences = on_bad_file == "skip", list[str]()
@@ -78,16 +84,18 @@ class Faults:
         self.sentences.append(sentence)
 
     def add_all(self, sentences: Iterable[str]) -> None:
-        """Adds several faults."""
+        """Adds several faults, a sentence each."""
         for sentence in sentences:
             self.add(sentence)
 
 
 def audiomnist(root: Path | str, on_bad_file: str = "stop") -> Recordings:
-    """Lists AudioMNIST, github.com/soerenab/AudioMNIST: `data/SS/D_SS_T.wav` and `data/audioMNIST_meta.txt`.
+    """Lists the files of AudioMNIST, github.com/soerenab/AudioMNIST, in the folder `root`.
 
-    Speakers are two-digit strings, "01" to "60". Speakers without metadata (17, 22 and 34 in an early copy) are
-    unknown; ages are ints, strings, or "1234" for unknown.
+    They are `data/SS/D_SS_T.wav`, with speaker, digit and take, and the table of speakers `data/audioMNIST_meta.txt`.
+    Speakers are two-digit strings, "01" to "60". The sex, accent and age of speakers who are not in the table (17, 22
+    and 34 in an early copy) are unknown, as is an age that is no number below 120. For a file with another name,
+    `on_bad_file` "stop" raises InputError, and "skip" leaves it out.
     """
     root, faults = Path(root).expanduser(), Faults(on_bad_file)
     name = re.compile(r"data/(?P<speaker>\d\d)/(?P<label>[0-9])_(?P=speaker)_(?P<take>\d{1,9})\.\w+")
@@ -99,9 +107,10 @@ def audiomnist(root: Path | str, on_bad_file: str = "stop") -> Recordings:
 
 
 def fsdd(root: Path | str, on_bad_file: str = "stop") -> Recordings:
-    """Lists the Free Spoken Digit Dataset, github.com/Jakobovski/free-spoken-digit-dataset.
+    """Lists the files of the Free Spoken Digit Dataset, github.com/Jakobovski/free-spoken-digit-dataset, in `root`.
 
-    Its layout is `recordings/D_name_T.wav`.
+    They are `recordings/D_name_T.wav`, with digit, speaker and take. For a file with another name, `on_bad_file` "stop"
+    raises InputError, and "skip" leaves it out.
     """
     root, faults = Path(root).expanduser(), Faults(on_bad_file)
     name = re.compile(r"recordings/(?P<label>[0-9])_(?P<speaker>[^/_]+)_(?P<take>\d{1,9})\.\w+")
@@ -118,8 +127,9 @@ def fsdd(root: Path | str, on_bad_file: str = "stop") -> Recordings:
 def folder(root: Path | str, on_bad_file: str = "stop") -> Recordings:
     """Lists a folder of words, `WORD/*.wav` or other sound formats; names that begin with "_" or "." are ignored.
 
-    Speakers are known if files are named as in Google's Speech Commands, SPEAKER_nohash_TAKE.wav. Its lists of
-    validation and test files are read if they exist.
+    Speakers are known if files are named as in Google's Speech Commands, SPEAKER_nohash_TAKE.wav. The lists of
+    validation and test files that Speech Commands has are read if they exist. For a file outside of the folders of
+    words, `on_bad_file` "stop" raises InputError, and "skip" leaves it out.
     """
     root, faults = Path(root).expanduser(), Faults(on_bad_file)
     layout = "WORD/*.wav, a folder for each word"
@@ -179,7 +189,7 @@ def list_digits(
         faults: Gets the files with another name, and those with the label, speaker and take of another file.
 
     Returns:
-        The sorted recordings, and what was found; `Recordings` takes its `left_out`.
+        The sorted recordings, and the listing of `where`, whose `left_out` counts everything else in it.
 
     Raises:
         InputError: There is no such file, or `faults` stops at the first fault.
@@ -202,12 +212,12 @@ def list_digits(
 
 
 def speakers_of(files: Iterable[Recording], table: dict[str, Speaker]) -> dict[str, Speaker]:
-    """Returns the speakers of `files`, sorted, with their metadata in `table`."""
+    """Returns {name: metadata} of the speakers of `files`, sorted; metadata are unknown for names not in `table`."""
     return {name: table.get(name, Speaker()) for name in sorted({file.speaker for file in files})}
 
 
 def read_metadata(path: Path) -> dict[str, Speaker]:
-    """Reads AudioMNIST's table of speakers; it is empty if the file does not exist."""
+    """Reads AudioMNIST's table of speakers as {name: metadata}; it is empty if the file does not exist."""
     if not path.exists():
         return {}
     try:

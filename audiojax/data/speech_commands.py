@@ -30,7 +30,10 @@ _NUM_NOISES = 6
 
 
 def read(root: Path | str, on_bad_file: str = "stop") -> sources.Recordings:
-    """Lists the words in `root`, and its background noises as a last label."""
+    """Lists the files of Speech Commands in `root`: those of words, and background noises, if any, as a last label.
+
+    For a file outside of the folders of words, `on_bad_file` "stop" raises InputError, and "skip" leaves it out.
+    """
     words = sources.folder(root, on_bad_file)
     folder, label = words.root / NOISE, len(words.label_names)
     found = find_sounds(words.root, folder, f"{NOISE}/*.wav").sounds if folder.is_dir() else []
@@ -46,7 +49,7 @@ def read(root: Path | str, on_bad_file: str = "stop") -> sources.Recordings:
 
 
 def choose(clips: Clips, target: str) -> Clips:
-    """Returns the clips of a task: all words ("words35"), the ten digits ("digit"), or ten commands ("words12").
+    """Returns the labelled clips for a target: all words ("words35"), ten digits ("digit") or ten commands ("words12").
 
     "words12" also has the labels of unknown words and of silence, each with a tenth as many clips as the commands, in
     each part of the official split. As in kws_streaming, silence is a random second of a background noise at a random
@@ -118,7 +121,10 @@ def _silence(clips: Clips, number: int, rng: np.random.Generator) -> list[np.nda
 
 
 def download(root: Path, url: str | None = None) -> sources.Recordings:
-    """Downloads version 2, or version 1 if `url` contains "v0.01"."""
+    """Downloads Speech Commands into `root`, unless it is there, and returns its recordings.
+
+    It is version 2, or version 1 if `url`, another address of the archive, contains "v0.01".
+    """
     version = 1 if url and "v0.01" in url else 2
     by_hand = f"download {_URL.format(version)}, and tar -xzf it in DIR"
     archive = Archive(

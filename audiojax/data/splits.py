@@ -33,7 +33,7 @@ _MIN_CLIPS = 3  # per label in the random split: one for each part
 
 
 class Impossible(InputError):
-    """A split that is not possible with these clips."""
+    """The error that clips cannot be split as asked; it has the fix, and whether more clips would help."""
 
     def __init__(self, sentence: str, fix: str, *, too_few: bool):
         super().__init__(sentence)
@@ -42,7 +42,7 @@ class Impossible(InputError):
 
 
 class Split(NamedTuple):
-    """Disjoint indices i64 into Clips."""
+    """The indices i64[n] of the training, validation and test clips; no clip is in two parts."""
 
     train: np.ndarray
     validation: np.ndarray
@@ -50,9 +50,11 @@ class Split(NamedTuple):
 
 
 def make(clips: Clips, *, name: str, fold: int, seed: int, num_speakers: int = 0, num_clips: int = 0) -> Split:
-    """Returns the split of `choose` without training clips that are copies of validation or test clips.
+    """Returns the split `name` of `clips` without training clips that are copies of validation or test clips.
 
-    A published split is not changed.
+    A published split, which is used to compare results, keeps such clips. "folds" and "speaker" use `fold`; "random"
+    and the limits use `seed`. `num_speakers` limits the training speakers, `num_clips` the clips of each part; 0 is no
+    limit.
     """
     split = choose(clips, name=name, fold=fold, seed=seed, num_speakers=num_speakers, num_clips=num_clips)
     return split if is_published(clips, name) else without_copies(clips, split, name)
@@ -73,11 +75,11 @@ def without_copies(clips: Clips, split: Split, name: str) -> Split:
 
 
 def choose(clips: Clips, *, name: str, fold: int, seed: int, num_speakers: int = 0, num_clips: int = 0) -> Split:
-    """Returns the split `name` of `clips`, whose samples are not read.
+    """Returns the split `name` of `clips`, whose samples are not read: "random", "official", "folds" or "speaker".
 
-    "folds" and "speaker" use `fold`, "random" uses `seed`. `num_speakers` limits the training speakers, see
-    `fewer_speakers`, and `num_clips` the clips of each part; 0 is no limit. Raises InputError for an unknown name or
-    fold, and if a part, or a label in the training set, would be empty.
+    "folds" and "speaker" use `fold`; "random" and the limits use `seed`. `num_speakers` limits the training speakers,
+    `num_clips` the clips of each part; 0 is no limit. Raises InputError for an unknown name or fold, and if a part, or
+    a label in the training set, would be empty.
     """
     try:
         split = _parts(clips, name, fold, seed)
@@ -146,14 +148,14 @@ def is_published(clips: Clips, name: str) -> bool:
 
 
 def held_out(split: Split) -> np.ndarray:
-    """Returns the indices of validation and test."""
+    """Returns the indices i64[n] of the validation and test clips."""
     return np.concatenate([split.validation, split.test])
 
 
 def random(clips: Clips, *, seed: int) -> Split:
-    """Returns a random 80/20 split of each label, as in the class project; a tenth of the 80 is for validation.
+    """Returns a random split of the clips of each label: 72 % for training, 8 % for validation, 20 % for test.
 
-    All parts have the same speakers: its accuracy does not apply to unseen speakers.
+    All parts have the same speakers, so that the accuracy does not apply to unseen speakers.
     """
     number = np.bincount(clips.label, minlength=len(clips.label_names))
     few = np.flatnonzero((number > 0) & (number < _MIN_CLIPS))
@@ -178,7 +180,7 @@ def random(clips: Clips, *, seed: int) -> Split:
 def official(clips: Clips) -> Split:
     """Returns the official split: of FSDD, takes 0-4 for test, 5-9 for validation, the others for training.
 
-    Other sources have lists of files, as Speech Commands has.
+    Other sources have lists of their validation and test files, as Speech Commands has.
     """
     if clips.source == "fsdd":
         return Split(
@@ -219,9 +221,9 @@ def _by_lists(clips: Clips) -> Split:
 def folds(clips: Clips, *, fold: int) -> Split:
     """Returns a fold of five blocks of speakers: three for training, one for validation, one for test.
 
-    Fold 0 is ABC/D/E, fold 1 is BCD/E/A. If the target is the sex, there are four blocks; fold 0 is ab/c/d. AudioMNIST
-    has the blocks of its authors; those for the sex have 24 speakers. The speakers of other sources are dealt to the
-    blocks in turn, in order of name, or in order of sex and name.
+    With blocks A to E, fold 0 trains on A, B, C, validates on D and tests on E; fold 1 begins at B. If the label is the
+    sex, there are four blocks, two for training. AudioMNIST has the blocks of its authors, for the sex of 24 speakers.
+    The speakers of other sources are dealt to the blocks in turn, in order of name, or in order of sex and name.
     """
     of_sex = clips.target == "sex"
     num_blocks = 4 if of_sex else 5
@@ -246,7 +248,7 @@ def folds(clips: Clips, *, fold: int) -> Split:
 
 
 def speaker(clips: Clips, *, fold: int) -> Split:
-    """Returns a leave-one-speaker-out split: speaker `fold` by name for test, the next one for validation."""
+    """Returns a leave-one-speaker-out split: number `fold` of the sorted speakers for test, the next for validation."""
     names = sorted(clips.speakers)
     _check_speakers(clips, "speaker", 3)
     _check_fold("speaker", fold, len(names))

@@ -21,16 +21,17 @@ Timed = tuple[str, float, float]  # the label, start and end of a word, in secon
 
 @dataclass(frozen=True)
 class StringRecordings:
-    """The clips of a folder, and by path their words in order of their end."""
+    """Clips with several words each; `words` has, by the path of a clip, its words with their times, sorted by end."""
 
     clips: Clips
     words: dict[str, tuple[Timed, ...]]
 
 
 def load(root: Path | str, label_names: Sequence[str], cached: Callable[[Recordings], Clips]) -> StringRecordings:
-    """Returns the recordings that `root`/strings.csv lists; `cached` converts recordings to clips.
+    """Returns the recordings of several words that `root`/strings.csv lists.
 
-    Raises InputError if the list or a file is missing, or if a row is invalid.
+    `label_names` are the labels that words may have; `cached` reads the files and returns their clips. Raises
+    InputError if the list or a file is missing, or if a row is invalid.
     """
     root = Path(root).expanduser()
     words, files = {}, []

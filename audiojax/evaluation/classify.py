@@ -26,7 +26,11 @@ _sums = jax.jit(Metrics.of)
 def score(
     eval_step: EvalStep, variables: dict[str, Any], parts: Iterable[Batch], num_labels: int, mesh: Mesh
 ) -> Metrics:
-    """Returns the metrics of all batches; they stay on the device until the last one is added."""
+    """Returns the metrics of the batches `parts`, added up on the device.
+
+    `eval_step` computes those of one batch, and `variables` are the {"params", "batch_stats"} for it. Each batch is
+    shared by the devices of `mesh`.
+    """
     metrics = Metrics.zero(num_labels)
     for batch in batches.prefetch(shard_batch(part, mesh) for part in parts):
         metrics = metrics + eval_step(variables, batch)
@@ -34,13 +38,20 @@ def score(
 
 
 def calibrate(run: Trained, clips: Clips, validation: np.ndarray) -> Trained:
-    """Returns the run with the temperature that is fitted on its validation clips."""
+    """Returns the run with the temperature, the divisor of its logits, that fits its validation clips best.
+
+    `validation` are the indices i64[n] of these clips in `clips`.
+    """
     temperature = calibration.fit_temperature(run.logits_of(clips, validation), clips.label[validation])
     return dataclasses.replace(run, temperature=temperature)
 
 
 def report(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str, Any]:
-    """Returns the scores of a run on the clips at `indices`, as JSON; the confusion matrix is [true][predicted]."""
+    """Returns the scores of a run on the clips at `indices`, as a dict that can be written as JSON.
+
+    It has loss, accuracy and its 95 % interval, number of clips, calibration, accuracy by label, speaker, sex and
+    accent, the confusion matrix [true][predicted], and under "worst" the errors with the highest probabilities.
+    """
     logits, label = run.logits_of(clips, indices), clips.label[indices]
     probabilities = run.probabilities(logits)
     guess, whole = probabilities.argmax(axis=1), _sums(logits, label, np.ones(len(indices), np.float32))
@@ -85,14 +96,20 @@ def report(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str, Any]:
 
 
 def evaluate(run: Trained, clips: Clips, split: splits.Split, part: str, workdir: Path) -> dict[str, Any]:
-    """Calibrates a run and scores `part`; returns the result of `report` with workdir, source, split and step."""
+    """Fits the temperature of a run on the validation clips and scores the run on a part of the split, such as "test".
+
+    Returns the result of `report` with "workdir", "source", "split" (the part), "step" and "parameters".
+    """
     run = calibrate(run, clips, split.validation)
     about = {"workdir": str(workdir), "source": clips.source, "split": part, **run.about()}
     return about | report(run, clips, getattr(split, part))
 
 
 def write(workdir: Path, clips: Clips, result: dict[str, Any]) -> Path:
-    """Writes the temperature, plots and report.html of a result of `evaluate`; returns the path of report.html."""
+    """Writes the temperature, plots and report.html for the `result` of `evaluate` into `workdir`.
+
+    Returns the path of report.html. `clips` are those that were scored; the page has some of them as sound.
+    """
     inference.write_temperature(workdir, result["step"], result["calibration"]["temperature"])
     return html_report.write(workdir, clips, result)
 

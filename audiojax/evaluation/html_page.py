@@ -41,7 +41,10 @@ summary { cursor: pointer; color: var(--weak); }
 
 
 def write(workdir: Path, title: str, body: Sequence[str]) -> Path:
-    """Writes `workdir/report.html` with the run's config at its end, and returns its path."""
+    """Writes `workdir/report.html` and returns its path.
+
+    The page has the `title`, the HTML in `body`, joined by line breaks, and at its end the config of the run.
+    """
     config = json.dumps(read_json(workdir / "config.json"), indent=2)
     closing = f"<h2>Config</h2>\n<details><summary>config.json</summary><pre>{html.escape(config)}</pre></details>"
     head = f'<meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
@@ -55,7 +58,11 @@ def write(workdir: Path, title: str, body: Sequence[str]) -> Path:
 
 
 def heading(workdir: Path, result: dict[str, Any], number: str, text: str) -> str:
-    """Returns the head of the page: name, main result, and what the run is."""
+    """Returns the top of the page on a run as HTML: its name, its main result, and a list of facts.
+
+    `number` is the main result, in large type, and `text` says what it is. The facts, such as model, data and device,
+    are from files in `workdir` and from `result` (its keys "parameters", "source" and "step").
+    """
     facts = "".join(f"<dt>{name}</dt><dd>{html.escape(value)}</dd>" for name, value in _facts(workdir, result))
     return (
         f"<h1>{html.escape(workdir.resolve().name)}</h1>\n"
@@ -83,13 +90,16 @@ def _facts(workdir: Path, result: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def figure(path: Path, kind: str = "plot half") -> str:
-    """Returns an image that scrolls sideways where it would be too small to read."""
+    """Returns the PNG file at `path` as HTML, an embedded image that scrolls sideways on narrow screens.
+
+    `kind` are CSS classes, which set its size and its look in dark mode: "plot" or "spectrogram", "half" or "wide".
+    """
     content = base64.b64encode(path.read_bytes()).decode()
     return f'<div class="scroll {kind}"><img alt="{path.stem}" src="data:image/png;base64,{content}"></div>'
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table; its first column is text, the others are numbers."""
+    """Returns an HTML table with the names of `columns` and the cells of `rows`; the first column is left-aligned."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
     lines = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
     body = "".join(f"<tr>{line}</tr>" for line in lines)

@@ -14,7 +14,10 @@ from audiojax.training import runlog
 
 
 def write(workdir: Path, clips: Clips, result: dict[str, Any]) -> Path:
-    """Plots the scores of `classify.evaluate`, writes `workdir/report.html`, and returns its path."""
+    """Writes `workdir/report.html` on the scores of a clip classifier, with plots and sounds, and returns its path.
+
+    `result` is that of `classify.evaluate` for `clips`. The plots are also written to `workdir/plots`.
+    """
     part, names, folder = result["split"], clips.label_names, workdir / "plots"
     title = f"{clips.source}, {part}: {result['accuracy']:.2%}"
     low, high = result["interval"]

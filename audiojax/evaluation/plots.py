@@ -34,7 +34,7 @@ def _save(figure: Any, path: Path, dpi: int = 150) -> Path:
 
 
 def curves(rows: Sequence[dict[str, Any]], title: str, path: Path) -> Path:
-    """Plots loss and accuracy by epoch from rows of metrics.jsonl; accuracies of frames instead of words are dashed."""
+    """Plots loss and accuracy by epoch from log rows {name: number}; accuracies of frames, not words, are dashed."""
     epochs = [row for row in rows if "epoch" in row]
     figure, axes = _figure(1, 2, figsize=(10, 3.8))
     for axis, measure in zip(axes, ("loss", "accuracy"), strict=True):
@@ -59,7 +59,7 @@ def curves(rows: Sequence[dict[str, Any]], title: str, path: Path) -> Path:
 
 
 def confusion_matrix(confusion: np.ndarray, names: Sequence[str], title: str, path: Path) -> Path:
-    """Plots a confusion matrix i32[labels, labels], [true, predicted]; colours are shares of each row."""
+    """Plots the confusion matrix i32[labels, labels], [true, predicted]; colours are shares of each true label."""
     figure, axis = _figure(figsize=(0.55 * len(names) + 2.2, 0.5 * len(names) + 1.8))
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
@@ -76,7 +76,7 @@ def confusion_matrix(confusion: np.ndarray, names: Sequence[str], title: str, pa
 
 
 def reliability(curve: Reliability, title: str, path: Path) -> Path:
-    """Plots accuracy and number of predictions by confidence; the diagonal is a calibrated model."""
+    """Plots accuracy and number of clips by probability of the predicted label; the diagonal is perfect calibration."""
     figure, (above, below) = _figure(2, 1, figsize=(4.6, 5), sharex=True, height_ratios=(3, 1))
     num_bins = len(curve.clips)
     middles, width = (np.arange(num_bins) + 0.5) / num_bins, 0.9 / num_bins
@@ -92,7 +92,7 @@ def reliability(curve: Reliability, title: str, path: Path) -> Path:
 
 
 def accuracy_by_group(groups: Mapping[str, dict[str, Any]], title: str, path: Path) -> Path:
-    """Plots accuracy with its 95 % interval of each group of {name: {"accuracy", "interval", "clips"}}."""
+    """Plots the accuracy of each group of clips with its 95 % interval, {name: {"accuracy", "interval", "clips"}}."""
     figure, axis = _figure(figsize=(6, 0.24 * len(groups) + 1.0))
     accuracy = np.array([of["accuracy"] for of in groups.values()])
     reach = np.abs(np.array([of["interval"] for of in groups.values()]).T - accuracy)
@@ -108,7 +108,7 @@ def accuracy_by_group(groups: Mapping[str, dict[str, Any]], title: str, path: Pa
 def waveforms_and_spectrograms(
     clips: Clips, indices: Sequence[int], title: str, path: Path, *, notes: Sequence[str] = (), num_columns: int = 4
 ) -> Path:
-    """Plots note, waveform and spectrogram (32 ms windows every 4 ms, in dB) of clips, in rows of `num_columns`."""
+    """Plots waveform and spectrogram (32 ms window, 4 ms hop, dB) of the clips at `indices`, under note or label."""
     num_columns = min(num_columns, len(indices))
     num_rows = -(-len(indices) // num_columns)
     size = (max(5 if num_rows == 1 else 3.6, 10 / num_columns) * num_columns, 5.2 * num_rows)
@@ -144,9 +144,10 @@ def waveforms_and_spectrograms(
 
 
 def misses_and_alarms(curve: dict[str, Any], title: str, path: Path) -> Path:
-    """Plots the rate of missed or substituted words against false alarms per hour, over thresholds.
+    """Plots how many words are missed or substituted against false alarms per hour of sounds without words.
 
-    A diamond marks the threshold of the decoder. Sounds without a false alarm at any threshold are a line at 0.
+    `curve` is {"points": [{"threshold", "misses", "alarms_per_hour": {sound: number}}], "threshold": the chosen one,
+    marked by a diamond}, with misses in [0, 1]. A sound without a false alarm at any threshold is a line at 0.
     """
     figure, axis = _figure(figsize=(7, 4.5))
     points = curve["points"]
@@ -195,9 +196,9 @@ def compared(runs: Mapping[str, Mapping[str, Sequence[float]]], title: str, path
 
 
 def by_level(panels: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]], title: str, path: Path) -> Path:
-    """Plots accuracy against a level, with a panel for each {axis label: {line: {level: accuracies of several runs}}}.
+    """Plots accuracy against a level, such as of noise; `panels` is {axis label: {line: {level: accuracies of runs}}}.
 
-    Lines are means, bars range from the lowest to the highest accuracy.
+    Lines are means over the runs, bars range from the lowest to the highest accuracy.
     """
     lowest = min(min(of) for lines in panels.values() for levels in lines.values() for of in levels.values())
     figure, axes = _figure(1, len(panels), figsize=(1 + 4.2 * len(panels), 4.2), squeeze=False, sharey=True)
@@ -225,7 +226,7 @@ def _relevance_bar(figure: Any, image: Any, axes: Any) -> None:
 
 
 def relevance_of_samples(sound: np.ndarray, relevance: np.ndarray, rate_hz: int, title: str, path: Path) -> Path:
-    """Plots `sound` i16[t], coloured by the `relevance` f32[t] of each sample, and the relevance of every 10 ms."""
+    """Plots `sound` i16[t], coloured by each sample's `relevance` f32[t], its share of a logit, and sums over 10 ms."""
     from matplotlib.collections import LineCollection
 
     figure, (above, below) = _figure(2, 1, figsize=(10, 4.6), sharex=True, height_ratios=(2, 1))
@@ -261,7 +262,7 @@ def relevance_of_bins(
     title: str,
     path: Path,
 ) -> Path:
-    """Plots the waveform of `sound` i16[t] and its spectrogram, coloured by the relevance of each bin.
+    """Plots the waveform of `sound` i16[t] and its spectrogram, coloured by relevance, shares of a logit.
 
     The spectrogram `features` and `relevance` are f32[frames, bands]; `middle_hz` are the centre frequencies of the
     bands, `seconds` the start of the first frame and the end of the last.
@@ -285,7 +286,7 @@ def relevance_of_bins(
 def faithfulness(
     shares: Sequence[float], accuracy: Mapping[str, Sequence[float]], what: str, title: str, path: Path
 ) -> Path:
-    """Plots accuracy against the share of `what` that is silenced, with a line for each order of silencing."""
+    """Plots `accuracy` {order of silencing: a value per share} against `shares` of silenced `what`, such as samples."""
     figure, axis = _figure(figsize=(7, 4.5))
     for order, values in accuracy.items():
         style = {"color": "0.5", "linestyle": "--"} if order == "random" else {}

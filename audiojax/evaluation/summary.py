@@ -17,7 +17,7 @@ from audiojax.training import runlog
 
 
 def epochs_of(workdir: Path) -> list[dict[str, Any]]:
-    """Returns the rows of all epochs in metrics.jsonl. Raises InputError if there are none."""
+    """Returns the rows {name: number} of all epochs in `workdir/metrics.jsonl`; raises InputError if there are none."""
     epochs = [row for row in runlog.read_rows(workdir) if "epoch" in row]
     if not epochs:
         raise InputError(
@@ -28,9 +28,11 @@ def epochs_of(workdir: Path) -> list[dict[str, Any]]:
 
 
 def report(best: Trained, data: Data, workdir: Path, log: runlog.RunLog) -> dict[str, Any]:
-    """Evaluates the best checkpoint of a run, writes plots and summary, logs them to W&B, and returns the summary.
+    """Evaluates the best checkpoint of a clip classifier on its test clips and writes the results into `workdir`.
 
-    Raises InputError if metrics.jsonl has no epochs.
+    They are plots, report.html and summary.json, whose content is returned. `log` sends the plots and some sounds to
+    Weights & Biases, and prints the result. `data` has the clips and their split. Raises InputError if
+    metrics.jsonl has no epochs.
     """
     last, clips, split = epochs_of(workdir)[-1], data.clips, data.split
     result = classify.evaluate(best, clips, split, "test", workdir)
@@ -70,7 +72,7 @@ def _four_and_eight(clips: Clips, split: splits.Split) -> list[int]:
 
 
 def sentence(summary: dict[str, Any]) -> str:
-    """Returns the summary of a run as a sentence."""
+    """Returns the content of summary.json as a sentence on the test accuracy."""
     count = f"{summary['epochs']} epoch{'s' * (summary['epochs'] != 1)}"
     return (
         f"After {count} on {summary['source']} the checkpoint with the best validation accuracy "

@@ -1,7 +1,7 @@
 """Export of a network with its parameters as StableHLO, which runs with jax alone, without flax and this package.
 
 A recurrent network is one program for sound of any length, which scans its `step`. The state of a stream is a
-dictionary of arrays, as in the ONNX graphs, so that the programs do not need our `Carry`.
+dictionary of arrays, as in the ONNX graphs, so that the programs do not need `models.gru.Carry`.
 """
 
 import contextlib
@@ -21,17 +21,20 @@ Tree = dict[str, Any]  # parameters and statistics of a network, or of a part of
 
 
 def has_steps(model: nn.Module) -> TypeGuard[GRU]:
-    """Returns whether a network processes a stream hop by hop; its sound may then have any length."""
+    """Returns whether a network processes a stream step by step; its sound may then have any length."""
     return hasattr(model, "step")
 
 
 def num_outputs(model: nn.Module) -> int:
-    """Returns how many outputs a network has: one a label, and three more where it is trained on streams."""
+    """Returns how many outputs a network has: one for each label, and three more if it is trained on streams.
+
+    The three are the logit that no word has just ended, and the seconds since the word began and since it ended.
+    """
     return int(model.num_labels) + 3 * (getattr(model, "task", "clips") == "streams")
 
 
 def carry_shapes(model: GRU) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of the parts of a stream's state that this network uses, without the batch axis, by name.
+    """Returns the shapes of the arrays in a stream's state that this network uses, without the batch axis, by name.
 
     All of them are initially zero.
     """
@@ -43,7 +46,11 @@ def carry_shapes(model: GRU) -> dict[str, tuple[int, ...]]:
 
 
 def step_function(model: GRU, variables: Tree) -> Callable[[Parts, jax.Array], tuple[Parts, jax.Array]]:
-    """Returns `GRU.step` as (carry, audio [B, step_samples] in 16-bit units) -> (carry, outputs f32[B, n])."""
+    """Returns one step of the network as a function from (carry, audio) to (the next carry, outputs f32[B, n]).
+
+    The carry is the state of B streams, {name: f32[B, ...]}; `audio` [B, step_samples] has integers or floats with the
+    range of 16 bit. `variables` are the network's parameters and statistics.
+    """
     names = carry_shapes(model)
 
     def step(parts: Parts, audio: jax.Array) -> tuple[Parts, jax.Array]:
@@ -58,7 +65,11 @@ def step_function(model: GRU, variables: Tree) -> Callable[[Parts, jax.Array], t
 
 
 def classifier_function(model: nn.Module, variables: Tree) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """Returns the network as (audio [B, T] in 16-bit units, zero right-padded, length i32[B]) -> outputs f32[B, n]."""
+    """Returns the network as a function from (audio [B, T], length i32[B]) to outputs f32[B, n] at each clip's end.
+
+    The audio is zero right-padded, integers or floats with the range of 16 bit; `length` is that without padding.
+    `variables` are the network's parameters and statistics.
+    """
     if not has_steps(model):
         return lambda audio, length: _apply(model, variables, audio, length)
     size, step, shapes = model.step_samples, step_function(model, variables), carry_shapes(model)
@@ -81,11 +92,11 @@ def classifier_function(model: nn.Module, variables: Tree) -> Callable[[jax.Arra
 
 
 def classifier(model: nn.Module, variables: Tree, length_samples: int) -> bytes:
-    """Returns a serialised program of audio f32[B, T] in 16-bit units and its length i32[B], for any B.
+    """Returns the bytes of a StableHLO program from audio f32[B, T] and its length i32[B] to the outputs f32[B, n].
 
-    T is arbitrary for a network that has steps, and `length_samples` otherwise.
-
-    It takes floats, so that it has a gradient with respect to the sound; convert 16-bit samples with `astype`.
+    B is arbitrary; T is so for a network that has steps, and `length_samples` otherwise. The audio has the range of 16
+    bit. It is floats, so that the program has a gradient with respect to the sound; convert 16-bit samples with
+    `astype`.
     """
     rows, samples = export.symbolic_shape("batch, samples")
     arguments = (
@@ -96,7 +107,11 @@ def classifier(model: nn.Module, variables: Tree, length_samples: int) -> bytes:
 
 
 def step(model: GRU, variables: Tree) -> bytes:
-    """Returns a serialised program: `step_function` of a carry, {name: f32[B, ...]}, and sound i16[B, step_samples]."""
+    """Returns the bytes of a StableHLO program for a step of B streams, where B is arbitrary.
+
+    It maps the state of the streams, {name: f32[B, ...]}, and audio i16[B, step_samples] to the next state and the
+    outputs f32[B, n].
+    """
     (rows,) = export.symbolic_shape("batch")
     parts = {name: jax.ShapeDtypeStruct((rows, *shape), jnp.float32) for name, shape in carry_shapes(model).items()}
     audio = jax.ShapeDtypeStruct((rows, model.step_samples), jnp.int16)
@@ -104,7 +119,7 @@ def step(model: GRU, variables: Tree) -> bytes:
 
 
 def load(content: bytes) -> Callable[..., Any]:
-    """Returns a serialised program as a function of arrays."""
+    """Returns the program that `classifier` or `step` has serialised as a function of arrays."""
     return jax.jit(export.deserialize(bytearray(content)).call)
 
 

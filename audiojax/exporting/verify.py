@@ -54,7 +54,11 @@ Step = Callable[[Parts, np.ndarray], tuple[Parts, np.ndarray]]  # of a carry and
 
 
 class File(NamedTuple):
-    """An exported file, as a row of the table."""
+    """An exported file: its name and size, and how it compares with the network.
+
+    `error` is the largest difference of its outputs from the network's own. `milliseconds` are for a step, or a clip,
+    in onnxruntime on one thread; None for files that are not ONNX.
+    """
 
     name: str
     num_bytes: int
@@ -172,7 +176,7 @@ def _errors_of_steps(
 
 
 def initial_carry(model: GRU, num_streams: int) -> Parts:
-    """Returns the state of streams before their first hop, as the exported steps take it."""
+    """Returns the state of streams before their first step, {name: zeros}, as the exported steps take it."""
     return {name: np.zeros((num_streams, *shape), np.float32) for name, shape in stablehlo.carry_shapes(model).items()}
 
 

@@ -39,7 +39,8 @@ def _bar(console: Console) -> Bar:
 def progress(description: str, unit: str = "files") -> Iterator[Progress]:
     """Provides a callback (done, total) that shows a progress bar on a terminal, and one line elsewhere.
 
-    The output is on stderr, because the stdout of a command may be JSON.
+    The output is on stderr, because the stdout of a command may be JSON. It begins with `description`; `unit` is what
+    is counted.
     """
     console = _console(stderr=True)
     with _bar(console) as bar:
@@ -84,9 +85,9 @@ class Screen:
         return self._live.console.width
 
     def say(self, text: str) -> None:
-        """Prints a permanent line above the updated ones."""
+        """Prints a permanent line above those that are updated."""
         self._live.console.print(text)
 
     def draw(self, lines: Sequence[tuple[str, str]]) -> None:
-        """Replaces the updated lines, each a pair of text and style, as in ("87 %", "bold green")."""
+        """Replaces the lines at the bottom by `lines`, pairs of text and style as in ("87 %", "bold green")."""
         self._live.update(Text("\n", no_wrap=True, overflow="crop").join(Text(*line) for line in lines))

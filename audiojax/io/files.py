@@ -42,7 +42,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file; an OSError, such as of a full disk, has its name."""
+    """Writes `content` to a file; an OSError, such as for a full disk, has the name of the file."""
     try:
         path.write_bytes(content)
     except OSError as error:
@@ -59,7 +59,7 @@ def check_room(folder: Path, num_bytes: int) -> None:
 
 @contextlib.contextmanager
 def only_process(folder: Path) -> Iterator[None]:
-    """Locks `folder`, which is created if needed, for this process. Raises InputError if another one has locked it.
+    """Locks `folder`, which is created if needed, during a `with` block. Raises InputError if it is locked already.
 
     The lock is one of the operating system, which releases it when the process ends for any reason.
     """
@@ -72,7 +72,7 @@ def only_process(folder: Path) -> Iterator[None]:
 
 
 def in_use(folder: Path) -> bool:
-    """Returns whether a process has locked `folder` by `only_process`, or that cannot be determined."""
+    """Returns whether a process has locked `folder` by `only_process`; True if that cannot be determined."""
     lock = folder / "lock"
     try:
         if lock.exists():
@@ -91,8 +91,9 @@ def whole_folder(where: Path, known: Collection[str] = ()) -> Iterator[Path]:
     process creates `where` while the block runs, that folder is kept. Incomplete folders of killed processes, which
     have an unlocked lock file, are deleted first.
 
-    An existing folder is replaced only if all its files are listed in its MARKER, which an earlier call wrote, or in
-    `known`, for folders that are older than the marker. Otherwise InputError is raised.
+    An existing folder is replaced only if audiojax has written all its files: each is listed in the folder's file
+    MARKER, which an earlier call wrote, or is in `known`, for folders without that file. Otherwise InputError is
+    raised.
     """
     where = where.resolve()  # a symbolic link stays, and its target is replaced
     _check_replaceable(where, known)
@@ -161,7 +162,7 @@ def _partial(path: Path) -> Path:
 
 
 def identity(folder: Path) -> tuple[int, int] | None:
-    """Returns what distinguishes a folder from another one of the same name; None if it does not exist."""
+    """Returns (inode, change time in ns) of a folder, to tell whether it was replaced or changed; None if absent."""
     with contextlib.suppress(FileNotFoundError):
         stat = folder.stat()
         return stat.st_ino, stat.st_ctime_ns

@@ -12,14 +12,17 @@ from audiojax.schema import NETWORKS, Network
 
 
 def module_class(name: str) -> type[nn.Module]:
-    """Returns the class of the network `name`; raises InputError for one that is not in the table."""
+    """Returns the class of the network that `schema.NETWORKS` lists as `name`; raises InputError if it lists none."""
     one_of("config.model.name", name, tuple(NETWORKS))
     model: type[nn.Module] = pkgutil.resolve_name(NETWORKS[name].module)
     return model
 
 
 def row(model: nn.Module) -> tuple[str, Network]:
-    """Returns a network's name and its row in `schema.NETWORKS`; raises InputError for one that is not there."""
+    """Returns the name under which `schema.NETWORKS` lists the class of `model`, and what it says about that class.
+
+    Raises InputError for a class that is not listed.
+    """
     module = f"{type(model).__module__}:{type(model).__qualname__}"
     for name, row in NETWORKS.items():
         if row.module == module:
@@ -28,9 +31,18 @@ def row(model: nn.Module) -> tuple[str, Network]:
 
 
 def build(*, name: str, num_labels: int, rate_hz: int, task: str = "clips", **fields: Any) -> nn.Module:
-    """Returns the network `name` for sound of `rate_hz`, with one output a label, and for streams three more.
+    """Returns the network that `schema.NETWORKS` lists as `name`, without parameters.
 
-    Raises InputError for a name or field that does not exist.
+    It has one output for each label, a logit. If `task` is "streams", it has three more: a logit for "no word has just
+    ended", and two durations in seconds, since the last word began and since it ended. Raises InputError for a name or
+    field that does not exist.
+
+    Args:
+        name: A key of `schema.NETWORKS`.
+        num_labels: The number of labels.
+        rate_hz: The sound's sample rate.
+        task: "clips" for one prediction per clip, "streams" for one at each step of endless sound.
+        fields: Other attributes of the network's class, the keys of the config's section `model`.
     """
     model = module_class(name)
     known = {field.name for field in dataclasses.fields(model)}

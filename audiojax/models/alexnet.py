@@ -16,14 +16,15 @@ class AlexNet(nn.Module):
     """AlexNet (Krizhevsky et al. 2012) on a spectrogram of sound of a fixed length, with one logit a label.
 
     As Becker et al. released it (models/AlexNet/alexnet_train.prototxt in github.com/soerenab/AudioMNIST): one input
-    channel, two groups in three convolutions, dense layers of 1,024, and no local response normalisation.
-    8,000 samples give a spectrogram of 227 x 227 and 12,808,906 parameters.
+    channel, two groups in three of the five convolutions, two hidden dense layers of 1,024, and no local response
+    normalisation. 8,000 samples give a spectrogram of 227 x 227 and 12,808,906 parameters.
 
     Attributes:
         num_labels: the number of logits.
-        dropout: the rate after both hidden dense layers.
-        dtype: of the computation after the spectrogram, "float32" or "bfloat16"; parameters and logits stay float32.
-        kernels: "auto" computes with kernels tuned for the CPU on CPUs, "plain" never does, see `kernels.tuned`.
+        dropout: the dropout rate after each of the two hidden dense layers.
+        dtype: the type of the computation after the spectrogram, "float32" or "bfloat16"; parameters and logits stay
+            float32.
+        kernels: "auto" uses code tuned for the CPU, with custom gradients, where jax runs on a CPU; "plain" never does.
     """
 
     any_length = False
@@ -39,7 +40,7 @@ class AlexNet(nn.Module):
 
         Args:
             audio: [B, T] in 16-bit units, zero right-padded.
-            length: i32[B]; it is not used, the padding is part of the input.
+            length: i32[B], the samples of each clip without padding; not used, as the padding is part of the input.
             train: whether dropout is on.
         """
         if audio.shape[1] < 3300:  # three pools leave nothing of a shorter one
@@ -91,10 +92,10 @@ ALEXNET = (
 def decibel_picture(audio: jax.Array) -> jax.Array:
     """Returns the spectrogram f32[B, 227, N], frequencies by frames, of `audio` [B, T] in 16-bit units.
 
-    It is in dB below its loudest bin, and at least -80; N is 227 for 8,000 samples. As in AudioMNIST's
-    preprocess_data.py it is scipy's `stft`, with a Hann window of 455 samples, a hop of 35 and zeros around the sound,
-    without the highest frequency and the outermost frames (two before, one after), then librosa's `amplitude_to_db`
-    against its maximum.
+    Values are in dB relative to the clip's loudest bin, and at least -80; N is 227 for 8,000 samples. As in
+    AudioMNIST's preprocess_data.py it is scipy's `stft`, with a Hann window of 455 samples, a hop of 35 and zeros
+    around the sound, without the highest frequency and the outermost frames (two before, one after), then librosa's
+    `amplitude_to_db` against the maximum.
     """
     window, hop, half = WINDOW_SAMPLES, HOP_SAMPLES, WINDOW_SAMPLES // 2
     num_frames = -(-(audio.shape[1] + 2 * half - window) // hop) + 1

@@ -27,15 +27,17 @@ class AudioNet(nn.Module):
 
     Attributes:
         num_labels: the number of logits.
-        variant: "batch_norm", the class project's, or "becker", that of Becker et al., see the module.
-        scale: how each clip is normalised first, see `frontend.rescale`. With "none" loud clips dominate BatchNorm's
-            statistics, and quiet ones are recognised worse.
-        batch_norm: whether every block but the first has BatchNorm. In training it averages over the zero padding too:
-            the padding is part of a fixed-length network's input, here as in the original.
-        dropout: the rate after both hidden dense layers; the paper has 0.5, where it does not use BatchNorm.
-        relu_on_logits: whether the logits have a ReLU, as in the class project. It can only harm.
-        dtype: of the computation, "float32" or "bfloat16"; parameters, statistics and logits stay float32.
-        kernels: "auto" computes with kernels tuned for the CPU on CPUs, "plain" never does, see `kernels.tuned`.
+        variant: "batch_norm", seven convolutional blocks with BatchNorm, as in the class project, or "becker", six
+            without BatchNorm, as Becker et al. released it.
+        scale: how each clip is normalised first: "rms" to a mean power of 1; "percentile" by the 95th percentile of its
+            samples; "none", where loud clips dominate BatchNorm's statistics, and quiet ones are recognised worse.
+        batch_norm: whether, in the variant "batch_norm", every block but the first has BatchNorm. In training it
+            averages over the zero padding too: the padding is part of a fixed-length network's input, here as in the
+            original.
+        dropout: the dropout rate after each of the two hidden dense layers; the paper has 0.5, without BatchNorm.
+        relu_on_logits: whether a ReLU is applied to the logits, as in the class project. It can only harm.
+        dtype: the type of the computation, "float32" or "bfloat16"; parameters, statistics and logits stay float32.
+        kernels: "auto" uses code tuned for the CPU, with custom gradients, where jax runs on a CPU; "plain" never does.
     """
 
     any_length = False
@@ -82,16 +84,20 @@ class AudioNet(nn.Module):
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """Returns the larger of two neighbours, [B, T, C] -> [B, T // 2, C].
+    """Computes max-pooling over pairs of neighbouring samples, [B, T, C] -> [B, T // 2, C].
 
-    As a maximum of strided slices its backward pass is several times faster on the CPU than `nn.max_pool`'s.
+    An odd last sample is dropped. As a maximum of strided slices the backward pass is several times faster on the CPU
+    than `nn.max_pool`'s.
     """
     stop = x.shape[1] // 2 * 2
     return jnp.maximum(x[:, 0:stop:2], x[:, 1:stop:2])
 
 
 def max_pool_wide(x: jax.Array) -> jax.Array:
-    """Returns the largest of each pair and the sample after it, if there is one, [B, T, C] -> [B, T // 2, C]."""
+    """Computes max-pooling over windows of 3 samples with a stride of 2, [B, T, C] -> [B, T // 2, C].
+
+    If T is even, the last window has only two samples.
+    """
     stop = x.shape[1] // 2 * 2
     beyond = jnp.pad(x, ((0, 0), (0, 1), (0, 0)), constant_values=-jnp.inf)
     return jnp.maximum(max_pool(x), beyond[:, 2 : stop + 2 : 2])
@@ -110,9 +116,13 @@ class _Kernel3(nn.Module):
 
 
 class Conv(_Kernel3):
-    """A convolution, kernel 3, stride 1, SAME: [B, T, C] -> [B, T, features].
+    """A convolution over time with kernel 3, stride 1 and SAME padding: [B, T, C] -> [B, T, features].
 
     Attributes:
+        features: the number of output channels.
+        kernel_init: the initializer of the kernel; the bias begins with zeros.
+        dtype: the type of the computation.
+        tuned: whether to compute with code tuned for the CPU, which has a custom gradient.
         bias_trains: False where a BatchNorm follows, which subtracts the bias: its gradient is 0, and is not computed.
     """
 
@@ -120,7 +130,7 @@ class Conv(_Kernel3):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Returns the convolution of `x`."""
+        """Returns the convolution [B, T, features] of `x` [B, T, C]."""
         kernel, bias = self.kernel_and_bias(x.shape[-1])
         bias = bias if self.bias_trains else jax.lax.stop_gradient(bias)
         if not self.tuned:
@@ -158,12 +168,17 @@ _convolve.defvjp(_convolve_fwd, _convolve_bwd)
 
 
 class WaveConvPool(_Kernel3):
-    """A convolution of one channel, kernel 3, stride 1, SAME, and `max_pool` after it: [B, T] -> [B, T // 2, features].
+    """A convolution of a waveform, then max-pooling over time: [B, T] -> [B, T // 2, features].
 
-    The layer has little arithmetic and the network's largest activation. Written as multiply-adds of shifted samples,
-    XLA fuses it with the maximum into one loop, and the [B, T, features] activation is never stored.
+    The convolution has kernel 3, stride 1 and SAME padding, the pooling a stride of 2. This first layer of AudioNet has
+    little arithmetic and the network's largest activation. Written as multiply-adds of shifted samples, XLA fuses the
+    convolution with the maximum into one loop, and the [B, T, features] activation is never stored.
 
     Attributes:
+        features: the number of output channels.
+        kernel_init: the initializer of the kernel; the bias begins with zeros.
+        dtype: the type of the computation.
+        tuned: whether to compute with that loop, which has a custom gradient, or with plain jax operations.
         wide: whether the pool's window holds three samples instead of two, and fewer at the end (Caffe's ceil mode).
     """
 
@@ -171,7 +186,7 @@ class WaveConvPool(_Kernel3):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Returns the pooled convolution of `x`."""
+        """Returns the pooled convolution [B, T // 2, features] of `x` [B, T]."""
         kernel, bias = self.kernel_and_bias(1)
         if not self.tuned:
             convolved = _plain_convolve(x[..., None], kernel) + bias.reshape(1, 1, self.features)

@@ -24,7 +24,7 @@ NORMALISATIONS = ("none", "fixed", "running")
 
 
 class Carry(NamedTuple):
-    """The state of a stream between two steps."""
+    """The state of the network between two steps, for each of B streams: what it needs to know of the sound before."""
 
     context: jax.Array  # f32[B, context_samples], the sound before the next hop
     level: jax.Array  # f32[B, bands], the running mean of the frames
@@ -40,7 +40,8 @@ class GRU(nn.Module):
     Attributes:
         num_labels: the number of labels.
         rate_hz: the sound's sample rate.
-        frontend: "logmel", "filterbank", "learned" or "raw", see `frontend`.
+        frontend: what turns sound into frames: "logmel"; "filterbank", log-mel with trainable filters; "learned",
+            trainable convolutions; or "raw", the samples of each hop.
         window_samples: the samples that a frame covers.
         hop_samples: the samples from one frame to the next.
         num_bands: the number of features of a frame.
@@ -49,22 +50,24 @@ class GRU(nn.Module):
         normalise: "fixed" brings each band to the mean 0 and standard deviation 1 over the training frames; "running"
             then subtracts the band's running mean, which removes microphone and room; "none".
         normalise_decay: the running mean's decay per frame; 0.98 is a mean over about 50 frames.
-        cell: "gru" or "min_gru", see `cells`.
+        cell: the recurrent cell, "gru", or "min_gru", whose gates do not depend on the state.
         features: the size of each layer's state.
         num_layers: the number of recurrent layers.
-        memory_frames: the longest time constant to which gates are initialised, see `cells.memory_bias`; 0 for none.
-        dropout: the rate before each layer but the first, and before the logits.
+        memory_frames: the longest time constant, in steps, for which the update gates' biases are initialised; 0 for
+            biases of zero.
+        dropout: the dropout rate before each layer but the first, and before the logits.
         readout: which of the last layer's outputs the logits depend on: the "last" one, the "mean" of all so far, the
             "running" mean over about 25 frames, or "last_and_mean", concatenated.
-        mask_padding: False treats padding as sound, as `recipe=seed` does.
-        stack_frames: neighbouring frames that form one step of the recurrence.
-        channels: of causal convolutions over steps and bands, see `causal_conv`; () for none.
+        mask_padding: whether a clip's padding is left out of the result; if not, it is treated as sound.
+        stack_frames: the number of neighbouring frames that form one step of the recurrence.
+        channels: the output channels of each causal convolution over steps and bands before the recurrence; () for
+            no convolutions.
         dense: the size of a dense layer before the recurrence; 0 for none.
         task: "clips"; or "streams", with outputs at every step: a logit for each label and one for "no word has just
             ended", and two durations in seconds, since the word began and since it ended. It needs the readout "last".
-        dtype: of the matrix products after the front end, "float32" or "bfloat16"; parameters, states and logits stay
-            float32.
-        kernels: "auto" computes with kernels tuned for the CPU on CPUs, "plain" never does, see `kernels.tuned`.
+        dtype: the type of the matrix products after the front end, "float32" or "bfloat16"; parameters, states and
+            logits stay float32.
+        kernels: "auto" uses code tuned for the CPU, with custom gradients, where jax runs on a CPU; "plain" never does.
     """
 
     any_length = True
@@ -95,7 +98,7 @@ class GRU(nn.Module):
 
     @property
     def step_samples(self) -> int:
-        """The samples of one step."""
+        """The number of samples of sound that one step of the recurrence takes."""
         return self.hop_samples * self.stack_frames
 
     def setup(self) -> None:
@@ -118,7 +121,7 @@ class GRU(nn.Module):
         self.times = nn.Dense(2, dtype=dtype) if streams else None
 
     def initial_carry(self, batch_size: int) -> Carry:
-        """Returns the state of streams before their first hop, as after silence."""
+        """Returns the state of `batch_size` streams before their first step: all zeros."""
         bands = self.hop_samples if self.frontend == "raw" else self.num_bands
         sizes = (self.front_end.context_samples, bands, self.features)
         context, level, state = (jnp.zeros((batch_size, size)) for size in sizes)
@@ -130,9 +133,16 @@ class GRU(nn.Module):
         return Carry(context, level, tuple(frames), (state,) * self.num_layers, total, weight)
 
     def step(self, carry: Carry, audio: jax.Array) -> tuple[Carry, jax.Array]:
-        """Returns the state and the outputs after `audio` [B, step_samples] in 16-bit units.
+        """Takes one step of B streams: returns their state after `audio`, and the outputs at this step.
 
-        The outputs are logits f32[B, num_labels], and for streams f32[B, num_labels + 3], see `task`.
+        Args:
+            carry: the state after the step before.
+            audio: [B, step_samples] in 16-bit units, the next sound of each stream.
+
+        Returns:
+            The next state, and the outputs: logits f32[B, num_labels], or, if `task` is "streams",
+            f32[B, num_labels + 3]: the logits of the labels and of "no word has just ended", and two durations in
+            seconds, since the word began and since it ended.
         """
         sound = jnp.concatenate([carry.context, frontend.to_unit_range(audio, jnp.dtype("float32"))], axis=1)
         x, level = self._normalised(self.front_end(sound).swapaxes(0, 1), carry.level)
@@ -148,9 +158,17 @@ class GRU(nn.Module):
         return Carry(context, level, frames, tuple(hidden), total, weight), self._read(averages)
 
     def listen(self, carry: Carry, audio: jax.Array, *, train: bool = False) -> tuple[Carry, jax.Array]:
-        """Returns the state after `audio` [B, N * step_samples] in 16-bit units, and the outputs of its N steps.
+        """Takes N steps of B streams at once; the network must have `task` "streams".
 
-        They are f32[B, N, num_labels + 3], see `task`.
+        Args:
+            carry: the state after the step before.
+            audio: [B, N * step_samples] in 16-bit units, the next sound of each stream.
+            train: whether dropout is on and the normalisation uses the batch's statistics.
+
+        Returns:
+            The state after the last step, and the outputs of all steps, f32[B, N, num_labels + 3]: the logits of the
+            labels and of "no word has just ended", and two durations in seconds, since the word began and since it
+            ended.
         """
         sound = jnp.concatenate([carry.context, frontend.to_unit_range(audio, jnp.dtype("float32"))], axis=1)
         x, level = self._normalised(self.front_end(sound).swapaxes(0, 1), carry.level, train=train)
@@ -161,7 +179,7 @@ class GRU(nn.Module):
         return carry, self._read(x, train=train).swapaxes(0, 1)
 
     def __call__(self, audio: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
-        """Returns logits f32[B, num_labels].
+        """Returns logits f32[B, num_labels] for B whole clips.
 
         Args:
             audio: [B, T] in 16-bit units, zero right-padded.
@@ -229,12 +247,19 @@ class GRU(nn.Module):
 
 
 def running_levels(level: jax.Array, x: jax.Array, decay: float) -> jax.Array:
-    """Returns the running mean f32[N, B, bands] of the frames `x` at each of them, after `level` f32[B, bands]."""
+    """Returns the running mean after each of the N frames `x` f32[N, B, bands], in the same shape.
+
+    It begins with `level` f32[B, bands]; each frame multiplies it by `decay` and adds 1 - `decay` times the frame.
+    """
     return linear_scan(level, jnp.full_like(x, decay), (1 - decay) * x)
 
 
 def readout_weights(readout: str, ends: jax.Array, num_steps: int) -> jax.Array:
-    """Returns the weight f32[averages, N, B] of each of N steps in the averages after `ends` i32[B] steps."""
+    """Returns the weight of each step's output in the averages that the logits depend on, f32[averages, N, B].
+
+    `readout` is a key of `READOUTS`, which sets the number of averages and how weights decay with age. N is
+    `num_steps`. Only the first `ends` i32[B] steps of a clip have a weight; for each average they sum to 1.
+    """
     ahead = ends[None, :] - 1 - jnp.arange(num_steps, dtype=jnp.int32)[:, None]
     decay = jnp.asarray(READOUTS[readout])[:, None, None] ** jnp.maximum(ahead, 0).astype(jnp.float32)[None]
     weight = jnp.where(ahead[None] >= 0, decay, 0.0)

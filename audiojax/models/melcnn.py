@@ -16,25 +16,26 @@ class MelCNN(nn.Module):
     """A residual network on log-mel frames of sound of any length, with one logit a label.
 
     It has a convolution and residual stages, then the mean over all valid frames and all bands, dropout and a dense
-    layer. Padding does not change the logits, see `residual`.
+    layer. The zero padding of shorter clips in a batch does not change the logits.
 
     Attributes:
         num_labels: the number of logits.
         rate_hz: the sound's sample rate.
-        frontend: "logmel", or a trainable one, "filterbank" or "learned", see `frontend`.
+        frontend: what turns sound into frames: "logmel"; "filterbank", log-mel with trainable filters; or "learned",
+            trainable convolutions.
         window_samples: the samples that a frame covers.
         hop_samples: the samples from one frame to the next.
         num_bands: the number of features of a frame.
         low_hz: the lower end of the lowest band.
         high_hz: the upper end of the highest band.
-        silence_samples: zeros before and after each clip, in whole hops, so that a word that fills its clip looks like
-            one that does not.
+        silence_samples: how many zeros are added before and after each clip, in whole hops, so that a word that fills
+            its clip looks like one that does not.
         normalise: "fixed" brings each band to the mean 0 and standard deviation 1 over the training frames; "clip" then
             subtracts the band's mean over the clip, which removes microphone and room; "none".
-        channels: of the first convolution and of each stage.
-        dropout: the rate before the logits.
-        dtype: of the computation after the front end, "float32" or "bfloat16"; parameters, statistics and logits stay
-            float32.
+        channels: the number of channels after the first convolution and after each residual stage.
+        dropout: the dropout rate before the logits.
+        dtype: the type of the computation after the front end, "float32" or "bfloat16"; parameters, statistics
+            and logits stay float32.
     """
 
     any_length = True
@@ -90,16 +91,22 @@ class MelCNN(nn.Module):
         return self.levelled(x, num_valid)[..., None], num_valid
 
     def num_frames(self, length: jax.Array) -> jax.Array:
-        """Returns how many frames clips of `length` i32[B] have, i32[B]."""
+        """Returns how many frames clips of `length` i32[B] samples have, with the added silence, i32[B]."""
         return -(-(length + 2 * self.silence_samples) // self.hop_samples)
 
     def margin(self, num_samples: int) -> tuple[int, int]:
-        """Returns how many zeros to add before and after `num_samples`, so that the sum is a multiple of the hop."""
+        """Returns how many zeros to add before a clip of `num_samples`, and how many after it.
+
+        They are the silence on both sides, the context of the first frame, and what is missing to whole hops.
+        """
         before = self.window_samples - self.hop_samples + self.silence_samples
         return before, self.silence_samples + -num_samples % self.hop_samples
 
     def levelled(self, x: jax.Array, num_valid: jax.Array) -> jax.Array:
-        """Returns frames f32[B, N, bands], with "clip" less their mean over the clip, and zero after its end."""
+        """Returns the frames `x` f32[B, N, bands] with zeros after the first `num_valid` i32[B] of each clip.
+
+        If `normalise` is "clip", each band's mean over these first frames is subtracted from them.
+        """
         valid = residual.valid_mask(x, num_valid)
         x = jnp.where(valid, x, 0.0)
         if self.normalise != "clip":

@@ -12,17 +12,17 @@ class ResNet1D(nn.Module):
     """A residual network on the waveform of sound of any length, with one logit a label.
 
     A wide convolution with a stride takes the place of a spectrogram, as in M5 (Dai et al. 2017, arXiv 1610.00087);
-    residual stages, the mean over all valid frames, dropout and a dense layer follow. Padding does not change the
-    logits, see `residual`.
+    residual stages, the mean over all valid frames, dropout and a dense layer follow. The zero padding of shorter clips
+    in a batch does not change the logits.
 
     Attributes:
         num_labels: the number of logits.
-        scale: how each clip is normalised first, "rms" or "none", see `frontend.rescale`.
-        window_samples: the first convolution's size.
+        scale: how each clip is normalised first: "rms" to a mean power of 1, or "none".
+        window_samples: the first convolution's kernel size.
         hop_samples: the first convolution's stride.
-        channels: of the first convolution and of each stage.
-        dropout: the rate before the logits.
-        dtype: of the computation, "float32" or "bfloat16"; parameters, statistics and logits stay float32.
+        channels: the number of channels after the first convolution and after each residual stage.
+        dropout: the dropout rate before the logits.
+        dtype: the type of the computation, "float32" or "bfloat16"; parameters, statistics and logits stay float32.
     """
 
     any_length = True
@@ -63,9 +63,10 @@ class ResNet1D(nn.Module):
         return nn.Dense(self.num_labels, dtype=dtype, name="logits")(x).astype(jnp.float32)
 
     def margin(self, num_samples: int) -> tuple[int, int]:
-        """Returns how many zeros to add before and after `num_samples`, so that the sum is a multiple of the hop.
+        """Returns how many zeros to add before a clip of `num_samples`, and how many after it.
 
-        They centre the first window on the first hop.
+        With them the first convolution has one output for each started hop, and its first window is centred on the
+        first hop.
         """
         before, odd = divmod(self.window_samples - self.hop_samples, 2)
         return before, before + odd + -num_samples % self.hop_samples

@@ -18,7 +18,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Refused(Exception):
-    """A request that is refused, with an HTTP status and a sentence."""
+    """A request that is refused; its message is one sentence for the response, its `status` an HTTP status."""
 
     def __init__(self, status: HTTPStatus, sentence: str):
         super().__init__(sentence)
@@ -26,7 +26,10 @@ class Refused(Exception):
 
 
 def parse_authority(text: str) -> tuple[str, int | None]:
-    """Returns the host, in lower case and without brackets, and the port of `HOST[:PORT]`; raises ValueError."""
+    """Returns the host, in lower case and without brackets, and the port of `HOST[:PORT]`, or None if there is none.
+
+    Raises ValueError if `text` has another form.
+    """
     match = _AUTHORITY.fullmatch(text)
     if not match:
         raise ValueError(f"{text!r} is not HOST or HOST:PORT")
@@ -38,7 +41,7 @@ def parse_authority(text: str) -> tuple[str, int | None]:
 
 
 def own_names(bound_host: str) -> frozenset[str]:
-    """Returns the names under which other machines reach a server that is bound to `bound_host`."""
+    """Returns the names under which other machines reach a server at the numeric address `bound_host`."""
     if is_loopback(bound_host):
         return frozenset()
     name = socket.gethostname().lower()
@@ -52,7 +55,11 @@ def is_loopback(host: str) -> bool:
 
 
 def check(headers: Headers, *, bound_host: str, names: Iterable[str], any_name: bool) -> None:
-    """Raises Refused unless the Host header names this server and the Origin, if there is one, is its own page."""
+    """Raises Refused unless the Host header names this server and the Origin, if there is one, is its own page.
+
+    `bound_host` is the server's address, and `names` are its host names; `any_name` accepts every name in the Host
+    header.
+    """
     try:
         (value,) = headers.get_all("Host")
         host, port = parse_authority(value)

@@ -1,4 +1,4 @@
-"""HTTP responses of the live page's server: the static files, the list of words, and synthetic sample words."""
+"""HTTP responses of the live page's server: its static files, words and sensitivities, and synthetic sample words."""
 
 import dataclasses
 import functools
@@ -41,7 +41,7 @@ NUM_VOICES = 12
 
 
 def answer(path: str, query: str, recognizers: "Recognizers") -> Response:
-    """Returns the response to a GET of `path?query`."""
+    """Returns the HTTP response to a GET of `path?query`: a file, JSON, a WAV file or 404."""
     if path in FILES:
         name, kind = FILES[path]
         return response(HTTPStatus.OK, (FOLDER / name).read_bytes(), kind)
@@ -60,7 +60,7 @@ def answer(path: str, query: str, recognizers: "Recognizers") -> Response:
 
 
 def response(status: HTTPStatus, body: bytes, kind: str = "text/plain; charset=utf-8") -> Response:
-    """Returns a response with the security headers."""
+    """Returns an HTTP response with `body` of the content type `kind`, and with headers for security."""
     headers = {"Content-Type": kind, "Content-Length": str(len(body)), "Connection": "close", **SECURITY}
     return Response(status.value, status.phrase, Headers(headers), body)
 

@@ -31,16 +31,19 @@ MAX_MESSAGES = 4  # of one client in the queue of the library; further ones stay
 
 
 class Connection(ServerConnection):
-    """A connection that is read in pieces of `READ_BYTES`."""
+    """A WebSocket connection whose socket is read in pieces of at most `READ_BYTES`."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Limits the size of a read."""
+        """Limits the size of a read from the socket; called by asyncio when the connection is open."""
         transport.max_size = READ_BYTES  # type: ignore[attr-defined]  # attribute of asyncio's socket transports
         super().connection_made(transport)
 
 
 def open_port(host: str, port: int) -> socket.socket:
-    """Returns a socket that is bound to `port`, or to a free port if that is 0. Raises InputError if it cannot be."""
+    """Returns a socket that is bound to `port` of the address `host`, or to a free port if `port` is 0.
+
+    Raises InputError if it cannot be bound.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=1024)
@@ -58,7 +61,10 @@ def open_port(host: str, port: int) -> socket.socket:
 
 
 def load_tls(certfile: Path, keyfile: Path | None) -> ssl.SSLContext:
-    """Returns the TLS context of HTTPS. Raises InputError if the files cannot be used."""
+    """Returns the TLS context of HTTPS for a certificate and its key in PEM format.
+
+    `keyfile` is None if the key is in `certfile`. Raises InputError if the files cannot be used.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     for name, path in (("certfile", certfile), ("keyfile", keyfile)):
         if path and not path.is_file():
@@ -72,7 +78,7 @@ def load_tls(certfile: Path, keyfile: Path | None) -> ssl.SSLContext:
 
 
 def warm_up(recognizers: "Recognizers") -> None:
-    """Runs one stream, so that everything is compiled before the first client connects."""
+    """Runs one stream of silence, so that everything is compiled before the first client connects."""
     slot = recognizers.connect()
     assert slot is not None
     recognizers.push(slot, np.zeros(4 * recognizers.step_samples, np.int16))
@@ -93,7 +99,7 @@ async def run(
     """Runs the server until it is cancelled or receives SIGINT or SIGTERM.
 
     Args:
-        recognizers: The streams; their number limits the number of clients.
+        recognizers: Recognises words in the streams of the clients; its number of streams limits that of clients.
         port: A bound socket, see `open_port`.
         tls: The context of HTTPS; None for HTTP.
         announce: Called with the URL of the page when the server is ready.
@@ -170,7 +176,7 @@ def _stop_signal() -> asyncio.Future[int]:
 
 
 def url(port: socket.socket, tls: ssl.SSLContext | None) -> str:
-    """Returns the address of the page for a browser on this machine."""
+    """Returns the URL of the page for a browser on this machine; it is https with `tls`."""
     host, number = port.getsockname()[:2]
     if host in ("0.0.0.0", "::"):
         host = "localhost"
@@ -178,7 +184,7 @@ def url(port: socket.socket, tls: ssl.SSLContext | None) -> str:
 
 
 def exposure(port: socket.socket, tls: ssl.SSLContext | None) -> str | None:
-    """Returns a warning if other machines can reach the server; None otherwise."""
+    """Returns a warning if other machines can reach the server at the socket `port`; None otherwise."""
     host, number = port.getsockname()[:2]
     if access.is_loopback(host):
         return None

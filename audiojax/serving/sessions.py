@@ -2,8 +2,8 @@
 
 Protocol: A client sends {"rate_hz": N}, then its sound as binary messages of 16-bit little-endian samples, at any
 speed, and optionally {"end": true}, after which another {"rate_hz": N} starts a new sound. {"sensitivity": NAME} sets
-the operating point of its stream at any time, see `Recognizers.set_sensitivity`. The server sends each word
-as {"label", "start_seconds", "end_seconds", "emitted_seconds", "probability"}, and {"status"} messages.
+the operating point of its stream at any time, see `Recognizers.set_sensitivity`. The server sends each word as
+{"label", "start_seconds", "end_seconds", "emitted_seconds", "probability"}, and {"status"} messages.
 
 Scheduling: Each client fills a queue of bounded length; while the queue is full, its socket is not read. One loop takes
 items from all queues in turn, advances all streams in one batch on a worker thread, and sends the events. Each item has
@@ -44,7 +44,7 @@ Messages = list[tuple["Client", dict[str, Any]]]
 
 
 class WrongMessage(Exception):
-    """A message that violates the protocol: close code, sentence, and the time until the connection is closed."""
+    """A message that violates the protocol: close code, sentence, and the seconds until the connection is closed."""
 
     def __init__(self, code: int, sentence: str, wait_seconds: float = 0.0):
         super().__init__(sentence)
@@ -52,7 +52,7 @@ class WrongMessage(Exception):
 
 
 class Client:
-    """A connection and its queue."""
+    """A WebSocket connection and the queue of its sound and commands that have not been processed."""
 
     def __init__(self, connection: ServerConnection, now: float):
         self.connection = connection
@@ -69,14 +69,14 @@ class Client:
         self.processed_seconds = 0.0
 
     def put(self, message: str | bytes, now: float) -> None:
-        """Adds a message to the queue. Raises WrongMessage if it violates the protocol."""
+        """Adds a message to the queue at time `now` in seconds. Raises WrongMessage if it violates the protocol."""
         for item in self._sound(message) if isinstance(message, bytes) else [self._parse(message, now)]:
             self._queue.append((self._cost_seconds(item), item))
             self._ahead_seconds += self._queue[-1][0]
         (self.room.clear if self._ahead_seconds > MAX_AHEAD_SECONDS else self.room.set)()
 
     def take(self) -> list[Item]:
-        """Removes and returns the items for the next turn; consecutive samples are joined."""
+        """Removes and returns the items for the next turn: commands and sound, consecutive pieces joined."""
         items: list[Item] = []
         left = SOUND_PER_TURN_SECONDS - self._debt_seconds
         while self._queue and left > 0 and (self._queue[0][0] < left + 1e-6 or self._queue[0][1] is None):
@@ -96,11 +96,11 @@ class Client:
 
     @property
     def waits(self) -> bool:
-        """Returns whether the queue has items."""
+        """Returns whether the queue has items to process."""
         return bool(self._queue)
 
     def send(self, message: dict[str, Any]) -> None:
-        """Sends a message without waiting; `Sessions.watch` disconnects clients that do not read."""
+        """Sends a message as JSON without waiting; `Sessions.watch` disconnects clients that do not read."""
         broadcast([self.connection], json.dumps(message))
 
     def _sound(self, message: bytes) -> list[Item]:
@@ -152,7 +152,10 @@ class Client:
 
 
 class Sessions:
-    """All clients, and the recognisers, which are used on one worker thread."""
+    """All connected clients, and the recognisers of their streams, which are used on one worker thread.
+
+    Clients that send nothing for `idle_seconds` are disconnected.
+    """
 
     def __init__(self, recognizers: "Recognizers", idle_seconds: float):
         self.clients: set[Client] = set()
@@ -164,7 +167,7 @@ class Sessions:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def receive(self, connection: ServerConnection) -> None:
-        """Handles a connection until it is closed."""
+        """Handles a client's connection until it is closed; refuses it if all streams are in use."""
         places = self._recognizers.num_streams
         if len(self.clients) >= places:
             sentence = f"all {places} places are taken; try again in a moment."
@@ -199,7 +202,7 @@ class Sessions:
         return None
 
     async def recognise(self) -> None:
-        """Processes the queues of all clients in turns; never returns."""
+        """Processes the queues of all clients in turns and sends the recognised words; never returns."""
         loop = asyncio.get_running_loop()
         while True:
             await self._news.wait()
@@ -291,6 +294,6 @@ async def _first(*coroutines: Coroutine[Any, Any, Any]) -> None:
 
 
 async def dismiss(connection: ServerConnection, code: int, sentence: str) -> None:
-    """Sends the reason as an error message and closes the connection."""
+    """Sends the reason `sentence` as an error message and closes the connection with the WebSocket close code."""
     broadcast([connection], json.dumps({"error": sentence}))
     await connection.close(code, sentence.encode()[:120].decode(errors="ignore"))

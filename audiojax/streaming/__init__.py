@@ -1,1 +1,1 @@
-"""Recognition of words in sound of any length."""
+"""Streaming recognition: a network and a decoder that report each word of an endless sound as soon as it ends."""

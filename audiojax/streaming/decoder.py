@@ -11,7 +11,11 @@ FLUSH_SECONDS = 0.5  # of silence appended to a sound that ends, so that its las
 
 
 class Event(NamedTuple):
-    """A recognised word. Times are relative to the first sample of the stream."""
+    """A word recognised in a stream: its label, when it was spoken, and how probable it is.
+
+    Times are in seconds from the first sample of the stream. `emitted_seconds` is the length of the sound that had been
+    processed when the word was reported. `probability` is that of this word, given that it is one of the known words.
+    """
 
     label: str
     start_seconds: float
@@ -21,7 +25,15 @@ class Event(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """The state of a decoder, for a batch of streams."""
+    """The state of a decoder between two steps, for a batch of B streams.
+
+    Attributes:
+        scores: f32[B, labels + 1], moving averages of the probabilities that each word has just ended, and last, that
+            none has.
+        armed: bool[B], whether the word of the last event is over, so that any word can be emitted.
+        last: i32[B], the label of the last event; -1 if there was none.
+        since: i32[B], steps since the last event, at most 1000.
+    """
 
     scores: jax.Array  # f32[B, labels + 1] in [0, 1], moving averages of the probabilities; the last is of no word
     armed: jax.Array  # bool[B], whether the word of the last event is over
@@ -30,7 +42,14 @@ class Evidence(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """The output of a decoder for one step, for a batch of streams."""
+    """The result of a decoder for one step of B streams; arrays of several steps are [N, B].
+
+    Attributes:
+        label: The recognised word, an index; -1 for none.
+        probability: The probability of the most probable word, given that it is one of the known words.
+        began_seconds: Time from the start of the word to the end of the step.
+        ended_seconds: Time from the end of the word to the end of the step.
+    """
 
     label: jax.Array  # i32[B], -1 for no event
     probability: jax.Array  # f32[B], of this word, given that it is one of the words
@@ -38,7 +57,10 @@ class Decision(NamedTuple):
     ended_seconds: jax.Array  # f32[B], from the end of the word to the end of the step
 
     def event(self, at: Any, now_seconds: float, label_names: Sequence[str]) -> Event:
-        """Returns the event at index `at` of decisions on the host, for a step that ends at `now_seconds`."""
+        """Returns the event at the index `at` of the arrays, whose label there must not be -1.
+
+        `now_seconds` is the time at the end of the step, from the first sample of the stream.
+        """
         end = max(0.0, now_seconds - float(self.ended_seconds[at]))
         start = min(end, max(0.0, now_seconds - float(self.began_seconds[at])))
         start, end, now = (round(seconds, 3) for seconds in (start, end, now_seconds))
@@ -46,11 +68,13 @@ class Decision(NamedTuple):
 
 
 class Decoder(NamedTuple):
-    """The settings of the decoder. They are arguments of the compiled program, so other values need no compilation.
+    """The settings of the decoder, which finds recognised words in the outputs of a streaming network.
 
-    The decoder keeps an exponential moving average of the probabilities of each step. It emits an event when the
-    average of a word exceeds `threshold`. It emits the next event after the sum over all words has fallen below a third
-    of the threshold, or when another word exceeds the threshold a minimum number of steps later.
+    It keeps an exponential moving average, with `ema_decay` per step, of the probability that each word has just ended.
+    It emits an event when the average of a word exceeds `threshold`, a number or f32[B]. It emits the next event after
+    the sum over all words has fallen below a third of the threshold, or when another word exceeds the threshold at
+    least `refractory_steps` steps later. The settings are arguments of the compiled program, so other values need no
+    compilation.
     """
 
     threshold: float | jax.Array | np.ndarray = 0.4  # f32[B] gives each stream its own
@@ -58,15 +82,16 @@ class Decoder(NamedTuple):
     refractory_steps: int = 7  # from one word's event to another's, where they follow at once
 
     def fresh(self, num_streams: int, num_labels: int) -> Evidence:
-        """Returns the initial state, in which the probability of "no word" is 1."""
+        """Returns the state for the start of `num_streams` streams, in which the probability of "no word" is 1."""
         scores = jnp.zeros((num_streams, num_labels + 1)).at[:, -1].set(1.0)
         long_ago = jnp.full(num_streams, 1000, jnp.int32)
         return Evidence(scores, jnp.ones(num_streams, jnp.bool_), jnp.full(num_streams, -1, jnp.int32), long_ago)
 
     def decide(self, evidence: Evidence, outputs: jax.Array) -> tuple[Evidence, Decision]:
-        """Returns the state and the decision after a step with network `outputs` f32[B, labels + 3].
+        """Returns the state and the decision after a step with the network outputs f32[B, labels + 3].
 
-        The outputs are the logits of all words and of no word, then the times, see `models.gru.GRU`.
+        The outputs are logits that each word has just ended and that none has, then the seconds since the word began
+        and since it ended.
         """
         scores = self.ema_decay * evidence.scores + (1 - self.ema_decay) * jax.nn.softmax(outputs[:, :-2])
         words = scores[:, :-1]
@@ -82,5 +107,8 @@ class Decoder(NamedTuple):
         return Evidence(scores, armed, last, since), decision
 
     def decide_all(self, evidence: Evidence, outputs: jax.Array) -> tuple[Evidence, Decision]:
-        """Returns the state after N steps with `outputs` f32[B, N, labels + 3], and their decisions [N, B]."""
+        """Returns the state after N steps with network outputs f32[B, N, labels + 3], and the decisions, arrays [N, B].
+
+        The outputs of a step are those of `decide`.
+        """
         return jax.lax.scan(self.decide, evidence, outputs.swapaxes(0, 1))

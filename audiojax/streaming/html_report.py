@@ -12,7 +12,10 @@ NO_WORD = "none"  # the last row of the confusion matrix (insertions) and its la
 
 
 def write(workdir: Path, label_names: tuple[str, ...], result: dict[str, Any]) -> Path:
-    """Plots a result of `report.evaluate`, writes `workdir/report.html`, and returns its path."""
+    """Writes the plots and tables of a result of `report.evaluate` to `workdir`/report.html, whose path is returned.
+
+    `label_names` are the words. The plots are also written as PNG files to `workdir`/plots.
+    """
     part, folder = result["split"], workdir / "plots"
     clean = result["strings"]["clean"]["reset"]
     title = f"{result['source']}, {part}: digit error rate {clean['digit_error_rate']:.2%}"

@@ -9,21 +9,27 @@ from flax import linen as nn
 
 
 class Stream:
-    """The logits of one stream. They depend on the sound alone, not on the sizes of its chunks."""
+    """Computes the logits of a recurrent network for one endless sound, which arrives in chunks.
+
+    The logits depend on the sound alone, not on the sizes of its chunks.
+    """
 
     def __init__(self, model: nn.Module, variables: dict[str, Any]):
-        """Starts a stream; `model` has the methods `initial_carry` and `step`, as `models.gru.GRU` has."""
+        """Starts a stream; `model` has the methods `initial_carry` and `step`, as `models.gru.GRU` has.
+
+        `variables` are its parameters and statistics.
+        """
         self._model, self._variables = model, variables
         self._num_labels, self._step_samples = model.num_labels, model.step_samples
         self.reset()
 
     def reset(self) -> None:
-        """Resets the stream to its initial state."""
+        """Resets the network's state to the initial one and discards the samples of an incomplete step."""
         self._carry = self._model.apply(self._variables, 1, method="initial_carry")
         self._rest = np.empty(0, np.int16)
 
     def feed(self, audio: np.ndarray) -> np.ndarray:
-        """Returns the logits f32[n, labels] after each of the n steps that `audio` i16[t] completes.
+        """Returns the logits f32[n, labels] after each of the n steps that the samples `audio` i16[t] complete.
 
         Samples of an incomplete step are kept for the next call.
         """
@@ -37,7 +43,7 @@ class Stream:
         return np.concatenate(logits) if logits else np.empty((0, self._num_labels), np.float32)
 
     def flush(self) -> np.ndarray:
-        """Returns the logits of the last, incomplete step, padded with zeros; f32[0, labels] if there is none."""
+        """Returns logits f32[1, labels] of the last, incomplete step, zero-padded; f32[0, labels] if there is none."""
         return self.feed(np.zeros(-len(self._rest) % self._step_samples, np.int16))
 
 

@@ -1,4 +1,4 @@
-"""Operating points of a streaming recogniser: named thresholds of the decoder with their measured rates.
+"""Operating points of a streaming recogniser: named thresholds of the decoder with their measured error rates.
 
 They are stored beside the parameters that they were measured with; other parameters have none. `python -m
 experiments.streaming_eval real --curve --points` writes them.
@@ -22,14 +22,18 @@ NAMES = ("low", "normal", "high")  # of sensitivities; one of them has the thres
 
 
 class Point(NamedTuple):
-    """A threshold with the error rates measured at it."""
+    """A threshold of the decoder with the error rates that were measured at it.
+
+    `false_events_per_hour` counts words that are reported in speech without digits, in noise and in rooms.
+    `digit_error_rate` is the number of errors per spoken digit: alone, in noise and in strings.
+    """
 
     threshold: float
     false_events_per_hour: float  # in speech without digits, noise and rooms
     digit_error_rate: float  # of digits alone, in noise and in strings
 
     def __str__(self) -> str:
-        """Returns the point in words."""
+        """Returns the threshold and both error rates as text."""
         return (
             f"threshold {self.threshold:g}: {self.false_events_per_hour:.0f} false events per hour, "
             f"{self.digit_error_rate:.1%} digit errors"
@@ -37,15 +41,16 @@ class Point(NamedTuple):
 
 
 def digest(variables: Mapping[str, Any]) -> str:
-    """Returns a hash of the variables of a network."""
+    """Returns a hash, 16 hexadecimal digits, of the names and values of a network's variables."""
     flat = traverse_util.flatten_dict(jax.device_get(variables), sep="/")
     parts = (name.encode() + np.asarray(flat[name], np.float32).tobytes() for name in sorted(flat))
     return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
 def read(folder: Path, variables: Mapping[str, Any] | None = None) -> dict[str, Point]:
-    """Returns the points in `folder` by name; none if there are none, or if they are of other `variables`.
+    """Returns the operating points that are stored in `folder`, by name; {} if there are none.
 
+    Also returns {} if they were measured with other variables of the network than `variables`; None skips this check.
     Raises InputError if the file is damaged.
     """
     path = folder / FILE
@@ -60,7 +65,10 @@ def read(folder: Path, variables: Mapping[str, Any] | None = None) -> dict[str, 
 
 
 def write(folder: Path, variables: Mapping[str, Any], points: Mapping[str, Point], measured_on: str) -> None:
-    """Writes the points of a network with these `variables`, and a description of the recordings."""
+    """Writes operating points to `folder`, with a hash of the network's `variables` that they were measured with.
+
+    `measured_on` describes the recordings.
+    """
     content = {
         "measured_on": measured_on,
         "parameters": digest(variables),

@@ -16,7 +16,14 @@ FLOOR_DB = 6.0  # argument of `scenes.span`, so that the span ends with the word
 
 @dataclass(frozen=True)
 class Pool:
-    """Clips grouped by speaker."""
+    """Clips of single words, grouped by speaker, to compose training streams of.
+
+    Attributes:
+        clips: The clips of a source; only those in `by_speaker` are used.
+        by_speaker: The indices of one speaker's clips in each array.
+        spans: A cache of the results of `span`, by the index of the clip.
+        in_rooms: Whether the clips have background noise before and after the word.
+    """
 
     clips: Clips
     by_speaker: list[np.ndarray]
@@ -25,11 +32,11 @@ class Pool:
 
     @classmethod
     def of(cls, clips: Clips, indices: np.ndarray, *, in_rooms: bool = False) -> "Pool":
-        """Returns a pool of the clips at `indices`."""
+        """Returns a pool of the clips at `indices`; `in_rooms` says whether they have noise around the word."""
         return cls(clips, scenes.by_speaker(clips, indices), in_rooms=in_rooms)
 
     def span(self, index: int) -> tuple[int, int]:
-        """Returns where the word in a clip begins and ends, in samples."""
+        """Returns the first sample, and the end (exclusive), of the word in the clip at `index`."""
         if index not in self.spans:
             clip, rate_hz = self.clips[index], self.clips.rate_hz
             in_rooms = self.in_rooms
@@ -37,7 +44,7 @@ class Pool:
         return self.spans[index]
 
     def sample(self, rng: np.random.Generator, number: int) -> np.ndarray:
-        """Returns the indices of `number` clips of one speaker, sampled with replacement.
+        """Returns the indices of `number` clips of one random speaker, sampled with replacement.
 
         Speakers have equal probability; in a pool of recordings in rooms, it is proportional to the square root of
         their number of clips.
@@ -54,12 +61,15 @@ NOISE_WEIGHTS = {"rooms": 4.0, "esc10": 1.5, "speech_commands_background": 1.5, 
 
 
 class Real:
-    """Real recordings to sample from: words by speaker, other speech and noise by corpus."""
+    """Real recordings to compose training streams of: words by speaker; other speech and noise by corpus.
+
+    `words` is the pool of words to recognise; None if none are recorded.
+    """
 
     def __init__(self, sound: RealSound, label_names: Sequence[str] = DIGITS):
-        """Groups the recordings by speaker and by corpus.
+        """Groups the recordings in `sound` by speaker and by corpus.
 
-        If `label_names`, the words to be recognised, are not the digits, there are no `words`: the digits are other
+        If `label_names`, the words to recognise, are not the digits, `words` is None, and the recorded digits are other
         speech. Recordings of a word in `label_names` are left out of other speech.
         """
         is_digits = tuple(label_names) == DIGITS
@@ -75,7 +85,10 @@ class Real:
         self._noise = _by_corpus(sound.noise, sound.noise_indices, NOISE_WEIGHTS)
 
     def speech(self, rng: np.random.Generator) -> np.ndarray:
-        """Returns i16[t], 0.6 to 4 s of speech without a known or suspected word."""
+        """Returns a random piece of other speech, i16[t], without a known or suspected word to recognise.
+
+        It has 0.6 to 4 s, or less if the recording is shorter.
+        """
         while True:
             clips, indices, _ = self._speech[_weighted(rng, self._speech)]
             index = int(rng.choice(indices))
@@ -87,7 +100,7 @@ class Real:
                 return clip[first : first + size]
 
     def noise(self, rng: np.random.Generator, num_samples: int) -> np.ndarray:
-        """Returns f32[num_samples] of mean power 1: recordings of one corpus, joined by cross-fades of 50 ms."""
+        """Returns noise f32[num_samples] of mean power 1: recordings of one corpus, joined by cross-fades of 50 ms."""
         clips, indices, _ = self._noise[_weighted(rng, self._noise)]
         fade = round(0.05 * clips.rate_hz)
         sound = np.zeros(num_samples + fade, np.float32)

@@ -1,7 +1,7 @@
-"""Streaming recognition: receives chunks of samples of any size and sampling rate, and returns events.
+"""Streaming recognition: receives sound in chunks of any size and sampling rate, and returns the words as they end.
 
-The events depend on the sound of their stream alone, not on the sizes of its chunks or on other streams. The state of a
-stream has a constant size.
+An event is one recognised word with its times. The events of a stream depend on its sound alone, not on the sizes of
+the chunks or on other streams. The state of a stream has a constant size.
 """
 
 import functools
@@ -35,9 +35,11 @@ class _State(NamedTuple):
 
 
 class Recognizers:
-    """Recognises several streams in one batch; streams can be added and removed without compilation.
+    """Recognises words in several streams in one batch; streams can be added and removed without compilation.
 
-    Not thread-safe.
+    Each stream has a slot, a number from 0 to `num_streams` - 1: `connect` reserves one, `push` adds sound to it,
+    `advance` returns the recognised words, and `leave` frees it. `probabilities` f32[num_streams, labels + 1] has, for
+    each slot, the probability of each word to have just ended, then of none. Not thread-safe.
     """
 
     def __init__(
@@ -51,9 +53,11 @@ class Recognizers:
         decoder: Decoder | None = None,
         points: Mapping[str, Point] | None = None,
     ):
-        """Compiles the programs for `model`, a streaming network (see `models.gru.GRU`) for sound of `rate_hz`.
+        """Compiles the programs for up to `num_streams` streams of sound of `rate_hz`.
 
-        `points` are the operating points that `set_sensitivity` can choose.
+        `model` is a streaming network, `models.gru.GRU` with the task "streams"; `variables` are its parameters and
+        statistics, `label_names` the words in the order of its outputs. `decoder` has the settings that turn outputs
+        into events, None for the defaults; `points` are named thresholds that `set_sensitivity` can choose.
         """
         self.rate_hz, self.step_samples = rate_hz, model.step_samples
         self.label_names, self.num_streams = label_names, num_streams
@@ -77,9 +81,10 @@ class Recognizers:
 
     @classmethod
     def from_workdir(cls, workdir: Path | str | None = None, num_streams: int = 1) -> "Recognizers":
-        """Returns recognisers with the network trained in `workdir`, or the packaged network if that is None.
+        """Returns recognisers with the network trained in `workdir`, or the network in the package if that is None.
 
-        Raises InputError if there is no run, or if its network classifies clips.
+        `num_streams` is the number of slots. Raises InputError if there is no trained network, or if it classifies
+        clips.
         """
         run = Trained.load(workdir) if workdir is not None else Trained.packaged()
         points = operating_points.read(Path(PACKAGED if workdir is None else workdir), run.variables)
@@ -87,7 +92,11 @@ class Recognizers:
 
     @classmethod
     def from_run(cls, run: Trained, num_streams: int = 1, points: Mapping[str, Point] | None = None) -> "Recognizers":
-        """Returns recognisers with the network of a loaded run."""
+        """Returns recognisers with the network of a loaded run.
+
+        `num_streams` is the number of slots; `points` are named thresholds that `set_sensitivity` can choose. Raises
+        InputError if the network classifies clips.
+        """
         if not run.streams:
             raise InputError(
                 f"config.model.name is {run.config.model.name!r} of a run that classifies clips, not streams; "
@@ -97,7 +106,7 @@ class Recognizers:
         return cls(run.model, run.variables, run.label_names, num_streams, points=points, **settings)
 
     def connect(self) -> int | None:
-        """Returns a free slot in its initial state; None if all slots are in use."""
+        """Reserves a free slot for a new stream and returns its number; None if all slots are in use."""
         if None not in self._slots:
             return None
         slot = self._slots.index(None)
@@ -106,7 +115,10 @@ class Recognizers:
         return slot
 
     def set_sensitivity(self, slot: int, name: str) -> None:
-        """Gives a slot, until it is freed, the threshold of an operating point; raises InputError if there is none."""
+        """Sets the decoder's threshold for a slot, until the slot is freed, to that of an operating point.
+
+        `name` is a key of `points`; raises InputError for another one.
+        """
         if not self.points:
             raise InputError(
                 f"the sensitivity {name!r} is not known: there is no {operating_points.FILE} for these parameters; "
@@ -116,20 +128,24 @@ class Recognizers:
         self._thresholds[slot] = self.points[name].threshold
 
     def leave(self, slot: int) -> None:
-        """Frees a slot and discards its pending events."""
+        """Frees a slot, and discards the events of its stream that have not been returned."""
         self._slots[slot] = None
         self._drop_events(slot)
 
     def push(self, slot: int, samples: Any, rate_hz: Any = None) -> None:
-        """Appends samples, see `audio.signal.mono_samples`, to the pending sound of a slot; they are copied.
+        """Appends samples, which are copied, to the sound in a slot that waits to be processed by `advance`.
 
-        Raises InputError, and leaves the stream unchanged, if the samples or the rate are invalid, or if the rate
-        differs from that of earlier samples. The default is the network's own rate.
+        `samples` is an array [t] or [t, channels]: floats in [-1, 1], or integers with the range of their type. Their
+        sampling rate is `rate_hz`, by default the network's. Raises InputError, and leaves the stream unchanged, if the
+        samples or the rate are invalid, or if the rate differs from that of earlier samples.
         """
         self._stream(slot).push(samples, rate_hz)
 
     def advance(self) -> list[tuple[int, Event]]:
-        """Processes all pending steps and returns the events with their slots; those of a slot are in order of time."""
+        """Processes the waiting sound of all streams and returns the recognised words as (slot, event).
+
+        The events of each slot are in order of time.
+        """
         events, self._later = self._later, []
         for steps in self._steps:
             while slots := self._ready(steps):
@@ -137,7 +153,10 @@ class Recognizers:
         return events
 
     def advance_one(self, slot: int) -> list[Event]:
-        """Processes all pending steps and returns the events of `slot`; the next call returns those of the others."""
+        """Processes the waiting sound of all streams and returns the events of `slot`.
+
+        The events of other slots are kept for the next call.
+        """
         events = self.advance()
         self._later = [(other, event) for other, event in events if other != slot]
         return [event for other, event in events if other == slot]
@@ -162,18 +181,18 @@ class Recognizers:
         return events
 
     def flush(self, slot: int) -> list[Event]:
-        """Appends silence to a stream, ends it, and returns its remaining events."""
+        """Ends the stream in a slot with 0.5 s of silence and returns its remaining events."""
         self._stream(slot).finish(self.step_samples)
         return self.advance_one(slot)
 
     def reset(self, slot: int) -> None:
-        """Resets a slot to its initial state and discards its pending events."""
+        """Starts a new stream in a slot: resets the network's state and discards waiting sound and events."""
         self._slots[slot] = Slot(self.rate_hz)
         self._drop_events(slot)
         self._renew(np.arange(self.num_streams) == slot)
 
     def seconds(self, slot: int) -> float:
-        """Returns the length of the sound of a slot that has been processed."""
+        """Returns the seconds of sound that the network has processed in the stream of a slot."""
         return self._stream(slot).steps * self.step_samples / self.rate_hz
 
     def _drop_events(self, slot: int) -> None:
@@ -202,10 +221,10 @@ class Recognizers:
 
 
 class Recognizer:
-    """Recognises the words in one stream of sound."""
+    """Recognises words in one stream: `feed` takes sound, `flush` ends it; both return an event for each word."""
 
     def __init__(self, recognizers: Recognizers):
-        """Takes one free slot of `recognizers`."""
+        """Takes one free slot of `recognizers`, which may serve other streams too."""
         self._all = recognizers
         slot = recognizers.connect()
         assert slot is not None, "all streams of these recognizers are taken"
@@ -215,9 +234,10 @@ class Recognizer:
 
     @classmethod
     def from_workdir(cls, workdir: Path | str | None = None, sensitivity: str = "") -> "Recognizer":
-        """Returns a recogniser with the network of `Recognizers.from_workdir`.
+        """Returns a recogniser with the network trained in `workdir`, or the network in the package if that is None.
 
-        The `sensitivity` is the name of one of its operating points; "" is the threshold of its config.
+        `sensitivity` is the name of one of the network's operating points; "" is for the threshold of its config.
+        Raises InputError if there is no such network or operating point, or if the network classifies clips.
         """
         recognizer = cls(Recognizers.from_workdir(workdir))
         if sensitivity:
@@ -225,25 +245,25 @@ class Recognizer:
         return recognizer
 
     def feed(self, samples: Any, rate_hz: Any = None) -> list[Event]:
-        """Processes samples and returns the words recognised in them.
+        """Processes samples and returns the events for words recognised in them.
 
-        The samples are f32 in [-1, 1] or i16, [t] or [t, channels]; for other types see `audio.signal.mono_samples`.
-        The default rate is the network's own. Raises InputError as `Recognizers.push` does.
+        `samples` is an array [t] or [t, channels]: floats in [-1, 1], or integers with the range of their type. Their
+        sampling rate is `rate_hz`, by default the network's. Raises InputError as `Recognizers.push` does.
         """
         self._all.push(self._slot, samples, rate_hz)
         return self._all.advance_one(self._slot)
 
     def flush(self) -> list[Event]:
-        """Ends the stream with silence and returns the remaining words."""
+        """Ends the stream with 0.5 s of silence and returns the remaining events."""
         return self._all.flush(self._slot)
 
     def reset(self) -> None:
-        """Resets the stream to its initial state."""
+        """Starts a new stream: resets the network's state and discards sound that has not been processed."""
         self._all.reset(self._slot)
 
     @property
     def seconds(self) -> float:
-        """Returns the length of the sound that has been processed."""
+        """Returns the seconds of sound that the network has processed."""
         return self._all.seconds(self._slot)
 
     @property

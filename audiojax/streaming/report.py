@@ -31,28 +31,31 @@ THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
 class StreamEvaluator:
-    """Runs a streaming recogniser on many sounds and matches its events with the words in them."""
+    """Runs a streaming recogniser on many sounds and aligns the words it recognises with those that were spoken."""
 
     def __init__(self, run: Trained):
-        """Takes network, labels and decoder from `run`."""
+        """Takes the network, the labels and the settings of the decoder from `run`."""
         self.run, self.names, self.rate_hz = run, run.label_names, run.config.data.rate_hz
         self.decoder = Decoder(**run.config.decoder)
         self._step_seconds = run.model.step_samples / self.rate_hz
 
     def outputs(self, sounds: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Returns the outputs of the network for each sound, see `scoring.network_outputs`."""
+        """Returns the network's outputs f32[steps, labels + 3] for each sound i16[t]."""
         return scoring.network_outputs(self.run.model, self.run.variables, sounds)
 
     def events(
         self, outputs: Sequence[np.ndarray], decoder: Decoder | None = None, thresholds: Sequence[float] = ()
     ) -> list[list[Event]]:
-        """Returns the events in the outputs of each sound, see `scoring.events`."""
+        """Returns each sound's recognised words, found in `outputs` by `decoder`, by default the run's.
+
+        `thresholds`, one for each sound, replace the decoder's.
+        """
         return scoring.events(decoder or self.decoder, outputs, self.names, self._step_seconds, thresholds)
 
     def matches(
         self, scenes: Sequence[streams.Scene], outputs: Sequence[np.ndarray], decoder: Decoder | None = None
     ) -> list[list[Match]]:
-        """Returns the matches of each scene, see `scoring.match`."""
+        """Aligns the words of each scene with the events in the network's outputs for its sound."""
         found = self.events(outputs, decoder)
         return [scoring.match(scene.words, events, self.names) for scene, events in zip(scenes, found, strict=True)]
 
@@ -68,10 +71,11 @@ def report(
         indices: Those from which the strings are built.
         num_strings: Number of strings at each noise level; they are the same at all levels.
         hours: Hours each of silence, of noise, and of speech without words.
-        progress: Called after each part.
+        progress: Called as (done, total) after each part.
 
     Returns:
-        The content of `listening_PART.json`.
+        Errors in strings, with the network's state reset before each and never reset, and in isolated clips; false
+        alarms; and misses against false alarms.
     """
     evaluator, plans = StreamEvaluator(run), streams.sample_plans(clips, indices, number=num_strings, seed=1)
     groups = wordless_sounds(run, clips, indices)
@@ -116,7 +120,7 @@ def report(
 
 
 def wordless_sounds(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str, dict[str, Sound]]:
-    """Returns functions that create sounds without words, as {group: {kind: function}}."""
+    """Returns functions from (seed, seconds) to i16[t], sounds without words, as {group: {kind: function}}."""
 
     def background(name: str) -> Sound:
         return lambda seed, seconds: streams.background(name, seed, seconds, clips, indices)
@@ -134,7 +138,7 @@ def wordless_sounds(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str
 def false_alarms(
     evaluator: StreamEvaluator, kinds: dict[str, Sound], hours: float
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """Counts the events in `hours` of sounds without words, in equal parts of each kind.
+    """Counts the events in `hours` of sounds without words, in equal parts of each kind, {name: function}.
 
     Returns:
         The counts, the rate per hour and its upper 95 % confidence bound (Poisson); and the outputs of the network.
@@ -151,7 +155,7 @@ def false_alarms(
 
 
 def join(scenes: Sequence[streams.Scene], parts: int = scoring.ROWS) -> list[streams.Scene]:
-    """Concatenates scenes into `parts` long ones, so that the state is not reset between them."""
+    """Concatenates scenes into at most `parts` long ones, in which the network's state is not reset between scenes."""
     long = []
     for group in (scenes[i::parts] for i in range(min(parts, len(scenes)))):
         words, at = [], 0
@@ -163,7 +167,7 @@ def join(scenes: Sequence[streams.Scene], parts: int = scoring.ROWS) -> list[str
 
 
 def count_errors(evaluator: StreamEvaluator, matches: Sequence[Sequence[Match]]) -> dict[str, Any]:
-    """Returns digit error rate, its counts, delays in seconds and the confusion matrix [true][predicted] of matches."""
+    """Returns the digit error rate of `matches`, counts of errors, delays in seconds and the confusion matrix."""
     flat = [match for scene in matches for match in scene]
     confusion = scoring.confusion_of(flat, evaluator.names)
     errors, late = scoring.errors_of(confusion), scoring.delays(flat, evaluator.rate_hz, evaluator.names)
@@ -177,7 +181,7 @@ def count_errors(evaluator: StreamEvaluator, matches: Sequence[Sequence[Match]])
 
 
 def score_isolated(evaluator: StreamEvaluator, clips: Clips, indices: np.ndarray) -> dict[str, Any]:
-    """Scores each clip alone, followed by silence; its first event is the prediction."""
+    """Returns the accuracy of the first event in each clip alone, the number of clips, and how many have no event."""
     quiet = np.zeros(round(FLUSH_SECONDS * clips.rate_hz), np.int16)
     found = evaluator.events(evaluator.outputs([np.concatenate([clips[i], quiet]) for i in indices]))
     right = sum(
@@ -223,13 +227,13 @@ def evaluate(
     hours: float,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Evaluates `part` of the split and returns the result of `report` with workdir, source, split and step."""
+    """Evaluates `part` of the split; returns the result of `report` and what was evaluated, for `write` and `show`."""
     about = {"workdir": str(workdir), "source": clips.source, "split": part, **run.about()}
     return about | report(run, clips, getattr(split, part), num_strings=num_strings, hours=hours, progress=progress)
 
 
 def write(workdir: Path, label_names: tuple[str, ...], result: dict[str, Any]) -> Path:
-    """Writes `listening_PART.json`, plots and report.html of a result of `evaluate`; returns the latter's path."""
+    """Writes a result of `evaluate` as listening_PART.json, plots and report.html; returns the path of report.html."""
     write_text(workdir / f"listening_{result['split']}.json", json.dumps(result, indent=2) + "\n")
     return html_report.write(workdir, label_names, result)
 
@@ -286,7 +290,7 @@ def finish(best: Trained, data: Data, workdir: Path, log: RunLog) -> dict[str, A
 
 
 def sentence(summary: dict[str, Any]) -> str:
-    """Returns the summary of a streaming run in words."""
+    """Returns the summary of a streaming run, the result of `finish`, as one sentence."""
     count = f"{summary['epochs']} epoch{'s' * (summary['epochs'] != 1)}"
     return (
         f"After {count} on {summary['source']} the best checkpoint has a digit error rate of "

@@ -1,6 +1,7 @@
-"""Samples endless training streams of words, noise and other speech.
+"""Samples endless training streams that are composed of words, noise and other speech.
 
-Room, microphone, coding, level and noise are sampled for each scene; speed and tempo for each word.
+Room, microphone, coding, level and noise are sampled for each scene, a stretch of a stream; speed and tempo for each
+word.
 """
 
 import functools
@@ -23,7 +24,22 @@ WORD_POWER = 0.01  # of each word or phrase where real recordings are used, befo
 
 
 class Mixture(NamedTuple):
-    """The composition of the streams; all shares are in [0, 1]. The fields are keys of `config.streams`."""
+    """The composition of training streams; all shares are in [0, 1]. The fields are keys of `config.streams`.
+
+    Attributes:
+        shares: Shares of the scenes with words, with words and other speech, with other speech, and with neither.
+        real_words: Share of the scenes whose words are real recordings.
+        synthetic_words: Share of the other scenes with words by synthetic voices; the rest use the training clips.
+        real_speech, real_noise: Share of the other speech that is recorded; share of the scenes with recorded noise.
+        snr_db: Range of the signal-to-noise ratio in dB.
+        fresh_share: Share of segments that begin with the network's initial state.
+        repeat_share: Share of words that repeat the word before.
+        overlap_seconds: Maximum overlap of words without a pause between them.
+        connected_share: Share of the scenes without other speech that are spoken like a telephone number.
+        strings_share: Share of the scenes whose speech is from recordings of several words.
+        coded_share: Share of the scenes that are compressed by a lossy codec.
+        word_weight: Weight in the loss of steps at which a word has just ended.
+    """
 
     # of digits, of digits and other speech, of other speech, of neither
     shares: tuple[float, ...] = (0.5525, 0.2975, 0.0525, 0.0975)
@@ -45,9 +61,9 @@ SYNTHETIC_ONLY = Mixture()  # without real recordings; the default of `config.ba
 
 
 class StreamBatches:
-    """Batches of segments of endless streams, one stream per row; batch k is a function of (seed, k).
+    """Training batches from endless streams: each row is the next segment of one stream, with targets for each step.
 
-    Segment k + 1 of a row continues its segment k. An epoch is `num_steps` batches, after which the model is scored.
+    Batch k is a function of (seed, k). An epoch is `num_steps` batches, after which the model is scored.
     """
 
     def __init__(
@@ -65,10 +81,11 @@ class StreamBatches:
         real: Real | None = None,
         strings: Strings | None = None,
     ):
-        """Describes the batches.
+        """Describes the batches; raises InputError if `segment_samples` is not a multiple of `step_samples`.
 
         The words of `pools` are to be recognised (the training set, then synthetic voices), those of `others` are not.
-        Only `rows` of each batch are computed. Without `real` recordings, noise and other speech are synthetic.
+        `real` and `strings` are real recordings, of single and of several words. `mixture` has the shares of all these.
+        Only `rows` of each batch are computed. Without `real`, noise and other speech are synthetic.
         """
         if segment_samples % step_samples:
             raise InputError(
@@ -95,8 +112,9 @@ class StreamBatches:
     def __call__(self, start: int, stop: int) -> Iterator[Batch]:
         """Yields batches `start` to `stop` (exclusive).
 
-        `label` i32[B, N], `mask` f32[B, N] and `times` f32[B, N, 2] are the targets of each step, see `scenes.targets`;
-        `reset` f32[B] is 1 where the row starts from the initial state.
+        `label` i32[B, N], `mask` f32[B, N] and `times` f32[B, N, 2] are the targets of the N steps: the word that has
+        just ended or the number of labels for none, the weight in the loss, and the seconds from the word's start and
+        end. `reset` f32[B] is 1 where the row starts from the network's initial state.
         """
         for k in range(start, stop):
             segments = [self._part(row, k + row) for row in self._rows]
@@ -125,7 +143,10 @@ def sample_scene(
     real: Real | None = None,
     strings: Strings | None = None,
 ) -> Scene:
-    """Samples a scene: words, other speech or neither, with a room, noise and a recording channel."""
+    """Samples a stretch of training sound: words, other speech, both or neither, in a room, with noise and coding.
+
+    `pools` have the words to recognise (the training set, then synthetic voices), `others` the other speech.
+    """
     rate_hz = pools[0].clips.rate_hz
     kind = rng.choice(4, p=np.asarray(mixture.shares) / sum(mixture.shares))
     if real and real.words and rng.random() < mixture.real_words:
@@ -203,7 +224,7 @@ def sample_speech(
     mixture: Mixture = SYNTHETIC_ONLY,
     real: Real | None = None,
 ) -> tuple[list[tuple[int, np.ndarray]], list[Word]]:
-    """Samples the speech of a scene; returns its parts as [(start, f32[t])], and the words in it."""
+    """Samples words of `pool`, other speech, or both; returns the sounds as [(first sample, f32[t])], and the words."""
     parts: list[tuple[int, np.ndarray]] = []
     words: list[Word] = []
     if not (with_words or with_others):

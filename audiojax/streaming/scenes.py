@@ -1,4 +1,4 @@
-"""Scenes: streams of words composed from clips, and the targets of a streaming network for them.
+"""Scenes: stretches of sound composed of words, other speech and noise, and a streaming network's targets for them.
 
 A `Plan` describes a test scene: its clips, gaps, level and noise; `render` computes its sound. Training scenes are
 sampled in `sampler`.
@@ -20,21 +20,20 @@ from audiojax.errors import InputError
 FRAME_SECONDS = 0.01
 # Seconds after the end of a word in which the target is that word, and in which the loss ignores the target; `targets`.
 TARGET_SECONDS, IGNORED_SECONDS = (0.08, 0.22), (-0.04, 0.28)
-# Where a word is repeated within so many seconds, the target is no word for so long before those of the second one, so
-# that the decoder finds two events.
+# A word repeated within so many seconds has no target for so long before those of the second one: two events.
 REPEAT_SECONDS, REPEAT_GAP_SECONDS = 0.6, 0.08
 
 
 class Word(NamedTuple):
-    """A word in a stream; see `span` for its start and end."""
+    """A spoken word in a sound: the index of its label, its first sample, and its end (exclusive) in samples."""
 
     label: int  # -1 for a sound that may be a word or not, which the loss ignores
-    start: int  # samples
+    start: int
     end: int
 
 
 class Scene(NamedTuple):
-    """A stretch of sound and the words in it."""
+    """A stretch of sound, `audio` i16[t], and the words in it with their places."""
 
     audio: np.ndarray  # i16[t]
     words: tuple[Word, ...]
@@ -42,22 +41,33 @@ class Scene(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """The composition of a test scene. The same plan and clips give the same sound."""
+    """The composition of a test scene, a string of words with noise. The same plan and clips give the same sound.
 
-    seed: int  # of the noise
-    clips: tuple[int, ...]  # in order of time
-    gap_seconds: tuple[float, ...]  # before each clip, and after the last
-    peak_db: float = -10.0  # level of the loudest sample of the words; full scale is 0
-    noise: str = "white"  # a key of `corrupt.NOISES`, or "babble"
-    snr_db: float | None = None  # power of the words over that of the noise; None is without noise
-    babble: tuple[int, ...] = ()  # the clips of babble noise, which are reversed
+    Attributes:
+        seed: Seed of the noise.
+        clips: Indices of the clips with the words, in order of time.
+        gap_seconds: Silence before each clip, and after the last.
+        peak_db: Level of the loudest sample of the words; full scale is 0 dB.
+        noise: A key of `audio.noise.NOISES`, or "babble".
+        snr_db: Power of the words over that of the noise; None is without noise.
+        babble: Indices of the clips that babble noise consists of; they are reversed.
+    """
+
+    seed: int
+    clips: tuple[int, ...]
+    gap_seconds: tuple[float, ...]
+    peak_db: float = -10.0
+    noise: str = "white"
+    snr_db: float | None = None
+    babble: tuple[int, ...] = ()
 
 
 def span(clip: np.ndarray, rate_hz: int, floor_db: float | None = None) -> tuple[int, int]:
-    """Returns where the word in `clip` i16[t] begins and ends, in samples.
+    """Returns the first sample, and the end (exclusive), of the word in `clip` i16[t].
 
-    These are the first and the last frame within 30 dB of the loudest frame. With `floor_db`, frames must also be that
-    far above the 10th percentile of frame power, so that the span ends in a noisy clip too.
+    These are the limits of the 10 ms frames within 30 dB of the loudest frame. With `floor_db`, frames must also be
+    that many dB above the 10th percentile of frame power, or within 12 dB of the loudest, so that the span ends in a
+    noisy clip too.
     """
     power_db, size = _frame_power_db(clip, rate_hz)
     threshold = power_db.max() - 30
@@ -68,11 +78,11 @@ def span(clip: np.ndarray, rate_hz: int, floor_db: float | None = None) -> tuple
 
 
 def spoken_span(clip: np.ndarray, rate_hz: int) -> tuple[int, int]:
-    """Returns where the word in a recording i16[t] with background noise begins and ends, in samples.
+    """Returns the first sample, and the end (exclusive), of the word in a recording i16[t] with background noise.
 
-    Frames within 22 dB of the loudest are grouped into stretches, separated by pauses of more than 120 ms; the span is
-    the stretch with the most energy. This leaves out breath, clicks and rumble before and after the word. Frames less
-    than 12 dB above the 10th percentile are ignored, unless they are within 12 dB of the loudest.
+    Frames of 10 ms within 22 dB of the loudest are grouped into stretches, separated by pauses of more than 120 ms; the
+    span is the stretch with the most energy. This leaves out breath, clicks and rumble before and after the word.
+    Frames less than 12 dB above the 10th percentile are ignored, unless they are within 12 dB of the loudest.
     """
     power_db, size = _frame_power_db(clip, rate_hz)
     threshold = power_db.max() - 22
@@ -91,7 +101,10 @@ def _frame_power_db(clip: np.ndarray, rate_hz: int) -> tuple[np.ndarray, int]:
 
 
 def render(plan: Plan, clips: Clips) -> Scene:
-    """Computes the sound of `plan`: the unmodified clips, one common gain, then noise."""
+    """Computes the sound and the words of a test scene: the unmodified clips with gaps, one common gain, then noise.
+
+    `plan` describes the scene by indices of `clips`.
+    """
     rng, rate_hz = np.random.default_rng(plan.seed), clips.rate_hz
     parts, words, at = [], [], 0
     for gap, index in zip(plan.gap_seconds, plan.clips, strict=False):
@@ -124,7 +137,10 @@ def faded(sound: np.ndarray, num_samples: int, *, opens: bool = True) -> np.ndar
 
 
 def laid_out(parts: Sequence[tuple[int, np.ndarray]], num_samples: int) -> np.ndarray:
-    """Returns the sum of `parts`, (start, f32[t]) each, as f32[num_samples]."""
+    """Returns f32[num_samples], the sum of sounds that begin at given samples; what exceeds its end is cut off.
+
+    `parts` are pairs of the first sample and the sound f32[t].
+    """
     sound = np.zeros(num_samples, np.float32)
     for at, part in parts:
         kept = part[: max(0, num_samples - at)]
@@ -133,18 +149,22 @@ def laid_out(parts: Sequence[tuple[int, np.ndarray]], num_samples: int) -> np.nd
 
 
 def levelled(sound: np.ndarray, words: Sequence[Word], peak_db: float) -> np.ndarray:
-    """Returns `sound` scaled so that the loudest sample of its words is at `peak_db`."""
+    """Returns `sound` f32[t], scaled so that the loudest sample of its words is at `peak_db`; 0 dB is full scale."""
     peak = max((float(np.abs(sound[word.start : word.end]).max(initial=0.0)) for word in words), default=1.0)
     return sound * np.float32(10 ** (peak_db / 20) / max(peak, 1e-5))
 
 
 def speech_power(sound: np.ndarray, words: Sequence[Word]) -> float:
-    """Returns the mean power of the words in `sound`."""
+    """Returns the mean square of the samples of `sound` f32[t] that are in one of `words`."""
     return corrupt.power(np.concatenate([sound[word.start : word.end] for word in words]))
 
 
 def noise_of(name: str, rng: np.random.Generator, num_samples: int, clips: Clips, babble: Iterable[int]) -> np.ndarray:
-    """Returns a noise f32[num_samples] of mean power 1; raises InputError for an unknown name."""
+    """Returns noise f32[num_samples] of mean power 1, at the sampling rate of `clips`.
+
+    `name` is a key of `audio.noise.NOISES`; or "babble", which is the sum of the clips at the indices `babble`,
+    reversed and repeated. Raises InputError for an unknown name.
+    """
     if name == "babble":
         sound = np.zeros(num_samples, np.float32)
         for index in babble:  # each is one reversed clip, repeated
@@ -159,7 +179,7 @@ def noise_of(name: str, rng: np.random.Generator, num_samples: int, clips: Clips
 
 
 def quantised(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns `sound` f32 in [-1, 1] as i16, with dither of one quantisation step."""
+    """Returns `sound` f32[t] in [-1, 1] as i16[t], with dither of one quantisation step."""
     dithered = sound * 32768 + rng.random(len(sound), np.float32) - 0.5
     return to_int16(dithered)
 
@@ -173,9 +193,10 @@ def sample_plans(
     snr_db: float | None = None,
     noises: Sequence[str] = ("white", "pink", "brown", "babble", "hum", "siren"),
 ) -> list[Plan]:
-    """Samples `number` plans of strings of 1 to 8 words, each of one speaker; 30 % of the gaps are zero.
+    """Samples the composition of `number` strings of 1 to 8 words, each by one speaker; 30 % of their gaps are zero.
 
-    Two lists of one seed differ in `snr_db` alone.
+    `indices` are those of the clips to choose from. The noise is one of `noises` in turn, `snr_db` dB below the words;
+    None is without noise. Two calls with one seed that differ in `snr_db` give the same strings at two noise levels.
     """
     speakers = by_speaker(clips, indices)
     plans = []
@@ -203,12 +224,12 @@ def sample_plans(
 
 
 def with_snr(plans: Sequence[Plan], snr_db: float | None) -> list[Plan]:
-    """Returns the same plans at another noise level."""
+    """Returns copies of `plans` with the signal-to-noise ratio `snr_db`; None is without noise."""
     return [replace(plan, snr_db=snr_db) for plan in plans]
 
 
 def by_speaker(clips: Clips, indices: np.ndarray) -> list[np.ndarray]:
-    """Returns the `indices` grouped by speaker."""
+    """Returns the `indices` of clips grouped by speaker, as one array i64[n] for each speaker, sorted by name."""
     speakers = clips.speaker[indices]
     return [indices[speakers == name] for name in np.unique(speakers)]
 
@@ -216,12 +237,13 @@ def by_speaker(clips: Clips, indices: np.ndarray) -> list[np.ndarray]:
 def targets(
     words: Sequence[Word], start: int, num_steps: int, step_samples: int, num_labels: int, rate_hz: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the targets of the `num_steps` steps that follow sample `start`.
+    """Returns what a streaming network should output at each of the `num_steps` steps that follow sample `start`.
 
     Returns:
-        label: i32[num_steps], the word that ended `TARGET_SECONDS` before the end of the step, or `num_labels`;
-        mask: f32[num_steps], 0 where the loss ignores the target, see `IGNORED_SECONDS`;
-        times: f32[num_steps, 2], seconds from the start and the end of that word to the end of the step.
+        label: i32[num_steps], the word that ended 0.08 to 0.22 s before the end of the step, or `num_labels` for none;
+        mask: f32[num_steps], 0 where the loss ignores the target: at other steps that end from 0.04 s before to 0.28 s
+        after the end of a word, or from the start of a word of label -1 to 0.28 s after its end; 1 elsewhere;
+        times: f32[num_steps, 2], seconds from the start and the end of that word to the end of the step, 0 for none.
     """
     step_end = start + step_samples * np.arange(1, num_steps + 1)
     label = np.full(num_steps, num_labels, np.int32)
@@ -244,9 +266,10 @@ def targets(
 
 
 def background(name: str, seed: int, seconds: float, clips: Clips, indices: np.ndarray) -> np.ndarray:
-    """Returns i16[t] of a noise, or of "silence", whose level changes every 20 seconds.
+    """Returns `seconds` of a noise or of silence, i16[t], whose level changes every 20 seconds.
 
-    Silence is digital zero or white noise as of a microphone. Babble uses the `clips` at `indices`.
+    `name` is a noise of `noise_of`; or "silence", which is digital zero or white noise as of a microphone. Babble uses
+    the `clips` at `indices`.
     """
     parts, rate_hz = [], clips.rate_hz
     for number in range(math.ceil(seconds / 20)):
@@ -261,7 +284,10 @@ def background(name: str, seed: int, seconds: float, clips: Clips, indices: np.n
 
 
 def chatter(seed: int, seconds: float, clips: Clips, indices: np.ndarray, *, backwards: bool = False) -> np.ndarray:
-    """Returns i16[t] of the clips at `indices`, with pauses, each at a random level, reversed if `backwards`."""
+    """Returns `seconds` of the clips at `indices` in random order, i16[t], with pauses, each at a random level.
+
+    The clips are reversed if `backwards`.
+    """
     rng, num_samples, rate_hz = np.random.default_rng(seed), int(seconds * clips.rate_hz), clips.rate_hz
     sound, at = rng.standard_normal(num_samples, np.float32) * np.float32(1e-4), 0
     while True:

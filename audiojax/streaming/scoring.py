@@ -1,4 +1,4 @@
-"""Scores a streaming network on scenes with known words: matches its events with the words and counts errors."""
+"""Scores a streaming network on sound with known words: aligns the recognised words with them and counts errors."""
 
 import functools
 from collections.abc import Sequence
@@ -20,7 +20,10 @@ SEGMENT_STEPS = 200
 
 
 class Errors(NamedTuple):
-    """Counts of errors in strings of words, as for a word error rate; counts of several strings can be added."""
+    """The counts of errors in recognised strings of words, by substitution, deletion and insertion.
+
+    `words` is the number of words that were spoken.
+    """
 
     words: int
     substitutions: int
@@ -29,27 +32,35 @@ class Errors(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """Returns the digit error rate: errors per word. It can exceed 1."""
+        """Returns the digit error rate: all errors divided by the spoken words. It can exceed 1."""
         return (self.substitutions + self.deletions + self.insertions) / max(self.words, 1)
 
 
 class Match(NamedTuple):
-    """A word and the event aligned with it; one of the two may be None."""
+    """A spoken word and the event (recognised word) that is aligned with it.
+
+    `event` is None for a word that was missed, `word` for an event without a word.
+    """
 
     word: Word | None
     event: Event | None
 
 
 def strings(clips: Clips, indices: np.ndarray, number: int, seed: int = 0) -> list[Plan]:
-    """Returns the plans that score an epoch: strings of clips, in turn clean and with noise at 10 dB."""
+    """Returns the composition of `number` strings of clips for scoring an epoch, in turn clean and with noise at 10 dB.
+
+    The clips are chosen from those at `indices`.
+    """
     clean, noisy = (sample_plans(clips, indices, number=number, seed=seed, snr_db=snr_db) for snr_db in (None, 10.0))
     return [plan for pair in zip(clean[::2], noisy[1::2], strict=False) for plan in pair]
 
 
 def network_outputs(model: nn.Module, variables: dict[str, Any], sounds: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Returns the outputs f32[steps, labels + 3] for each sound i16[t]; each starts from the initial state.
+    """Returns the outputs f32[steps, labels + 3] of a streaming network for each sound i16[t].
 
-    Sounds of similar length share a batch. All batches have one shape, so that one program is compiled.
+    Each sound starts from the network's initial state, and its last incomplete step is left out. The outputs of a step
+    are logits that each word has just ended and that none has, then the seconds since the word began and since it
+    ended. Sounds of similar length share a batch. All batches have one shape, so that one program is compiled.
     """
     order = np.argsort([len(sound) for sound in sounds], kind="stable")
     size, results = model.step_samples, [np.empty(0, np.float32)] * len(sounds)
@@ -77,7 +88,15 @@ def events(
     step_seconds: float,
     thresholds: Sequence[float] = (),
 ) -> list[list[Event]]:
-    """Returns the events in the network outputs of each sound; `thresholds`, one per sound, replace the decoder's."""
+    """Returns the recognised words, as events in order of time, in the network's outputs for each sound.
+
+    Args:
+        decoder: The settings that turn outputs into events.
+        outputs: Those of `network_outputs`, f32[steps, labels + 3] for each sound.
+        label_names: The words, in the order of the outputs.
+        step_seconds: The duration of a step.
+        thresholds: One for each sound, in the place of the decoder's; empty to use that for all.
+    """
     found, own = [], np.resize(np.asarray(thresholds or decoder.threshold, np.float32), len(outputs))
     for first in range(0, len(outputs), ROWS):
         group = outputs[first : first + ROWS]
@@ -99,7 +118,10 @@ def events(
 
 
 def match(words: Sequence[Word], found: Sequence[Event], label_names: Sequence[str]) -> list[Match]:
-    """Aligns words and events with the fewest errors (Levenshtein distance), in order of time."""
+    """Aligns spoken words with recognised ones, both in order of time, with the fewest errors (Levenshtein distance).
+
+    `words` are the spoken words, `found` the events. The result has all of them, in order of time, as pairs or alone.
+    """
     spoken = [label_names[word.label] for word in words]
     cost = np.zeros((len(words) + 1, len(found) + 1), np.int64)
     cost[:, 0], cost[0, :] = np.arange(len(words) + 1), np.arange(len(found) + 1)
@@ -122,7 +144,7 @@ def match(words: Sequence[Word], found: Sequence[Event], label_names: Sequence[s
 
 
 def confusion_of(matches: Sequence[Match], label_names: Sequence[str]) -> np.ndarray:
-    """Returns the confusion matrix i32[labels + 1, labels + 1], [true, predicted].
+    """Returns the confusion matrix i32[labels + 1, labels + 1], [true, predicted], of aligned words and events.
 
     The last row counts insertions, the last column deletions.
     """
@@ -133,7 +155,7 @@ def confusion_of(matches: Sequence[Match], label_names: Sequence[str]) -> np.nda
 
 
 def errors_of(confusion: np.ndarray) -> Errors:
-    """Returns the numbers of substitutions, deletions and insertions in a confusion matrix of `confusion_of`."""
+    """Returns the numbers of spoken words, substitutions, deletions and insertions in a matrix of `confusion_of`."""
     right, words = int(np.trace(confusion)), int(confusion[:-1].sum())
     deletions, insertions = int(confusion[:-1, -1].sum()), int(confusion[-1, :-1].sum())
     return Errors(words, words - right - deletions, deletions, insertions)
@@ -147,10 +169,10 @@ def score(
     label_names: Sequence[str],
     rate_hz: int,
 ) -> Metrics:
-    """Returns the metrics of scenes, as sums: the confusion matrix of `confusion_of`, and the loss.
+    """Returns the loss and the confusion matrix of a streaming network on scenes, sounds with known words.
 
-    The loss is the mean cross-entropy of a step times the sum of the confusion matrix, so that dividing it by that sum
-    gives the mean again.
+    Both are sums: the matrix is that of `confusion_of`, and the loss is the mean cross-entropy of a step times the sum
+    of the matrix, so that dividing by that sum gives the mean again.
     """
     variables = jax.device_get(variables)
     outputs = network_outputs(model, variables, [scene.audio for scene in scenes])
@@ -167,7 +189,7 @@ def score(
 
 
 def delays(matches: Sequence[Match], rate_hz: int, label_names: Sequence[str]) -> np.ndarray:
-    """Returns f64[n], the seconds from the end of each correctly recognised word to its event."""
+    """Returns f64[n], the seconds from the end of each correctly recognised word until its event was emitted."""
     return np.asarray(
         [
             event.emitted_seconds - word.end / rate_hz

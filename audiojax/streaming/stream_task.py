@@ -1,4 +1,4 @@
-"""The task of a streaming recogniser: emit each word of an endless stream when it ends."""
+"""The training task of a streaming recogniser: report each word of an endless stream when it ends."""
 
 import functools
 from collections.abc import Mapping
@@ -28,7 +28,10 @@ step_loss = cross_entropy  # experiments/streaming_losses.py compares others
 
 @dataclass(frozen=True, eq=False)
 class StreamTask:
-    """Predicts, at each step of an endless stream, the word that has just ended, if any."""
+    """The task of predicting, at each step of an endless stream, the word that has just ended, if any.
+
+    It provides the training loop with the batches, the loss and the scores of the run with `config` and `data`.
+    """
 
     config: ConfigDict
     data: Data
@@ -36,21 +39,30 @@ class StreamTask:
 
     @property
     def num_outputs(self) -> int:
-        """Returns the number of words plus one for "no word has ended"."""
+        """Returns the number of classes: one for each word, plus one for "no word has just ended"."""
         return len(self.data.clips.label_names) + 1
 
     def batches(self, rows: slice) -> sampler.StreamBatches:
-        """Returns segments of streams composed from the training clips and other sound."""
+        """Returns the training batches: segments of streams composed of the training clips and other sound.
+
+        Only `rows` of each batch are computed.
+        """
         return training_streams.stream_batches(self.config, *self.data.training(), rows)
 
     def initial_carry(self, model: nn.Module, variables: dict[str, Any]) -> Any:
-        """Returns the initial state of a stream, for each row of a batch."""
+        """Returns the network's state before the first step of a stream, for each row of a batch."""
         return model.apply(variables, self.config.train.batch_size, method="initial_carry")
 
     def loss(
         self, model: nn.Module, variables: dict[str, Any], carry: Any, batch: Batch, dropout_key: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, Mapping[str, Any], Any]]:
-        """Returns the cross-entropy of all steps plus the error of the times, see `Task.loss`."""
+        """Computes the loss of a batch of stream segments: the cross-entropy of all steps plus the error of the times.
+
+        `carry` is the network's state after the batch before; it is the initial one in rows with `batch["reset"]`.
+
+        Returns:
+            The loss f32[], and a tuple: the logits f32[B, N, labels + 1], updated batch statistics, and the next carry.
+        """
         how: dict[str, Any] = dict(train=True, mutable=["batch_stats"], rngs={"dropout": dropout_key})
         fresh = model.apply(variables, batch["label"].shape[0], method="initial_carry")
         carry = jax.tree.map(functools.partial(_where_row, batch["reset"] > 0), fresh, carry)
@@ -69,7 +81,11 @@ class StreamTask:
         return {}  # the same in every epoch
 
     def score(self, model: nn.Module, variables: dict[str, Any], part: str, mesh: Mesh, guard: Guard) -> Metrics:
-        """Returns the metrics of strings of the part's clips, in turn clean and with noise at 10 dB."""
+        """Returns the loss and the confusion matrix on strings of words, in turn clean and with noise at 10 dB.
+
+        The strings are composed of the clips of `part`, "validation" or "test"; they are the same in every epoch.
+        `guard` ends the computation of their sound after Ctrl-C.
+        """
         clips = self.data.clips
         if part not in self._rendered:
             self._rendered[part] = [scenes.render(plan, clips) for plan in guard(self._strings[part])]
@@ -79,12 +95,15 @@ class StreamTask:
     def report(
         self, model: nn.Module, variables: dict[str, Any], step: int, workdir: Path, log: RunLog
     ) -> dict[str, Any]:
-        """Returns the summary of a finished run, see `report.finish`."""
+        """Evaluates the best `variables` of a finished run, writes plots and summary.json, and returns its content.
+
+        `step` is the training step of these variables.
+        """
         run = Trained(self.config, self.data.record(), model, jax.device_put(variables), step)
         return report.finish(run, self.data, workdir, log)
 
     def sentence(self, content: dict[str, Any]) -> str:
-        """Returns a summary as one sentence."""
+        """Returns the content of summary.json as one sentence."""
         return report.sentence(content)
 
     def warning(self) -> None:
@@ -92,7 +111,10 @@ class StreamTask:
 
 
 def times_loss(times: jax.Array, batch: Batch, num_outputs: int) -> jax.Array:
-    """Returns the weighted absolute error f32[] of the `times` [B, N, 2], at the steps after the end of a word."""
+    """Returns the weighted absolute error f32[] of the predicted `times` f32[B, N, 2] at the steps after a word's end.
+
+    The times are the seconds since the start and the end of the word. `num_outputs` is the number of labels plus one.
+    """
     ended = jnp.where(batch["label"] < num_outputs - 1, batch["mask"], 0.0)
     late = jnp.sum(jnp.abs(times - batch["times"]), axis=-1)
     return TIMES_WEIGHT * jnp.sum(late * ended) / jnp.sum(batch["mask"])

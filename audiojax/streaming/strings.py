@@ -1,4 +1,4 @@
-"""Samples the speech of scenes from recordings of several words, such as numbers that are read aloud."""
+"""Samples the speech of training scenes from recordings of several words, such as numbers that are read aloud."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,13 @@ SPEECH_POWER = 0.005  # of each recording, its pauses included, before its level
 
 
 class Strings:
-    """Recordings of several words to sample from, grouped by speaker."""
+    """Recordings of several words with the times of the words, grouped by speaker, to compose training sound of."""
 
     def __init__(self, recordings: StringRecordings, label_names: Sequence[str]):
-        """Converts the times of the words to samples, and their labels to numbers; -1 is a word to be ignored."""
+        """Converts the times of the words to samples, and their labels to indices of `label_names`.
+
+        The index -1 is for a word that may count as one of the labels or not, which training ignores.
+        """
         self._clips = recordings.clips
         self._by_speaker = scenes.by_speaker(self._clips, np.arange(len(self._clips)))
         numbers = {name: label for label, name in enumerate(label_names)} | {UNSURE: -1}
@@ -28,7 +31,12 @@ class Strings:
         ]
 
     def sample(self, rng: np.random.Generator, num_samples: int) -> tuple[list[tuple[int, np.ndarray]], list[Word]]:
-        """Samples recordings of one speaker; returns the parts of a scene as [(start, f32[t])], and the words in it."""
+        """Samples recordings of one speaker to fill `num_samples`, with random speed, tempo, level and pauses.
+
+        Returns:
+            The recordings as [(first sample, f32[t])], and the words in them; all places are in samples, from 0 to
+            `num_samples`.
+        """
         parts: list[tuple[int, np.ndarray]] = []
         words: list[Word] = []
         rate_hz, mine = self._clips.rate_hz, self._by_speaker[rng.integers(len(self._by_speaker))]

@@ -1,4 +1,4 @@
-"""Builds the training streams of a config."""
+"""Builds the training batches of a streaming recogniser from its config."""
 
 from collections.abc import Sequence
 
@@ -15,9 +15,10 @@ from audiojax.streaming.strings import Strings
 
 
 def load_pools(config: ConfigDict, clips: Clips, indices: np.ndarray) -> tuple[list[Pool], list[Pool]]:
-    """Returns the pools of words (the `clips` at `indices` and synthetic voices), and the pools of other speech.
+    """Returns the clips to compose training streams of, as pools of words to recognise and pools of other speech.
 
-    Raises InputError if the synthetic voices have other words than `clips`.
+    The first pool of words has the `clips` at `indices`, the others have synthetic voices. All other speech is
+    synthetic. Raises InputError if the synthetic voices speak other words than `clips`.
     """
     voices = [cached(config, synthesised(config, source)) for source in config.streams.synthetic_sources]
     others = [load_phrases(config, source, "train") for source in config.streams.negative_sources]
@@ -33,9 +34,10 @@ def load_pools(config: ConfigDict, clips: Clips, indices: np.ndarray) -> tuple[l
 
 
 def load_real(config: ConfigDict, label_names: Sequence[str]) -> Real | None:
-    """Returns the real recordings of `config.streams.real` to train on; None if that key is empty.
+    """Returns the training part of the real recordings in the folder `config.streams.real`; None if that key is empty.
 
-    Their digits are words where `label_names` are the digits, and other speech where they are a user's own words.
+    `label_names` are the words to recognise. If they are the digits, the recorded digits are words to recognise;
+    otherwise they are other speech.
     """
     if not config.streams.real:
         return None
@@ -45,7 +47,10 @@ def load_real(config: ConfigDict, label_names: Sequence[str]) -> Real | None:
 
 
 def load_strings(config: ConfigDict, label_names: Sequence[str]) -> Strings | None:
-    """Returns the recordings of `config.streams.strings`; None if that key is empty."""
+    """Returns the recordings of several words in the folder `config.streams.strings`; None if that key is empty.
+
+    `label_names` are the words that the recordings may have.
+    """
     if not config.streams.strings:
         return None
     return Strings(
@@ -54,7 +59,14 @@ def load_strings(config: ConfigDict, label_names: Sequence[str]) -> Strings | No
 
 
 def stream_batches(config: ConfigDict, clips: Clips, indices: np.ndarray, rows: slice) -> StreamBatches:
-    """Returns the training batches of `config`; of each batch only `rows` are computed."""
+    """Returns the training batches of a config: segments of streams that are composed of clips and other sound.
+
+    Args:
+        config: The config of the run.
+        clips: The clips of the data set.
+        indices: Which of the clips are for training.
+        rows: Which streams of each batch are computed.
+    """
     pools, others = load_pools(config, clips, indices)
     return StreamBatches(
         pools,

@@ -33,9 +33,10 @@ _DISK_FAILED = 74  # EX_IOERR
 
 
 def write(folder: Path, *, num_voices: int, num_takes: int, seed: int, progress: Progress) -> None:
-    """Writes num_voices x 10 x num_takes clips, 48 kHz PCM_16; the folder is complete or absent.
+    """Writes `num_takes` clips of each of the ten digits by each voice, as WAV files of 48 kHz, 16 bit.
 
-    Raises InputError if the extra is not installed or espeak-ng fails.
+    The folder is complete or absent. `progress` is called with (clips done, clips in total). Raises InputError if the
+    extra `[tts]` is not installed or espeak-ng fails.
     """
     numbers = [f"--{name}={value}" for name, value in (("voices", num_voices), ("takes", num_takes), ("seed", seed))]
     with whole_folder(folder) as partial:
@@ -45,9 +46,10 @@ def write(folder: Path, *, num_voices: int, num_takes: int, seed: int, progress:
 
 
 def in_own_process(module: str, arguments: list[str], total: int, progress: Progress) -> None:
-    """Runs a module that uses espeak-ng in a process of its own, and reports its progress.
+    """Runs `python -m MODULE ARGUMENTS`, a module that uses espeak-ng, and waits for its end.
 
-    Raises InputError if the extra is not installed or espeak-ng fails.
+    For each number that the module prints, a line each, `progress` is called with (number, total). Raises InputError if
+    the extra `[tts]` is not installed or espeak-ng fails, and OSError if the module cannot write its files.
     """
     if importlib.util.find_spec("espeakng_loader") is None:
         raise InputError("config.data.source is 'espeak', which needs an extra: pip install -e '.[tts]'.")
@@ -65,7 +67,7 @@ def in_own_process(module: str, arguments: list[str], total: int, progress: Prog
 
 
 def run_own_process(main: Callable[[], None]) -> None:
-    """Runs `main` in the process of `in_own_process`, to which it reports an OSError, such as a full disk."""
+    """Runs `main` in a process that `in_own_process` started; an OSError is then raised in the parent process."""
     try:
         main()
     except OSError as error:
@@ -74,7 +76,7 @@ def run_own_process(main: Callable[[], None]) -> None:
 
 
 class Espeak:
-    """The library, loaded by ctypes."""
+    """The library espeak-ng, loaded by ctypes. `seed` is for its random numbers; `rate_hz` is the rate of its sound."""
 
     def __init__(self, seed: int):
         import espeakng_loader
@@ -100,7 +102,10 @@ class Espeak:
         return sorted(path.name for path in (self.data_path / "voices" / "!v").iterdir())
 
     def synthesise(self, text: str, voice: str, **parameters: int) -> np.ndarray:
-        """Returns f32[t] in [-1, 1] of `text`."""
+        """Returns the speech f32[t] in [-1, 1] of `text`, at the rate `rate_hz` of the library.
+
+        `voice` is a name of espeak-ng, such as "en-us+f3"; `parameters` are its "rate", "pitch" and "range".
+        """
         if self._library.espeak_SetVoiceByName(voice.encode()):
             raise RuntimeError(f"espeak-ng has no voice {voice}")
         for number, value in parameters.items():
@@ -116,13 +121,13 @@ class Speaker:
     """A voice of espeak-ng: a language, a variant, and a mean rate, pitch and pitch range."""
 
     def __init__(self, espeak: Espeak, variants: list[str], rng: np.random.Generator):
-        """Samples the voice."""
+        """Samples the voice from `rng`, with one of `variants`; its clips take random numbers from `rng` too."""
         self._espeak, self._rng = espeak, rng
         self.language, self.variant = str(rng.choice(LANGUAGES)), str(rng.choice(variants))
         self._rate, self._pitch, self._range = rng.integers(130, 200), rng.integers(25, 75), rng.integers(30, 70)
 
     def synthesise(self, text: str, rate_hz: int, max_seconds: float) -> np.ndarray:
-        """Returns f32[t] in [-1, 1] at `rate_hz`: silence and the text, cut to `max_seconds`, at a random level."""
+        """Returns f32[t] in [-1, 1] at `rate_hz`: silence, then the text, cut to `max_seconds`, at a random level."""
         rng = self._rng
         clip = self._espeak.synthesise(
             text,

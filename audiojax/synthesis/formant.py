@@ -35,7 +35,10 @@ _DELAY = np.exp(-2j * np.pi * _HZ / RATE_HZ).astype(np.complex64)  # z^-1 on the
 
 
 def synthesise(word: str | Sequence[str], voice: Voice, rng: np.random.Generator) -> np.ndarray:
-    """Returns f32[t] in [-1, 1] at 16 kHz, t at most 15,840: one take of a word of PRONUNCIATIONS or of phonemes."""
+    """Synthesises a word by a voice, with random variation: f32[t] in [-1, 1] at 16 kHz, t at most 15,840.
+
+    `word` is the name of a digit, such as "zero", or a sequence of phonemes, such as ("W", "AH", "N").
+    """
     return _record(_articulate(_phonemes_of(word, voice, rng), voice, rng), voice, rng)
 
 
@@ -213,9 +216,10 @@ def _knocks(mean: float, num_samples: int, peak: float, rng: np.random.Generator
 
 
 def write(folder: Path, *, num_voices: int, num_takes: int, seed: int, progress: Progress) -> None:
-    """Writes num_voices x 10 x num_takes clips, 48 kHz PCM_16, in the layout of AudioMNIST.
+    """Writes `num_takes` clips of each of the ten digits by each voice, as WAV files of 48 kHz, 16 bit.
 
-    Each file is a function of (seed, voice, digit, take). The folder is complete or absent.
+    They are in the layout of AudioMNIST. Each file is a function of (seed, voice, digit, take). The folder is complete
+    or absent. `progress` is called with (clips done, clips in total).
     """
     numbers = range(1, num_voices + 1)
     with whole_folder(folder) as partial, workers.pool(workers.num_cores()) as pool:
@@ -248,7 +252,10 @@ def _write_voice(data: Path, number: int, num_takes: int, seed: int) -> dict[str
 
 
 def write_takes(data: Path, number: int, num_takes: int, make_take: Callable[[int, int], np.ndarray]) -> None:
-    """Writes the files of one speaker in the layout of AudioMNIST; `make_take(digit, take)` is f32[t] at 48 kHz."""
+    """Writes `num_takes` clips of each digit by the speaker `number` below `data`, in the layout of AudioMNIST.
+
+    `make_take(digit, take)` returns a clip f32[t] in [-1, 1] at 48 kHz.
+    """
     folder = data / f"{number:02d}"
     folder.mkdir(parents=True)
     for digit in range(len(DIGITS)):

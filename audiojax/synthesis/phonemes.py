@@ -13,7 +13,11 @@ from audiojax.schema import DIGITS
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment of constant articulation: formant targets in Hz, and linear gains relative to a stressed vowel."""
+    """A part of a phoneme with constant articulation, for the formant synthesiser.
+
+    `formants_hz` are the targets of the first three formants. `voicing`, `aspiration` and `frication` are linear gains
+    relative to a stressed vowel.
+    """
 
     formants_hz: tuple[float, float, float]
     seconds: float

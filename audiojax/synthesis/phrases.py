@@ -30,10 +30,11 @@ Phrase = tuple[str, ...]
 
 
 def write_phrases(folder: Path, *, source: str, part: str, num_voices: int, seed: int, progress: Progress) -> None:
-    """Writes num_voices x 40 clips, WORDS/VOICE_nohash_0.wav, 16 kHz PCM_16; the folder is complete or absent.
+    """Writes 40 clips without digits by each voice, 32 words and 8 sentences, or 40 sequences of letters.
 
-    Voice `number` of part "train" of the source "synthetic" is that of `formant.write` with the same seed, so that
-    the voice does not reveal whether a word is a digit. Fifty voices give 30 to 40 minutes.
+    The files are WORDS/VOICE_nohash_0.wav, 16 kHz, 16 bit; the folder is complete or absent. For "synthetic", the
+    voices of "train" are those of the synthetic digits with the same seed, so that the voice does not reveal whether a
+    word is a digit. Fifty voices give 30 to 40 minutes.
 
     Args:
         folder: The folder to write.
@@ -68,7 +69,10 @@ def _synthesise_voice(folder: Path, part: str, number: int, seed: int) -> None:
 
 
 def word_salads(part: str) -> list[Phrase]:
-    """Returns sixty random word sequences, the same for every seed; few words of SENTENCES have a spelling."""
+    """Returns sixty random sequences of four to eight words without digits of "train" or "test", always the same.
+
+    The formant synthesiser speaks them as sentences: it has no phonemes for most words of SENTENCES.
+    """
     rng, words = np.random.default_rng(PARTS.index(part)), list(SPELLINGS[part])
     return [tuple(rng.choice(words, rng.integers(4, 9), replace=False)) for _ in range(60)]
 
@@ -116,7 +120,10 @@ def _main() -> None:
 
 
 def variants_of(part: str, variants: list[str]) -> list[str]:
-    """Returns the espeak-ng variants of `part`; every third family, such as iven, iven2 and iven3, is for "test"."""
+    """Returns those of the espeak-ng voices `variants` that speak `part`, "train" or "test".
+
+    Every third family of voices, such as iven, iven2 and iven3, is for "test".
+    """
     families = {variant: re.sub(r"\d+$", "", variant).lower() for variant in variants}
     tests = sorted(set(families.values()))[::3]
     return [variant for variant in variants if (families[variant] in tests) == (part == "test")]

@@ -44,7 +44,7 @@ NEUTRAL = Voice()
 
 
 def make_voice(seed: int, number: int) -> Voice:
-    """Returns voice `number` of `seed`; it does not depend on the number of voices."""
+    """Returns the random voice with this number, which depends on `seed` and `number` only."""
     rng = np.random.default_rng([seed, number])
     offset = np.random.default_rng(seed).random(2)
     # Size and rate follow a low-discrepancy sequence (Roberts' R2), so that a dozen voices span the range.

@@ -19,18 +19,21 @@ def make_augment(
     noise_snr_db: tuple[float, float],
     filter_db: float,
 ) -> Augment:
-    """Returns the augmentation as a function (key, audio, length) -> (audio, length).
+    """Returns the augmentation of a batch of clips as a function (key, audio, length) -> (audio, length).
 
-    All parameters are sampled for each clip. The padding stays silent.
+    `key` is a random key, `audio` [B, T] in 16-bit units, and `length` i32[B] the samples of each clip before its zero
+    padding. The factors, gains and offsets are sampled for each clip. The padding stays silent. An argument of 0, or an
+    empty range, leaves its part of the augmentation out.
 
     Args:
-        max_margin_samples: Maximum margin before and after the word; the clip is truncated there, or silence is added.
+        max_margin_samples: Maximum time left before and after the word, in samples; the clip is truncated there, or
+            silence is added.
         tempo: Maximum change of tempo at constant pitch: a factor in [1 / (1 + tempo), 1 + tempo], limited by the
             length of the batch.
         speed: Maximum change of speed, with pitch and formants: a factor in [1 / (1 + speed), 1 + speed].
-        max_offset_samples: Maximum shift of the clip into its padding.
-        gain_db: Maximum gain: [-gain_db, gain_db].
-        noise_snr_db: Range of the signal-to-noise ratio of white noise; an empty range is no noise.
+        max_offset_samples: Maximum shift of the clip into its padding, in samples.
+        gain_db: Maximum gain, in dB: [-gain_db, gain_db].
+        noise_snr_db: Range of the signal-to-noise ratio of added white noise, in dB; none is added for an empty range.
         filter_db: Maximum gain of a random filter, as of another microphone: nine values in [-filter_db, filter_db],
             interpolated linearly over frequency.
     """

@@ -17,7 +17,7 @@ from audiojax.training.task import Task
 
 
 class Assembled(NamedTuple):
-    """The objects that are built from a config, before any data is read."""
+    """The objects that training needs and that a config determines: network, initial state, steps, learning rate."""
 
     model: nn.Module
     state: TrainState
@@ -29,9 +29,14 @@ class Assembled(NamedTuple):
 def assemble(
     config: ConfigDict, *, num_labels: int, rate_hz: int, num_steps: int, task: Task | None = None
 ) -> Assembled:
-    """Returns the network of `config`, its initial state, its steps, and the learning rate over `num_steps`.
+    """Builds the network of `config`, its initial state, the jit-compiled steps, and the learning-rate schedule.
 
-    `task` provides the loss, the carry and the classes of the metrics; the default is the classification of clips.
+    Args:
+        config: The config of the run.
+        num_labels: The number of labels.
+        rate_hz: The sound's sample rate.
+        num_steps: The number of training steps of the run, for the schedule.
+        task: Provides the loss, the initial carry and the number of classes; by default clips are classified.
     """
     model = models.build(**config.model, task=config.task, num_labels=num_labels, rate_hz=rate_hz)
     if config.train.bucket_samples and not model.any_length:

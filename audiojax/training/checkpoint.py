@@ -39,9 +39,10 @@ def _quietly() -> Iterator[None]:
 
 
 class Checkpoints:
-    """A context manager for `workdir/checkpoints`; saves are asynchronous, and leaving waits for them.
+    """A context manager that saves and restores the checkpoints of a run, in `workdir/checkpoints`.
 
-    One process at a time may write there. Files of interrupted saves are deleted.
+    Saves run in the background; leaving the context waits for them. One process at a time may write there. Files of
+    interrupted saves are deleted. `say` prints messages.
     """
 
     def __init__(self, workdir: Path, say: Say = print):
@@ -55,7 +56,7 @@ class Checkpoints:
         self._manager = _manager(self._folder)
 
     def __enter__(self) -> "Checkpoints":
-        """Returns itself."""
+        """Returns this object."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -81,13 +82,14 @@ class Checkpoints:
 
     @property
     def best_step(self) -> int | None:
-        """Returns the step of the best checkpoint; None if there is none."""
+        """Returns the step of the checkpoint with the best validation accuracy; None if there is none."""
         return self._manager.best_step()
 
     def save(self, state: TrainState, validation_accuracy: float | None) -> None:
-        """Saves the state under its step; without an accuracy it can be the last but not the best checkpoint.
+        """Saves `state` as the checkpoint of its step.
 
-        Raises InputError if a number is not finite.
+        Without a `validation_accuracy` it can become the last but not the best checkpoint. Raises InputError if a
+        number of the state is not finite.
         """
         state = jax.device_get(state)
         check_finite(state)
@@ -120,7 +122,7 @@ class Checkpoints:
 
     @_quietly()
     def restore(self, which: str, like: TrainState) -> TrainState | None:
-        """Returns the "best" or "last" state as numpy arrays, with the tree, shapes and types of `like`.
+        """Returns the state of the "best" or "last" checkpoint as numpy arrays, with tree, shapes and types of `like`.
 
         A damaged checkpoint is set aside with a message, and the previous one is used; returns None if none is left.
         Raises InputError for a checkpoint that cannot be read or has another tree.
@@ -163,9 +165,9 @@ class Checkpoints:
 
 @_quietly()
 def restore_variables(workdir: Path, which: str) -> tuple[dict[str, Any], int]:
-    """Returns `{"params", "batch_stats"}` as numpy arrays, and their step; `which` is "best" or "last".
+    """Returns {"params", "batch_stats"} of the "best" or "last" checkpoint as numpy arrays, and its training step.
 
-    The parameters are the moving averages if the run has them. The run may be in training, as nothing is written.
+    The parameters are the moving averages if the run has them. Nothing is written, so the run may be in training.
     Raises InputError if `workdir` has no checkpoint, or if it is damaged or cannot be read.
     """
     folder, patience = Path(workdir).resolve() / "checkpoints", time.monotonic() + 30

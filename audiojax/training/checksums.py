@@ -12,7 +12,7 @@ from audiojax.errors import one_line
 
 
 def checksum(tree: Any) -> int:
-    """Returns the CRC-32 of all arrays of a tree, in its order."""
+    """Returns the CRC-32 of the content of all arrays of a tree, in the order of its leaves."""
     total = 0
     for leaf in jax.tree.leaves(tree):
         total = zlib.crc32(np.asarray(leaf).tobytes(), total)
@@ -20,7 +20,7 @@ def checksum(tree: Any) -> int:
 
 
 def checksum_of_shapes(tree: Any) -> int:
-    """Returns the CRC-32 of names, shapes and types of a tree of arrays, or of orbax's metadata of one."""
+    """Returns the CRC-32 of the names, shapes and types of the arrays in a tree, or in orbax's metadata of a tree."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     named = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
     lines = sorted(f"{name} {leaf.dtype} {tuple(leaf.shape)}" for name, leaf in named.items())
@@ -28,14 +28,17 @@ def checksum_of_shapes(tree: Any) -> int:
 
 
 def verify(parts: dict[str, Any], checksums: dict[str, Any]) -> None:
-    """Raises ValueError for the first of `parts` whose checksum differs."""
+    """Raises ValueError if the CRC-32 of one of `parts` {name: tree} is not that in `checksums` {name: CRC-32}."""
     for name, part in parts.items():
         if checksum(part) != checksums[name]:
             raise ValueError(f"the checksum of its {name} differs")
 
 
 def proves_damage(error: BaseException) -> bool:
-    """Returns whether the content of files caused an error, not memory, open files, permissions or a network disk."""
+    """Returns whether `error`, raised while files were read, means that the files are damaged or missing.
+
+    Other causes prove nothing: too little memory, too many open files, no permission, a disk that does not answer.
+    """
     error, absent = _root(error), (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
     if isinstance(error, OSError):
         return error.errno in absent
@@ -47,7 +50,7 @@ def proves_damage(error: BaseException) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """Returns the message of an error, which a library may have wrapped, as part of a sentence."""
+    """Returns the message of the first cause of `error` in at most 120 characters on one line, without final stop."""
     return one_line(_root(error), 120)
 
 

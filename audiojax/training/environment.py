@@ -12,7 +12,11 @@ LIBRARIES = ("audiojax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "
 
 
 def describe(num_devices: int) -> dict[str, Any]:
-    """Returns the environment as JSON. The revision ends in "-dirty" if files differ; it is None outside a checkout."""
+    """Returns what a run was computed with, for config.json: revision of the code, versions, platform and devices.
+
+    The revision is that of git; it ends in "-dirty" if files differ from it, and is None if git does not track this
+    file. `num_devices` is the number of devices that share each batch.
+    """
     return {
         "revision": _revision(),
         "python": platform.python_version(),

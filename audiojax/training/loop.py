@@ -18,20 +18,21 @@ from audiojax.training.task import Task
 def run(
     task: Task, workdir: Path | str, *, num_devices: int | None = None, deadline: float = math.inf
 ) -> dict[str, Any]:
-    """Trains in `workdir`, from its last checkpoint if it has one, and returns the content of summary.json.
+    """Trains the network of a task, from the last checkpoint in `workdir` if there is one.
 
-    Results are a function of the config and the clips: a run that was stopped and resumed ends with the parameters of
-    an uninterrupted one, bit for bit on the CPU.
+    Returns the content of summary.json, the results of the finished run; an empty dict in other processes than the
+    first. Results are a function of the config and the clips: a run that was stopped and resumed ends with the
+    parameters of an uninterrupted one, bit for bit on the CPU.
 
     Args:
-        task: What is trained.
-        workdir: The folder of the run.
+        task: What is trained: its data, loss and evaluation.
+        workdir: The folder of the run, for checkpoints, logs and results.
         num_devices: Number of devices that share each batch; all visible ones by default.
         deadline: Time to stop, in seconds of `time.monotonic`; for single-process runs.
 
     Raises:
         InputError: The workdir has another run, the data or the config cannot be used, or the loss is not finite.
-        Stopped: Ctrl-C, SIGTERM or the deadline; the state is saved.
+        Stopped: After Ctrl-C, SIGTERM or the deadline; the state is saved.
     """
     with contextlib.ExitStack() as stack:
         job = set_up(task, Path(workdir), num_devices, deadline, stack)

@@ -10,21 +10,26 @@ import optax
 
 
 class Metrics(flax.struct.PyTreeNode):
-    """Sums over clips, which can be added; `summary` divides them."""
+    """The loss and the confusion matrix of a set of predictions, as sums, so that the metrics of two sets can be added.
+
+    A prediction is that of one clip, or of one step of a stream. `summary` returns the means.
+    """
 
     loss_sum: jax.Array | np.ndarray  # f32[]
     confusion: jax.Array | np.ndarray  # i32[labels, labels], [true, predicted]
 
     @classmethod
     def zero(cls, num_labels: int) -> "Metrics":
-        """Returns metrics of no clips."""
+        """Returns the metrics of no predictions, zeros."""
         return cls(np.zeros((), np.float32), np.zeros((num_labels, num_labels), np.int32))
 
     @classmethod
     def of(cls, logits: Any, label: Any, mask: Any) -> "Metrics":
-        """Returns the metrics of a batch: `logits` f32[B, labels], `label` i32[B], `mask` f32[B] of 0 and 1.
+        """Returns the metrics of a batch.
 
-        Raises ValueError for a mask of another shape, as [B, 1] would be broadcast to a wrong sum.
+        The predictions are `logits` f32[B, labels], the true labels `label` i32[B]. `mask` f32[B] is 1 for predictions
+        that count, and 0 for padding. For streams, the steps are a second axis of all three. Raises ValueError for
+        a mask of another shape than `label`, as [B, 1] would be broadcast to a wrong sum.
         """
         if mask.shape != label.shape:
             raise ValueError(f"mask has shape {mask.shape}, label {label.shape}; they must be the same")
@@ -36,11 +41,11 @@ class Metrics(flax.struct.PyTreeNode):
 
     @property
     def count(self) -> int:
-        """Returns the number of clips."""
+        """Returns the number of predictions."""
         return int(np.sum(self.confusion))
 
     def __add__(self, other: "Metrics") -> "Metrics":
-        """Returns the metrics of both sets of clips."""
+        """Returns the metrics of the two sets of predictions together."""
         return Metrics(self.loss_sum + other.loss_sum, self.confusion + other.confusion)
 
     def summary(self, accuracy_name: str = "accuracy") -> dict[str, float]:

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Stopped(Exception):
-    """Training has stopped on request and has saved its state; the message is one sentence."""
+    """Training was asked to stop, by a signal or a deadline, before it was finished; the message is one sentence."""
 
     def __init__(self, sentence: str, signal_number: int):
         super().__init__(sentence)
@@ -20,10 +20,11 @@ class Stopped(Exception):
 
 
 class Interrupt:
-    """A context manager that handles the first signal, and a deadline in seconds of `time.monotonic`.
+    """A context manager under which Ctrl-C, SIGTERM or a deadline stop training between two items of `guard`.
 
-    Signals are handled on the main thread of single-process runs (`alone`) only; several processes have to stop at a
-    common step, see `sharding.preempted`. The deadline works on any thread.
+    A second signal ends the process at once. `deadline` is in seconds of `time.monotonic`. `alone` is whether the run
+    has one process; otherwise this does nothing, as several processes have to stop at the same step. Signals are
+    handled on the main thread only, the deadline on any thread.
     """
 
     def __init__(self, *, alone: bool = True, deadline: float = math.inf) -> None:
@@ -52,7 +53,7 @@ class Interrupt:
         self.signal_number = number
 
     def guard(self, items: Iterable[T]) -> Iterator[T]:
-        """Yields the same items until a signal or the deadline, then raises Stopped."""
+        """Yields the `items` until a signal has been received or the deadline has passed, then raises Stopped."""
         for item in items:
             if self.signal_number:
                 raise Stopped("asked to stop", self.signal_number)

@@ -23,7 +23,11 @@ FREE_TO_CHANGE = ("data.root", "data.extra_root", "data.cache", "wandb", "mesh",
 
 
 def save(workdir: Path, config: ConfigDict, data: dict[str, Any], environment: dict[str, Any]) -> None:
-    """Writes `workdir/config.json`: the config, the record of the data, and all environments the run has had."""
+    """Writes `workdir/config.json`: the config, what is known of the data, and all environments the run has had.
+
+    `data` is the result of `Data.record`: source, hashes and label names. `environment`, the result of
+    `environment.describe`, is added to those that the file already has.
+    """
     path = workdir / "config.json"
     environments = read_json(path).get("environments", []) if path.exists() else []
     if not isinstance(environments, list):
@@ -35,7 +39,11 @@ def save(workdir: Path, config: ConfigDict, data: dict[str, Any], environment: d
 
 
 def load(workdir: Path) -> tuple[ConfigDict, dict[str, Any]]:
-    """Reads the config and the record of the data of a run. Raises InputError if `workdir` has none."""
+    """Returns the config of the run in `workdir`, and the record of its data: source, hashes and label names.
+
+    Both are read from config.json; keys that it lacks get their defaults. Raises InputError if there is no such file,
+    or it is damaged.
+    """
     path = workdir / "config.json"
     try:
         saved = read_json(path)
@@ -89,7 +97,7 @@ def _is_like(value: object, default: object) -> bool:
 
 
 def read_parameters(folder: Path) -> dict[str, Any]:
-    """Returns the variables in `folder`/parameters.npz as 32-bit floats, see `Trained.write_packaged`.
+    """Returns the variables {"params", "batch_stats"} of a network in `folder`/parameters.npz, as 32-bit floats.
 
     Raises InputError if the file is damaged.
     """
@@ -102,7 +110,11 @@ def read_parameters(folder: Path) -> dict[str, Any]:
 
 
 def check_resumable(workdir: Path, config: ConfigDict, data: dict[str, Any]) -> None:
-    """Raises InputError, naming the differences, if `workdir` has a run with another config or other data."""
+    """Raises InputError, naming the differences, if the run in `workdir` has another config or other data.
+
+    Differences in a few keys that do not affect training are allowed, such as the folder of the data, and a larger
+    number of epochs. `data` is the record of the data: source, hashes and label names.
+    """
     saved, saved_data = load(workdir)
     old, new = flatten(saved.to_dict()), flatten(config.to_dict())
     differing = [

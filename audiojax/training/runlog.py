@@ -18,12 +18,16 @@ _PLAIN_LINE_SECONDS = 30.0  # minimum time between lines within an epoch, withou
 
 
 class RunLog:
-    """A context manager for the log of a run. Rows go to `workdir/metrics.jsonl` and, with the same names, to W&B."""
+    """The log of a run, a context manager: console, progress bar, `workdir/metrics.jsonl` and Weights & Biases (W&B).
+
+    A row of the log has the numbers of one step or epoch, {name: number}, and goes to metrics.jsonl and W&B.
+    """
 
     def __init__(self, workdir: Path, config: dict[str, Any], *, step: int, num_steps: int, scored: bool = True):
         """Continues the log at `step` of `num_steps` and removes rows of later steps, which a killed run may have left.
 
-        The row of an epoch that ends at `step` is also removed if its state is not `scored`.
+        `config` is the config of the run as nested dicts. If `scored` is False, the epoch that ends at `step` still has
+        to be scored, and its row is removed too.
         """
         self.console = _console()
         self._path = workdir / "metrics.jsonl"
@@ -52,14 +56,14 @@ class RunLog:
         self.console.print(text)
 
     def advance(self, step: int, note: str) -> None:
-        """Shows progress: a bar on a terminal, otherwise an occasional line."""
+        """Shows that `step` steps are done, with a `note`: as a bar on a terminal, otherwise in an occasional line."""
         self._bar.update(self._task, completed=step, note=note)
         if not self.console.is_terminal and time.monotonic() - self._last_plain_line > _PLAIN_LINE_SECONDS:
             self._last_plain_line = time.monotonic()
             self.say(f"  step {step}/{self._num_steps}  {note}")
 
     def row(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes a row of numbers to disk and sends it to W&B."""
+        """Writes the row `values` {name: number} of `step` to metrics.jsonl and sends it to W&B."""
         row, self._step = {"step": step, **values}, step
         self._rows.write(json.dumps(row, allow_nan=False) + "\n")
         self._rows.flush()
@@ -68,12 +72,19 @@ class RunLog:
     def pictures(
         self, paths: list[Path], sounds: dict[str, tuple[np.ndarray, int]], confusion: np.ndarray, names: Sequence[str]
     ) -> None:
-        """Sends plots, sounds {caption: (i16[t], rate_hz)} and the confusion matrix [true, predicted] to W&B."""
+        """Sends plots, sounds and a confusion matrix to W&B.
+
+        `paths` are PNG files, `sounds` {caption: (i16[t], rate_hz)}, `confusion` is i32[labels, labels],
+        [true, predicted], and `names` are the labels.
+        """
         self._tracker.pictures(self._step, paths, sounds, confusion, names)
 
 
 def read_rows(workdir: Path) -> list[dict[str, Any]]:
-    """Returns the rows of `workdir/metrics.jsonl`; incomplete and damaged ones are dropped."""
+    """Returns the rows of `workdir/metrics.jsonl`, a dict {name: number} each; incomplete and damaged ones are dropped.
+
+    Rows of epochs have the key "epoch", all rows "step".
+    """
     path = workdir / "metrics.jsonl"
     rows = []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else ():

@@ -37,7 +37,7 @@ _OUTPUTS = ("checkpoints", "metrics.jsonl", "summary.json", "report.html")  # fi
 
 @dataclass(frozen=True)
 class Job:
-    """A prepared or resumed run."""
+    """A run that is ready for training, new or resumed: its data, network, state, steps, checkpoints and log."""
 
     task: Task
     workdir: Path
@@ -53,12 +53,12 @@ class Job:
 
     @property
     def num_steps(self) -> int:
-        """Returns the number of steps of the run."""
+        """Returns the number of training steps of the whole run."""
         return self.epochs.num_steps * self.task.config.train.num_epochs
 
     @functools.cached_property
     def first_step(self) -> int:
-        """Returns the number of steps taken before."""
+        """Returns the number of steps that were taken before this start, 0 in a new run."""
         return int(self.state.step)
 
     @functools.cached_property
@@ -68,20 +68,23 @@ class Job:
 
     @property
     def first_epoch(self) -> int:
-        """Returns the epoch, from 0, of the first step, or the one that has to be scored."""
+        """Returns the epoch to begin with, from 0: that of the next step, or one before it that is not scored yet."""
         return (self.first_step - (not self._scored)) // self.epochs.num_steps
 
     def last_step(self, epoch: int) -> int:
-        """Returns how many steps of the whole run are done at the end of `epoch`."""
+        """Returns how many steps of the whole run are done at the end of `epoch`, counted from 0."""
         return (epoch + 1) * self.epochs.num_steps
 
     @functools.cached_property
     def key(self) -> jax.Array:
-        """Returns the key of all randomness of the steps."""
+        """Returns the random key from which the keys of all steps are derived; it is made of the config's seed."""
         return jax.random.key(self.task.config.seed)
 
     def finished(self) -> dict[str, Any]:
-        """Returns the summary of a finished run whose best checkpoint is valid, otherwise an empty one."""
+        """Returns the content of summary.json if the run is finished and its best checkpoint is valid, otherwise {}.
+
+        For a finished run it also prints the results.
+        """
         summary = read_summary(self.workdir, self.task.sentence)
         if self.first_step != self.num_steps or summary.get("epochs") != self.task.config.train.num_epochs:
             return {}
@@ -94,7 +97,7 @@ class Job:
         return summary
 
     def open_log(self) -> RunLog:
-        """Returns the log, a context manager, and prints data and model."""
+        """Prints what the data and the model are, and returns the log of the run, a context manager."""
         task, num_parameters = self.task, sum(x.size for x in jax.tree.leaves(self.state.params))
         _say(f"Data: {task.data.clips.source}, split {task.config.split.name}: {task.data.describe()}")
         device = f"{self.mesh.size} x {jax.devices()[0].device_kind}"
@@ -109,16 +112,17 @@ class Job:
         return RunLog(self.workdir, task.config.to_dict(), **at, scored=self._scored)
 
     def batches(self) -> Iterator[Batch]:
-        """Yields the batches from the first step on, augmented on the devices, one ahead of the step."""
+        """Yields the batches of all steps to come, on the devices; each is augmented while the step before it runs."""
         stream = self.interrupt.guard(self.epochs(self.first_step, self.num_steps))
         shards = prefetch(sharding.shard_batch(batch, self.mesh) for batch in stream)
         numbered = enumerate(shards, start=self.first_step)
         return one_ahead(self.augment_step(batch, self.key, step) for step, batch in numbered)
 
     def epoch_row(self, epoch: int, state: TrainState, num_steps: int, start: float) -> dict[str, float]:
-        """Returns the log row of an epoch: its training metrics, and the scores at its end.
+        """Returns the log row {name: number} of an epoch: training metrics, validation and test scores, and speed.
 
-        Its last `num_steps` steps began at `start`, in seconds of `time.perf_counter`.
+        `epoch` counts from 0, and `state` is that at its end. `num_steps` is how many steps of it have been taken since
+        the time `start`, in seconds of `time.perf_counter`.
         """
         row: dict[str, float] = {"epoch": epoch + 1}
         sums = {"train": state.metrics.summary(self.task.train_metric)}  # waits for the steps that were dispatched
@@ -134,20 +138,23 @@ class Job:
         }
 
     def without_metrics(self, state: TrainState) -> TrainState:
-        """Returns the state with zero metrics, as at the beginning of an epoch."""
+        """Returns `state` with its sums of training metrics set to zero, as at the beginning of an epoch."""
         return state.replace(metrics=sharding.replicate(Metrics.zero(self.task.num_outputs), self.mesh))
 
     def save(self, state: TrainState, row: dict[str, float]) -> None:
-        """Saves the state with the score of its epoch."""
+        """Saves a checkpoint at the end of an epoch, with the validation accuracy in `row`, the epoch's log row."""
         self.checkpoints.save(state, row[BEST_BY])
 
     def save_unscored(self, state: TrainState, done: int) -> None:
-        """Saves the state after `done` steps, unless it is saved already."""
+        """Saves a checkpoint within an epoch, after `done` steps of the run, unless there is one of that step."""
         if self.checkpoints.last_step != done:
             self.checkpoints.save(state, None)
 
     def report(self, state: TrainState, log: RunLog) -> dict[str, Any]:
-        """Evaluates the best checkpoint at the end of the run and returns the summary; in the first process only."""
+        """Evaluates the best checkpoint at the end of the run and returns the content of summary.json.
+
+        `state` is the last one. In processes other than the first it does nothing and returns {}.
+        """
         if not sharding.is_first():
             return {}
         best = jax.device_get(self.checkpoints.restore("best", state) or state)
@@ -155,9 +162,9 @@ class Job:
 
 
 def check(config: ConfigDict, num_devices: int | None) -> None:
-    """Raises InputError, before data is read, for an invalid config or one that differs between processes.
+    """Raises InputError for a config that is invalid or differs between processes; it reads no data.
 
-    For `num_devices` see `loop.run`.
+    `num_devices` is the number of devices that share each batch, None for all; the batch size must be a multiple of it.
     """
     sharding.check_same_values(_shared_values(config))
     configs.check(config)
@@ -165,9 +172,17 @@ def check(config: ConfigDict, num_devices: int | None) -> None:
 
 
 def set_up(task: Task, workdir: Path, num_devices: int | None, deadline: float, stack: contextlib.ExitStack) -> Job:
-    """Returns the run of `task` in `workdir`, restored from its last checkpoint; `stack` closes its resources.
+    """Prepares the run of `task` in `workdir`, from its last checkpoint if there is one.
 
-    Raises InputError as `loop.run` does, if possible before the workdir is created.
+    Raises InputError if the workdir has another run, or the data or the config cannot be used; if possible, before the
+    workdir is created.
+
+    Args:
+        task: What is trained: its data, loss and evaluation.
+        workdir: The folder of the run.
+        num_devices: Number of devices that share each batch; None for all.
+        deadline: Time to stop, in seconds of `time.monotonic`.
+        stack: Closes the resources of the run, such as checkpoints and the lock of the workdir, when it is closed.
     """
     config, mesh = task.config, sharding.make_mesh(num_devices)
     with sharding.together():
@@ -225,7 +240,7 @@ def _claim(workdir: Path, config: ConfigDict, record: dict[str, Any], num_device
 
 
 def read_summary(workdir: Path, sentence: Callable[[dict[str, Any]], str]) -> dict[str, Any]:
-    """Returns the content of summary.json; an empty one if the run is not finished or `sentence` cannot read it."""
+    """Returns the content of summary.json in `workdir`, or {} if there is none, or none that `sentence` can read."""
     try:
         summary = read_json(workdir / "summary.json")
         sentence(summary)

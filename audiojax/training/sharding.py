@@ -54,10 +54,11 @@ _agreed: list[bool] = []  # not empty when all processes have agreed to exit
 def connected(
     failed_alone: Callable[[], None], /, *, coordinator: str, num_processes: int, process_id: int
 ) -> Iterator[None]:
-    """Connects the processes of a run, see `connect`, for the block. An error in one of them ends the others.
+    """A context manager that connects the processes of a run on several hosts; an error in one ends all of them.
 
-    `failed_alone` is called if only this process fails; it should exit without jax's shutdown barrier, which would wait
-    for the others. They end when its heartbeat is missing.
+    The keyword arguments are those of `connect`. `failed_alone` is called if only this process fails. It should make
+    the process exit without jax's shutdown barrier, which would wait for the others; they end when they miss the
+    heartbeats of this one.
     """
     connect(coordinator=coordinator, num_processes=num_processes, process_id=process_id)
     try:
@@ -100,7 +101,7 @@ def connect(*, coordinator: str, num_processes: int, process_id: int) -> None:
 
 
 def shorten_fatal_errors() -> None:
-    """Filters the stderr of this process: replaces jax's stack trace by the message `LOST`."""
+    """Filters the stderr of this process: if another process is lost, a sentence replaces the stack trace of jax."""
     command = [sys.executable, "-I", "-S", "-c", _FILTER, f"audiojax: {LOST}; {_RESTART}\n"]
     sys.stderr.flush()
     read, write = os.pipe()
@@ -131,13 +132,16 @@ def check_divisible(batch_size: int, mesh: Mesh) -> None:
 
 
 def local_rows(batch_size: int) -> slice:
-    """Returns the rows of a batch on the devices of this process, which it has to read."""
+    """Returns the rows of each batch that this process reads: those on its own devices."""
     share = batch_size // jax.process_count()
     return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
 
 
 def shard_batch(batch: Batch, mesh: Mesh) -> Batch:
-    """Puts a batch on the devices, sharded by row along the "data" axis; `batch` has the `local_rows` only."""
+    """Returns a batch on the devices of `mesh`, sharded by row along the axis "data".
+
+    If there are several processes, `batch` has only the rows of this one, see `local_rows`.
+    """
     sharding = NamedSharding(mesh, PartitionSpec("data"))
     if jax.process_count() == 1:
         return jax.device_put(batch, sharding)
@@ -145,14 +149,17 @@ def shard_batch(batch: Batch, mesh: Mesh) -> Batch:
 
 
 def replicate(tree: T, mesh: Mesh) -> T:
-    """Puts the `tree` of the first process on all devices."""
+    """Returns a copy of a tree of arrays on every device of `mesh`; all processes get the `tree` of the first one."""
     tree = multihost_utils.broadcast_one_to_all(tree) if jax.process_count() > 1 else tree
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """A context manager for code that may fail in one process only; then all processes exit instead of waiting."""
+    """A context manager for a block that may fail in one process only, without leaving the others to wait for it.
+
+    All processes meet at the end of the block. If it failed in one of them, the others raise InputError.
+    """
     failed = True
     try:
         yield
@@ -165,7 +172,7 @@ def together() -> Iterator[None]:
 
 
 def gather(text: str) -> list[str]:
-    """Returns the `text` of each process, in the order of their numbers."""
+    """Returns the `text` that each process passed, in the order of their numbers; all processes must call it."""
     if jax.process_count() == 1:
         return [text]
     content = np.frombuffer(text.encode(), np.uint8)
@@ -177,14 +184,17 @@ def gather(text: str) -> list[str]:
 
 
 def check_same(text: str, what: str) -> None:
-    """Raises InputError in all processes if `text` differs between them; `what` begins the message."""
+    """Raises InputError in all processes if they do not pass the same `text`.
+
+    `what` begins the message and is followed by "in one process of this run than in another".
+    """
     if len(set(gather(text))) > 1:
         _agreed.append(True)
         raise InputError(f"{what} in one process of this run than in another; give all of them the same.")
 
 
 def check_same_values(values: Mapping[str, Any]) -> None:
-    """Raises InputError in all processes for the names whose values, as JSON, differ between them."""
+    """Raises InputError in all processes if their `values` {name: value} differ as JSON; the message names those."""
     found = [json.loads(text) for text in gather(json.dumps(values, default=str))]
     differing = [
         f"{name} is {' and '.join(dict.fromkeys(json.dumps(of.get(name)) for of in found))}"
@@ -199,13 +209,16 @@ def check_same_values(values: Mapping[str, Any]) -> None:
 def preempted(step: int) -> bool:
     """Returns whether all processes have to stop before `step`, because one of them received SIGTERM.
 
-    It has to be called at every step. It is always False for a single process.
+    Every process has to call it at every step. It is always False for a single process.
     """
     return multihost_utils.reached_preemption_sync_point(step)
 
 
 def absent() -> Any:
-    """Returns an object that does nothing, used for log and checkpoints in processes other than the first."""
+    """Returns an object whose methods do nothing and return None.
+
+    It stands for the log and the checkpoints in processes other than the first, which alone writes them.
+    """
     return _Absent()
 
 

@@ -25,10 +25,17 @@ _SHAPE_KEYS = ("model.", "data.rate_hz", "train.length_samples")  # keys that de
 def start_from(
     source: str, state: TrainState, config: ConfigDict, label_names: tuple[str, ...], say: Callable[[str], Any]
 ) -> TrainState:
-    """Returns the state with the best parameters of the run in the workdir `source`; unchanged if that is "".
+    """Returns the initial state of a run with the parameters of another run's best checkpoint.
 
-    If the labels differ, the last layer keeps its initial parameters. Raises InputError if a parameter has another
-    shape.
+    If the labels of the two runs differ, the last layer keeps its initial parameters. Raises InputError if any other
+    parameter has another shape.
+
+    Args:
+        source: The workdir of the other run; "" returns `state` unchanged.
+        state: The newly initialised state of this run.
+        config: The config of this run.
+        label_names: The labels of this run.
+        say: Prints messages.
     """
     if not source:
         return state
@@ -68,7 +75,8 @@ def _other_shapes(workdir: Path, config: ConfigDict, saved: ConfigDict, paramete
 def check_unseen(config: ConfigDict, clips: Clips, split: splits.Split, say: Callable[[str], Any]) -> None:
     """Raises InputError if the run in `config.init_from` was trained on test or validation clips of `split`.
 
-    It includes the runs that that run itself started from. If this cannot be determined, it prints a message.
+    So it does for the runs which that run was itself initialised from. If this cannot be determined, `say` prints a
+    message. `clips` are those of the run with `config`, and `split` is their split.
     """
     source, seen, visited = config.init_from, np.zeros(len(clips), bool), set()
     while source and source not in visited:

@@ -27,7 +27,7 @@ class TrainState(flax.struct.PyTreeNode):
 
     @property
     def variables(self) -> dict[str, Any]:
-        """Returns the variables for evaluation."""
+        """Returns {"params", "batch_stats"} for evaluation; the parameters are their moving average if there is one."""
         return {"params": self.average or self.params, "batch_stats": self.batch_stats}
 
 
@@ -41,16 +41,17 @@ def create_state(
     averaged: bool,
     initial_carry: Callable[[nn.Module, dict[str, Any]], Any] | None = None,
 ) -> TrainState:
-    """Returns the initial state, a function of the seed.
+    """Returns the training state before the first step, a function of the seed.
 
     Args:
         model: The network.
         optimizer: The optimizer.
         seed: Seed of the parameters.
-        length_samples: Length of the input for shape inference.
+        length_samples: Length in samples of the clip with which the shapes of the parameters are inferred.
         num_outputs: Number of classes of the metrics.
         averaged: Whether to keep a moving average of the parameters.
-        initial_carry: (model, variables) -> the state that is carried from batch to batch; None for none.
+        initial_carry: Function (model, variables) -> the network's initial state, which is carried from batch to batch;
+            None if there is none.
     """
 
     @jax.jit  # one program, without the forward pass
@@ -67,14 +68,14 @@ def create_state(
 
 
 def check_finite(state: TrainState) -> None:
-    """Raises InputError if a number of the state is not finite."""
+    """Raises InputError unless all parameters, their average, batch statistics and the optimizer's state are finite."""
     parts = (state.params, state.average, state.batch_stats, state.opt_state)
     if not all(np.isfinite(x).all() for x in jax.tree.leaves(parts)):
         raise diverged(f"the parameters are not finite after step {int(state.step)}")
 
 
 def diverged(what: str) -> InputError:
-    """Returns the error for values that are not finite."""
+    """Returns the error for training that has diverged; `what` says in words which values are not finite."""
     return InputError(
         f"{what}; nothing of it was saved: lower --config.optimizer.learning_rate or set "
         "--config.optimizer.clip_norm=1, in another --workdir."

@@ -12,26 +12,30 @@ PARTS = ("train", "validation", "test")
 
 
 class StepLog:
-    """Logs every n-th step after the next step is dispatched, so that the device does not wait for the host.
+    """Logs the metrics of every n-th training step.
 
-    No values of other steps are transferred to the host.
+    A step is logged after the next one is dispatched, so that the device does not wait for the host. No values of other
+    steps are transferred to the host.
     """
 
     def __init__(self, log: RunLog, accuracy_name: str, log_every_steps: int):
-        """Logs every `log_every_steps` steps; `accuracy_name` is the name of the training accuracy."""
+        """Logs every `log_every_steps` steps to `log`, with the accuracy under the name `accuracy_name`."""
         self._log, self._accuracy_name, self._every = log, accuracy_name, log_every_steps
         self._waiting: tuple[int, StepReport] | None = None
         self._note = ""
 
     def add(self, done: int, report: StepReport) -> None:
-        """Receives the report of step `done`, and logs the pending one."""
+        """Takes the report of step number `done` and shows progress.
+
+        If this is one of the n-th steps, its report is pending until the next call, which logs it.
+        """
         self.flush()
         if done % self._every == 0:
             self._waiting = done, report
         self._log.advance(done, self._note)
 
     def flush(self) -> None:
-        """Logs the pending step. Raises InputError if its loss or gradient is not finite."""
+        """Logs the pending report, if there is one. Raises InputError if its loss or gradient norm is not finite."""
         if self._waiting is None:
             return
         (done, report), self._waiting = jax.device_get(self._waiting), None
@@ -44,13 +48,16 @@ class StepLog:
 
 
 def check_finite(row: dict[str, float], done: int) -> None:
-    """Raises InputError if a number of the row is not finite."""
+    """Raises InputError if a number of the log row {name: number} of step `done` is not finite."""
     if wrong := [f"{name} is {value:g}" for name, value in row.items() if not math.isfinite(value)]:
         raise diverged(f"{' and '.join(wrong)} at step {done}")
 
 
 def epoch_line(row: dict[str, float], num_epochs: int) -> str:
-    """Returns a line with the loss and the accuracy of each split (train, validation, test)."""
+    """Returns a line for the console on an epoch: loss and accuracy in training, validation and test, and the speed.
+
+    `row` is the epoch's row in the log, {name: number}, and `num_epochs` the number of epochs of the run.
+    """
     parts = []
     for name in PARTS:
         key = next(key for key in row if key.startswith(f"{name}/") and key.endswith("accuracy"))

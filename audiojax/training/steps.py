@@ -17,7 +17,7 @@ from audiojax.training.state import TrainState
 
 
 class StepReport(flax.struct.PyTreeNode):
-    """The report of a training step: metrics of the batch, norm of the gradient, learning rate."""
+    """What a training step reports besides the new state: metrics of its batch, norm of the gradient, learning rate."""
 
     metrics: Metrics
     gradient_norm: jax.Array  # f32[], global, before clipping
@@ -38,13 +38,22 @@ Loss = Callable[
 
 
 def cross_entropy(logits: jax.Array, batch: Batch, label_smoothing: float) -> jax.Array:
-    """Returns the mean cross-entropy f32[] of `logits` [..., labels] over the clips, or the steps of streams."""
+    """Returns the mean cross-entropy f32[] of `logits` [..., labels] over the clips, or the steps of streams.
+
+    `batch["label"]` [...] are the true labels, of which those with 0 in `batch["mask"]` are left out. The share
+    `label_smoothing` of each target is spread evenly over all labels.
+    """
     target = optax.smooth_labels(jax.nn.one_hot(batch["label"], logits.shape[-1]), label_smoothing)
     return jnp.sum(optax.softmax_cross_entropy(logits, target) * batch["mask"]) / jnp.sum(batch["mask"])
 
 
 def clip_loss(label_smoothing: float) -> Loss:
-    """Returns the loss of a clip classifier, the cross-entropy."""
+    """Returns the loss function of a clip classifier, the cross-entropy.
+
+    Its arguments are (model, variables, carry, batch, dropout key). It returns the loss f32[] and a tuple: the logits
+    f32[B, labels], the updated batch statistics, and `carry`, which clips do not use. The share `label_smoothing` of
+    each target is spread evenly over all labels.
+    """
 
     def loss(
         model: nn.Module, variables: dict[str, Any], carry: Any, batch: Batch, dropout_key: jax.Array
@@ -57,9 +66,10 @@ def clip_loss(label_smoothing: float) -> Loss:
 
 
 def make_augment_step(augment: Augment) -> AugmentStep:
-    """Returns the jit-compiled augmentation (batch, key, step) -> batch; its key is `fold_in(key, step)`.
+    """Returns the jit-compiled function (batch, key, step) -> batch that applies `augment` to the sounds of a batch.
 
-    It is a separate program, so that the next batch is augmented while the device trains on this one.
+    The random numbers of a step depend on `key`, that of the whole run, and the number `step`. It is a program of its
+    own, so that the next batch is augmented while the device trains on this one.
     """
 
     def augment_step(batch: Batch, key: jax.Array, step: int) -> Batch:
@@ -82,10 +92,19 @@ def make_train_step(
     ema_decay: float,
     loss: Loss,
 ) -> TrainStep:
-    """Returns the jit-compiled training step, which donates its input state; its key is `fold_in(key, state.step)`.
+    """Returns the jit-compiled training step (state, batch, key) -> (next state, report of the step).
 
-    If `ema_decay` is not 0, it keeps a moving average of the parameters (Polyak and Juditsky 1992): at first of all
-    steps, later of about the last 1 / (1 - ema_decay).
+    The input state is donated: its arrays must not be used again. The random numbers of a step depend on `key`, that of
+    the whole run, and `state.step`.
+
+    Args:
+        model: The network.
+        optimizer: The optimizer.
+        schedule: Its learning rate as a function of the step, for the report.
+        ema_decay: If not 0, the step keeps a moving average of the parameters (Polyak and Juditsky 1992): at first of
+            all steps, later of about the last 1 / (1 - ema_decay).
+        loss: Function (model, variables, carry, batch, dropout key) -> loss f32[], (logits, updated batch statistics,
+            the next carry).
     """
 
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, StepReport]:
@@ -111,7 +130,7 @@ def make_train_step(
 
 
 def make_eval_step(model: nn.Module) -> EvalStep:
-    """Returns the jit-compiled evaluation of one batch with the variables `{"params", "batch_stats"}`."""
+    """Returns the jit-compiled function (variables {"params", "batch_stats"}, batch of clips) -> metrics of these."""
     return functools.partial(_evaluate, model)
 
 

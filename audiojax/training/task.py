@@ -18,17 +18,20 @@ Guard = Callable[[Any], Iterator[Any]]  # yields the items, and raises Stopped b
 
 
 class Batches(Protocol):
-    """An endless sequence of batches; batch k is a function of the seed and k."""
+    """An endless sequence of training batches, numbered from 0; batch k is a function of the seed and k only."""
 
     num_steps: int  # per epoch
     clips_per_step: float  # mean number of clips, or streams, per batch
 
     def __call__(self, start: int, stop: int) -> Iterator[Batch]:
-        """Yields batches `start` to `stop` (exclusive)."""
+        """Yields the batches with the numbers `start` to `stop` (exclusive)."""
 
 
 class Task(Protocol):
-    """Data, loss and evaluation of a training run; the loop and the steps use this interface only."""
+    """What is trained: the data, the loss and the evaluation of a run, for example of a clip classifier.
+
+    The training loop and its steps use this interface only.
+    """
 
     train_metric: ClassVar[str]  # name of the training accuracy
 
@@ -42,29 +45,49 @@ class Task(Protocol):
 
     @property
     def num_outputs(self) -> int:
-        """Returns the number of classes of the metrics."""
+        """Returns the number of classes that the logits and the confusion matrix have."""
 
     def warning(self) -> str | None:
-        """Returns a warning about the data; None if there is none."""
+        """Returns a warning about the data in one or more sentences; None if there is none."""
 
     def batches(self, rows: slice) -> Batches:
-        """Returns the training batches; of each batch only `rows` are computed."""
+        """Returns the training batches; of each batch, only the given `rows`, those of this process, are computed."""
 
     def initial_carry(self, model: nn.Module, variables: dict[str, Any]) -> Any:
-        """Returns the initial value of the state that is carried from batch to batch; an empty tree for none."""
+        """Returns the network's initial state, which is carried from batch to batch; an empty tree if there is none."""
 
     def loss(
         self, model: nn.Module, variables: dict[str, Any], carry: Any, batch: Batch, dropout_key: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, Mapping[str, Any], Any]]:
-        """Returns the loss f32[], and (logits f32[..., classes], updated batch statistics, the next carry)."""
+        """Computes the loss of a training batch.
+
+        Args:
+            model: The network.
+            variables: Its variables {"params", "batch_stats"}.
+            carry: The state that the batch before left, at first that of `initial_carry`.
+            batch: The batch.
+            dropout_key: The random key of dropout.
+
+        Returns:
+            The loss f32[], and a tuple: the logits f32[..., classes], the updated statistics of BatchNorm, under
+            "batch_stats" if there are any, and the carry for the next batch.
+        """
 
     def score(self, model: nn.Module, variables: dict[str, Any], part: str, mesh: Mesh, guard: Guard) -> Metrics:
-        """Returns the metrics of a part of the split."""
+        """Returns the loss and the confusion matrix on a part of the split, "validation" or "test".
+
+        `variables` are {"params", "batch_stats"} of `model`, `mesh` has the devices that share the work, and `guard`
+        wraps an iterator so that it stops after Ctrl-C.
+        """
 
     def report(
         self, model: nn.Module, variables: dict[str, Any], step: int, workdir: Path, log: RunLog
     ) -> dict[str, Any]:
-        """Evaluates the best `variables` of a finished run, writes plots and summary.json, and returns its content."""
+        """Evaluates a finished run, writes plots and summary.json into `workdir`, and returns its content.
+
+        `variables` are those of the best checkpoint, and `step` is the training step of that checkpoint. `log` also
+        gets the plots.
+        """
 
     def sentence(self, summary: dict[str, Any]) -> str:
-        """Returns a summary as a sentence. Raises LookupError, TypeError or ValueError if it is invalid."""
+        """Returns a summary of a run as a sentence. Raises LookupError, TypeError or ValueError if it is invalid."""

@@ -30,10 +30,17 @@ _PATIENCE_SECONDS = 60.0  # maximum time to wait for pending data at the end of 
 
 
 class Tracker:
-    """The interface of the training process to a W&B run; only `finish` blocks, for a limited time."""
+    """The training process's side of a run in Weights & Biases (W&B), which is logged by a process of its own.
+
+    Its methods return at once, except `finish`, which waits for a limited time.
+    """
 
     def __init__(self, workdir: Path, config: dict[str, Any], say: Callable[[str], None]):
-        """Starts the process, unless W&B is disabled."""
+        """Starts the process of W&B for the run in `workdir`, unless W&B is disabled.
+
+        `config` is the config of the run as nested dicts; its section `wandb` has the mode, project and name. `say`
+        prints messages.
+        """
         self._say, self._failed = say, False
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._process: subprocess.Popen[str] | None = None
@@ -58,7 +65,7 @@ class Tracker:
         self._send("start", workdir=str(workdir.resolve()), config=config, mode=mode)
 
     def log(self, row: dict[str, Any]) -> None:
-        """Sends a row of numbers of the training step `row["step"]`."""
+        """Sends the numbers of a training step, {name: number}; `row["step"]` is the step."""
         self._send("log", row=row)
 
     def pictures(
@@ -69,7 +76,15 @@ class Tracker:
         confusion: np.ndarray,
         names: Sequence[str],
     ) -> None:
-        """Sends plots, sounds {caption: (i16[t], rate_hz)} and the confusion matrix [true, predicted] of a run."""
+        """Sends what is shown of a run besides numbers.
+
+        Args:
+            step: The training step.
+            paths: PNG files of plots.
+            sounds: Examples, {caption: (i16[t], rate_hz)}.
+            confusion: The confusion matrix, i32[labels, labels], [true, predicted].
+            names: The names of the labels.
+        """
         coded = {}
         for caption, (sound, rate_hz) in sounds.items():
             coded[caption] = (base64.b64encode(sound.tobytes()).decode(), rate_hz)
@@ -77,7 +92,7 @@ class Tracker:
         self._send("pictures", **about, confusion=confusion.tolist(), names=list(names))
 
     def finish(self, exit_code: int) -> None:
-        """Waits until all data is sent, at most `_PATIENCE_SECONDS`."""
+        """Ends the W&B run with `exit_code`, 0 for success; waits until all data is sent, for at most a minute."""
         if self._process is None:
             return
         self._send("finish", exit_code=exit_code)
@@ -122,7 +137,11 @@ class Tracker:
 
 
 def serve(lines: IO[str], say: Callable[[str], None]) -> None:
-    """Executes the calls in `lines`; runs in the process of W&B."""
+    """Makes the calls of W&B that the training process asks for, until the run is finished or `lines` end.
+
+    It runs in the process of W&B. Each line is a JSON object: "call" is "start", "log", "pictures" or "finish", and
+    the other keys are its arguments. `say` sends messages back.
+    """
     import wandb
 
     run: Any = None
@@ -223,9 +242,10 @@ def _log_pictures(
 
 
 def wandb_mode(configured: str) -> str:
-    """Returns online, offline or disabled: $WANDB_MODE or else `configured`; online only with an API key.
+    """Returns the mode of W&B: "online", "offline" or "disabled".
 
-    Without a key, W&B would prompt for a login.
+    It is that of the environment variable WANDB_MODE, if that is set, or else `configured`, which may also be "auto".
+    "online" and "auto" are online with an API key, and offline without one, as W&B would prompt for a login.
     """
     modes = {"auto": "auto", "online": "online", "offline": "offline", "disabled": "disabled"}
     modes |= {"run": "auto", "dryrun": "offline", "shared": "auto"}  # other names in W&B

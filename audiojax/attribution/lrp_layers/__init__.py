@@ -1,8 +1,8 @@
-"""Networks as lists of the layers through which `lrp` propagates relevance; see `seam`.
+"""Networks as lists of the layers through which `lrp` propagates relevance, the share of a logit attributed to a value.
 
-A network is cut after its front end (the seam). Networks on the waveform, or with trainable filters, are explained in
-samples; networks on log-mel frames in bins, in nats above the floor, and AlexNet in decibels above its floor. So 0 is
-silence in all of them. All of it is float32.
+The layers begin after a network's front end, and the values there are explained: samples in networks on the waveform or
+with trainable filters, and bins in networks on spectrograms. Bins of log-mel are in nats above the floor, those of
+AlexNet in decibels above its floor, so 0 is silence in all of them. All arrays are float32.
 """
 
 import pkgutil
@@ -15,7 +15,10 @@ from audiojax.errors import InputError
 
 
 def seam(model: nn.Module) -> Seam:
-    """Returns a network as layers, by its row in `schema.NETWORKS`; raises InputError for one without them."""
+    """Returns a network cut in two: its front end, and the layers after it, through which relevance is propagated.
+
+    The function that describes the network is named in `schema.NETWORKS`. Raises InputError for a network without one.
+    """
     name, row = models.row(model)
     if not row.lrp:
         raise InputError(f"config.model.name is {name!r}, which has no layers for explain in audiojax.schema.NETWORKS.")

@@ -16,12 +16,15 @@ from audiojax.models.resnet1d import ResNet1D
 
 
 def audionet_seam(model: AudioNet) -> Seam:
-    """Returns an AudioNet as layers."""
+    """Returns an AudioNet cut in two: the scaling of the samples, and the layers after it, which are explained."""
     return samples_seam(model.scale, lambda variables, length: audionet_layers(model, variables))
 
 
 def audionet_layers(model: AudioNet, variables: dict[str, Any]) -> list[Layer]:
-    """Returns the layers from scaled samples f32[B, T] to logits."""
+    """Returns an AudioNet's layers from scaled samples f32[B, T] to logits.
+
+    `variables` are its parameters and statistics.
+    """
     params, becker = variables["params"], model.variant == "becker"
     layers: list[Layer] = [Select(lambda x: x[..., None])]
     for i in range(sum(name.startswith("conv_") for name in params)):
@@ -36,12 +39,15 @@ def audionet_layers(model: AudioNet, variables: dict[str, Any]) -> list[Layer]:
 
 
 def resnet_seam(model: ResNet1D) -> Seam:
-    """Returns a ResNet1D as layers."""
+    """Returns a ResNet1D cut in two: the scaling of the samples, and the layers after it, which are explained."""
     return samples_seam(model.scale, lambda variables, length: resnet_layers(model, variables, length))
 
 
 def resnet_layers(model: ResNet1D, variables: dict[str, Any], length: jax.Array) -> list[Layer]:
-    """Returns the layers from scaled samples f32[B, T], of which `length` i32[B] are no padding, to logits."""
+    """Returns a ResNet1D's layers from scaled samples f32[B, T], zero right-padded, to logits.
+
+    `variables` are its parameters and statistics, and `length` i32[B] the samples of each clip without padding.
+    """
     num_valid = -(-length // model.hop_samples)
     return [
         Select(lambda x: jnp.pad(x, ((0, 0), model.margin(x.shape[1])))[..., None]),

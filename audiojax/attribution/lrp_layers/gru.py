@@ -15,7 +15,10 @@ from audiojax.models.layers.cells import GRUCell, MinGRUCell
 
 
 def gru_seam(model: GRU) -> Seam:
-    """Returns a GRU as layers; raises InputError for a network for streams, and for front ends other than "logmel"."""
+    """Returns a GRU cut in two: its log-mel front end, and the layers after it, which are explained.
+
+    Raises InputError for a network for streams, and for other front ends.
+    """
     if model.task == "streams":
         raise InputError(
             "config.task is 'streams'; explain one that classifies clips (configs/cnn.py, configs/gru.py)."
@@ -34,10 +37,11 @@ def gru_seam(model: GRU) -> Seam:
 
 
 def gru_layers(model: GRU, variables: dict[str, Any], length: jax.Array) -> list[Layer]:
-    """Returns the layers from log-mel bins f32[B, frames, bands] above their floor to logits.
+    """Returns a GRU's layers from log-mel bins f32[B, frames, bands] above their floor to logits.
 
-    A bin's relevance is that of its normalised value: the means that are subtracted, over the training clips and over
-    the frames before, count as constants.
+    `variables` are its parameters and statistics, and `length` i32[B] the samples of each clip without padding. A bin's
+    relevance is that of its normalised value: the means that are subtracted, over the training clips and over the
+    frames before, count as constants.
     """
     params, stack = variables["params"], model.stack_frames
     layers: list[Layer] = [Through(lambda x: _normalised(model, variables, x))]

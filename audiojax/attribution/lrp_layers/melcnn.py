@@ -28,9 +28,10 @@ from audiojax.models.melcnn import MelCNN
 
 
 def melcnn_seam(model: MelCNN) -> Seam:
-    """Returns a MelCNN as layers; raises InputError for other front ends than "logmel" and "filterbank".
+    """Returns a MelCNN cut in two: its front end, and the layers after it, which are explained.
 
-    With the trainable "filterbank" it is explained in samples.
+    The front end "logmel" is left out of the layers. The trainable "filterbank" is among them, so that samples are
+    explained. Raises InputError for other front ends.
     """
 
     def layers(variables: dict[str, Any], length: jax.Array) -> list[Layer]:
@@ -48,9 +49,10 @@ def melcnn_seam(model: MelCNN) -> Seam:
 
 
 def filterbank_layers(model: MelCNN, variables: dict[str, Any]) -> list[Layer]:
-    """Returns `frontend.Filterbank` as layers, from samples f32[B, T] in [-1, 1] to bins above their floor.
+    """Returns a MelCNN's front end "filterbank" as layers, from samples f32[B, T] in [-1, 1] to bins above their floor.
 
     A band's relevance is divided among the filters by their power in it; the logarithm passes relevance on unchanged.
+    `variables` are the parameters and statistics of the network.
     """
     waves, bands = frontend.of(model).bind({"params": variables["params"]["front_end"]}).weights()
     filters = {"kernel": waves[:, None], "bias": jnp.zeros(waves.shape[1])}
@@ -64,10 +66,11 @@ def filterbank_layers(model: MelCNN, variables: dict[str, Any]) -> list[Layer]:
 
 
 def melcnn_layers(model: MelCNN, variables: dict[str, Any], length: jax.Array) -> list[Layer]:
-    """Returns the layers from log-mel bins above their floor to logits, each BatchNorm folded into its convolution.
+    """Returns a MelCNN's layers from log-mel bins f32[B, frames, bands] above their floor to logits.
 
-    A bin's relevance is that of its normalised value: the means that are subtracted, over the training clips and over
-    its own clip, count as constants.
+    `variables` are its parameters and statistics, and `length` i32[B] the samples of each clip without padding. Each
+    BatchNorm is folded into its convolution. A bin's relevance is that of its normalised value: the means that are
+    subtracted, over the training clips and over its own clip, count as constants.
     """
     num_valid = model.num_frames(length)
 
@@ -86,7 +89,7 @@ def melcnn_layers(model: MelCNN, variables: dict[str, Any], length: jax.Array) -
 
 
 def alexnet_seam(model: AlexNet) -> Seam:
-    """Returns an AlexNet as layers.
+    """Returns an AlexNet cut in two: its spectrogram, and the layers after it, which are explained.
 
     Bins are decibels above the lowest level; frame n is centred on sample (n + 2) hop.
     """
@@ -106,7 +109,10 @@ def alexnet_seam(model: AlexNet) -> Seam:
 
 
 def alexnet_layers(variables: dict[str, Any]) -> list[Layer]:
-    """Returns the layers from decibels above the lowest level to logits; the network takes those below the loudest."""
+    """Returns an AlexNet's layers from bins f32[B, frames, bins], decibels above the lowest level, to logits.
+
+    The network itself takes decibels below the loudest bin. `variables` are its parameters.
+    """
     params = variables["params"]
     layers: list[Layer] = [Through(lambda x: x + melcnn.LOWEST_DB)]
     layers.append(Select(lambda x: x.swapaxes(1, 2)[..., None]))

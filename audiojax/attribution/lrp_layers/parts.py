@@ -21,7 +21,15 @@ NumFrames = Callable[[jax.Array], jax.Array]  # length i32[B] -> frames i32[B]
 
 
 class Bins(NamedTuple):
-    """The place of spectrogram bins in the sound: frame n begins at sample n * hop_samples - before_samples."""
+    """The place of spectrogram bins in the sound: frame n begins at sample n * hop_samples - before_samples.
+
+    Attributes:
+        what: What the bins are, as text for the user.
+        bands: f32[bins, num_bands], the weights of a filter bank for spectra from 0 Hz to half the sampling rate.
+        window_samples: Length of a frame.
+        hop_samples: Samples from the start of one frame to that of the next.
+        before_samples: Samples of the first frame before the sound.
+    """
 
     what: str
     bands: np.ndarray  # f32[bins, num_bands], of a spectrum whose last bin is half the rate
@@ -30,13 +38,22 @@ class Bins(NamedTuple):
     before_samples: int
 
     def of_clip(self, num_frames: int, length: jax.Array) -> jax.Array:
-        """Returns which frames hold at least one sample of clips of `length` i32[B], bool[B, num_frames, 1]."""
+        """Returns which frames contain a sample of clips of `length` i32[B], as bool[B, num_frames, 1]."""
         begin = jnp.arange(num_frames, dtype=jnp.int32) * self.hop_samples - self.before_samples
         return ((begin + self.window_samples > 0)[None, :] & (begin[None, :] < length[:, None]))[..., None]
 
 
 class Seam(NamedTuple):
-    """A network cut in two: a front end, and the layers after it, which are explained."""
+    """A network cut in two: a front end, and the layers after it, through which the logits are explained.
+
+    Attributes:
+        features: Computes the front end's output for audio i16[B, T] and its length i32[B]: samples f32[B, T], or bins
+            f32[B, frames, bands], where 0 is silence.
+        valid: Returns, for the features and the length, which features are no padding, as bool of their shape.
+        layers: Returns, for the network's variables and the length, the layers from features to logits.
+        bins: The place of the bins in the sound; None where the features are samples.
+        recurrent: Whether the layers have a recurrence.
+    """
 
     features: Callable[[jax.Array, jax.Array], jax.Array]  # audio i16[B, T], length i32[B] -> f32[B, ...], 0 is silence
     valid: Callable[[jax.Array, jax.Array], jax.Array]  # features, length -> bool, as features: no padding
@@ -46,7 +63,11 @@ class Seam(NamedTuple):
 
 
 def samples_seam(scale: str, layers: Layers) -> Seam:
-    """Returns the seam of a network whose features are samples, scaled by `frontend.rescale`."""
+    """Returns a network whose front end only scales the samples, cut in two after that.
+
+    `scale` is "rms", "percentile" or "none", the argument of `frontend.rescale`; `layers` returns, for the network's
+    variables and the length i32[B] of clips, the layers from scaled samples to logits.
+    """
 
     def features(audio: jax.Array, length: jax.Array) -> jax.Array:
         return frontend.rescale(frontend.to_unit_range(audio, jnp.dtype("float32")), length, scale)
@@ -55,13 +76,13 @@ def samples_seam(scale: str, layers: Layers) -> Seam:
 
 
 def log_mel_seam(model: nn.Module, margin: Margin, num_frames: NumFrames, layers: Layers) -> Seam:
-    """Returns the seam of a network on `frontend.LogMel`.
+    """Returns a network with a log-mel front end, cut in two after that.
 
     Args:
         model: The network.
-        margin: How many zeros it puts before and after a number of samples.
-        num_frames: How many frames clips of a length have.
-        layers: The layers after the front end.
+        margin: Returns how many zeros the network puts before and after a number of samples.
+        num_frames: Returns how many frames clips of the length i32[B] have, i32[B].
+        layers: Returns, for the network's variables and the length, the layers after the front end.
     """
     front_end = cast(frontend.LogMel, frontend.of(model))
 
@@ -78,18 +99,25 @@ def log_mel_seam(model: nn.Module, margin: Margin, num_frames: NumFrames, layers
 
 
 def standardised(x: jax.Array, statistics: dict[str, Any]) -> jax.Array:
-    """Returns frames [B, N, bands] less the mean of the training frames, divided by their standard deviation."""
+    """Returns frames f32[B, N, bands] minus the mean of the training frames, divided by their standard deviation.
+
+    `statistics` has the "mean" and "var" of each band.
+    """
     mean, var = (statistics[name].reshape(1, 1, -1) for name in ("mean", "var"))
     return (x - mean) * jax.lax.rsqrt(var + BATCH_NORM_EPSILON)
 
 
 def dense(params: dict[str, Any]) -> Linear:
-    """Returns `flax.linen.Dense` as a layer."""
+    """Returns a dense layer with the parameters "kernel" and "bias", [B, inputs] -> [B, outputs]."""
     return Linear(lambda kernel, x: x @ kernel, params["kernel"], row(params["bias"]))
 
 
 def conv(params: dict[str, Any], *, stride: int = 1, padding: Any = "SAME", groups: int = 1) -> Linear:
-    """Returns a convolution over one or two axes as a layer, [B, *space, C] -> [B, *space, features]."""
+    """Returns a convolution over one or two axes as a layer, [B, *space, C] -> [B, *space, features].
+
+    `params` has its "kernel" and "bias", in the layout of flax; `stride` is the same on all axes, `padding` and
+    `groups` are as in `jax.lax.conv_general_dilated`.
+    """
     kernel = params["kernel"]
     axes = "HW"[: kernel.ndim - 2]
     names = (f"N{axes}C", f"{axes}IO", f"N{axes}C")
@@ -104,7 +132,11 @@ def conv(params: dict[str, Any], *, stride: int = 1, padding: Any = "SAME", grou
 
 
 def folded(params: dict[str, Any], norm: dict[str, Any], statistics: dict[str, Any]) -> dict[str, Any]:
-    """Returns the parameters of a convolution or dense layer with the BatchNorm after it folded in."""
+    """Returns the parameters of a convolution or dense layer with the BatchNorm after it folded in.
+
+    `params` has the layer's "kernel" and perhaps "bias", `norm` the "scale" and "bias" of the BatchNorm, and
+    `statistics` its "mean" and "var".
+    """
     factor = norm["scale"] * jax.lax.rsqrt(statistics["var"] + BATCH_NORM_EPSILON)
     kernel = params["kernel"] * factor.reshape((1,) * (params["kernel"].ndim - 1) + (-1,))
     return {"kernel": kernel, "bias": (params.get("bias", 0.0) - statistics["mean"]) * factor + norm["bias"]}
@@ -116,7 +148,11 @@ def row(x: jax.Array) -> jax.Array:
 
 
 def convolved(variables: dict[str, Any], name: str, num_valid: jax.Array, **fields: Any) -> list[Layer]:
-    """Returns `residual.convolved`, the convolution conv_`name`, as layers; `fields` are arguments of `conv`."""
+    """Returns a convolution, the BatchNorm and the ReLU after it as layers that set frames of padding to 0.
+
+    Their parameters are conv_`name` and norm_`name` in `variables`. The first `num_valid` i32[B] frames of the outputs
+    are no padding. `fields` are arguments of `conv`.
+    """
     of_norm = variables["params"][f"norm_{name}"], variables["batch_stats"][f"norm_{name}"]
     block = folded(variables["params"][f"conv_{name}"], *of_norm)
     return [
@@ -126,7 +162,11 @@ def convolved(variables: dict[str, Any], name: str, num_valid: jax.Array, **fiel
 
 
 def stages(variables: dict[str, Any], num_valid: jax.Array, num_stages: int) -> list[Layer]:
-    """Returns `residual.stages`, the mean after them and the logits as layers."""
+    """Returns the end of a residual network as layers: its stages, the mean over valid frames, and the logits.
+
+    Before the stages, the first `num_valid` i32[B] frames of each clip are no padding. `variables` are the network's
+    parameters and statistics.
+    """
     layers: list[Layer] = []
     for stage in range(1, num_stages + 1):
         num_valid = -(-num_valid // 2)

@@ -18,10 +18,11 @@ from audiojax.models.gru import GRU
 
 
 def classifier(model: nn.Module, variables: Tree, length_samples: int) -> bytes:
-    """Returns a graph of audio i16[B, T], zero right-padded, and its length i32[B], for any B.
+    """Returns the bytes of an ONNX model from `audio` i16[B, T] and `length` i32[B] to `outputs` f32[B, n].
 
-    T is arbitrary for a network that takes sound of any length, and `length_samples` otherwise. Raises InputError for a
-    network without a graph, and for bfloat16, which ONNX's runtimes do not support.
+    The audio is zero right-padded; `length` is that without padding. B is arbitrary; T is so for a network that takes
+    sound of any length, and `length_samples` otherwise. Raises InputError for a network without a graph, and for
+    bfloat16, which ONNX's runtimes do not support.
     """
     builder, graph = _builder(model), Graph()
     if model.dtype != "float32":
@@ -36,7 +37,11 @@ def classifier(model: nn.Module, variables: Tree, length_samples: int) -> bytes:
 
 
 def step(model: GRU, variables: Tree) -> bytes:
-    """Returns a graph of audio i16[B, step_samples] and the carry's parts: `outputs`, and each part's next value."""
+    """Returns the bytes of an ONNX model for a step of B streams, where B is arbitrary.
+
+    Its inputs are `audio` i16[B, step_samples] and each array of the streams' state by its name; its outputs are
+    `outputs` f32[B, n] and each array's next value, named next_NAME.
+    """
     graph, shapes = Graph(), carry_shapes(model)
     audio = graph.input("audio", ["batch", model.step_samples], TensorProto.INT16)
     carry = {name: graph.input(name, ["batch", *shape]) for name, shape in shapes.items()}

@@ -10,7 +10,10 @@ from audiojax.models.audionet import AudioNet
 
 
 def classifier(graph: Graph, model: AudioNet, variables: Tree, audio: str, length: str, length_samples: int) -> str:
-    """Adds the network; returns its logits [B, num_labels] for `audio` [B, length_samples] and `length` [B]."""
+    """Adds an AudioNet to the graph and returns the name of its logits f32[B, num_labels].
+
+    `audio` i16[B, length_samples] and `length` i32[B] are names of values of the graph.
+    """
     params, becker = variables["params"], model.variant == "becker"
     x = rescaled(graph, model.scale, to_unit_range(graph, audio), length)
     x = graph("Unsqueeze", x, [1])

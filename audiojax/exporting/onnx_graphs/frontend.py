@@ -12,9 +12,9 @@ from audiojax.models.layers.frontend import POWER_FLOOR, LogMel, Raw
 
 
 def frames_of(graph: Graph, model: Any, variables: Tree, sound: str) -> str:
-    """Adds a model's front end; returns frames [N, B, bands].
+    """Adds a model's front end to the graph; returns the name of its frames f32[N, B, bands].
 
-    `sound` is [B, context_samples + N * hop_samples] in [-1, 1].
+    `sound` is the name of f32[B, context_samples + N * hop_samples] in [-1, 1].
     """
     params = variables["params"].get("front_end", {})
     front_end = frontend.of(model, parent=None).bind({"params": params})
@@ -35,7 +35,10 @@ def frames_of(graph: Graph, model: Any, variables: Tree, sound: str) -> str:
 
 
 def rescaled(graph: Graph, scale: str, sound: str, length: str) -> str:
-    """Adds `models.layers.frontend.rescale`; returns `sound` [B, T] normalised."""
+    """Adds the scaling of clips to equal loudness (`frontend.rescale`); returns the name of the result f32[B, T].
+
+    `sound` f32[B, T] and `length` i32[B] are names of values; `scale` is "rms", "percentile" or "none".
+    """
     if scale == "none":
         return sound
     if scale == "rms":

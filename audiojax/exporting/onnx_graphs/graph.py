@@ -15,7 +15,7 @@ Value = str | np.ndarray | float | Sequence[int]  # a value of the graph by its 
 
 
 class Graph:
-    """A graph to which nodes are added. Values are referred to by their names, which begin with `prefix`."""
+    """A graph to which ONNX nodes are added. Its values are referred to by their names, which begin with `prefix`."""
 
     def __init__(self, prefix: str = ""):
         self._prefix, self._count = prefix, 0
@@ -26,17 +26,26 @@ class Graph:
         self._outputs: list[onnx.ValueInfoProto] = []
 
     def input(self, name: str, shape: Sequence[int | str], kind: int = TensorProto.FLOAT) -> str:
-        """Adds an input of the graph; returns its name."""
+        """Adds an input of the graph and returns its name.
+
+        In `shape`, a text is the name of an axis of any size; `kind` is a data type of `onnx.TensorProto`.
+        """
         self._inputs.append(helper.make_tensor_value_info(self._prefix + name, kind, shape))
         return self._prefix + name
 
     def output(self, name: str, value: str, shape: Sequence[int | str]) -> None:
-        """Makes `value` an output of the graph, in float32."""
+        """Makes the value with the name `value` an output of the graph, `name`, in float32.
+
+        In `shape`, a text is the name of an axis of any size.
+        """
         self._nodes.append(helper.make_node("Identity", [value], [self._prefix + name]))
         self._outputs.append(helper.make_tensor_value_info(self._prefix + name, TensorProto.FLOAT, shape))
 
     def many(self, kind: str, *inputs: Value, num_outputs: int, **attributes: Any) -> list[str]:
-        """Adds a node of type `kind`; returns its outputs."""
+        """Adds a node with the operator `kind`, such as "Split", and returns the names of its outputs.
+
+        Inputs are names of values, or numbers and arrays, which become constants.
+        """
         number, self._count = self._count, self._count + 1
         outputs = [f"{self._prefix}{kind.lower()}_{number}_{i}" for i in range(num_outputs)]
         names = [value if isinstance(value, str) else self.weight(value) for value in inputs]
@@ -44,11 +53,14 @@ class Graph:
         return outputs
 
     def __call__(self, kind: str, *inputs: Value, **attributes: Any) -> str:
-        """Adds a node of type `kind` with one output; returns it."""
+        """Adds a node with the operator `kind` and one output, and returns the name of that.
+
+        Inputs are names of values, or numbers and arrays, which become constants.
+        """
         return self.many(kind, *inputs, num_outputs=1, **attributes)[0]
 
     def weight(self, value: np.ndarray | float | Sequence[int]) -> str:
-        """Adds a constant, integers as int64, others as float32; returns its name."""
+        """Adds a constant, integers as int64, others as float32, unless it exists; returns its name."""
         array = np.asarray(value)
         array = np.ascontiguousarray(array, np.int64 if array.dtype.kind == "i" else np.float32).reshape(array.shape)
         name = self._known.setdefault(
@@ -59,11 +71,14 @@ class Graph:
         return name
 
     def proto(self, name: str) -> onnx.GraphProto:
-        """Returns the graph as a message of ONNX's format, for a node that contains it."""
+        """Returns the graph as a message of ONNX's format, for a node that contains it, such as a Scan."""
         return helper.make_graph(self._nodes, name, self._inputs, self._outputs, self._weights)
 
     def file(self, name: str) -> bytes:
-        """Returns the content of the model's file; raises onnx.checker.ValidationError if the graph is inconsistent."""
+        """Returns the bytes of an ONNX model file; raises onnx.checker.ValidationError if the graph is inconsistent.
+
+        `name` is that of the graph in the file.
+        """
         model = helper.make_model(
             self.proto(name), opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
         )
@@ -73,10 +88,16 @@ class Graph:
 
 
 def to_unit_range(graph: Graph, audio: str) -> str:
-    """Adds the scaling of 16-bit samples to [-1, 1]; returns the sound."""
+    """Adds the scaling of 16-bit samples to [-1, 1]; returns the name of the sound, in float32.
+
+    `audio` is the name of the samples.
+    """
     return graph("Mul", graph("Cast", audio, to=TensorProto.FLOAT), 1 / 32768)
 
 
 def dense(graph: Graph, params: Tree, x: str) -> str:
-    """Adds a dense layer; returns its outputs."""
+    """Adds a dense layer with the parameters "kernel" and "bias"; returns the name of its outputs.
+
+    `x` is the name of its inputs, [B, n].
+    """
     return graph("Gemm", x, params["kernel"], params["bias"])

@@ -12,7 +12,10 @@ from audiojax.models.layers.causal_conv import WIDTH
 
 
 def classifier(graph: Graph, model: GRU, variables: Tree, audio: str, length: str, _: int) -> str:
-    """Adds the network for clips; returns its outputs [B, n] after `length` [B] samples of `audio` [B, T]."""
+    """Adds a GRU for whole clips to the graph and returns the name of its outputs f32[B, n] at the end of each clip.
+
+    `audio` i16[B, T] and `length` i32[B] are names of values of the graph.
+    """
     size, shapes = model.step_samples, carry_shapes(model)
     context = shapes.pop("context", (0,))[0]
     samples = graph("Shape", audio, start=1, end=2)
@@ -46,7 +49,10 @@ def classifier(graph: Graph, model: GRU, variables: Tree, audio: str, length: st
 
 
 def step(graph: Graph, model: GRU, variables: Tree, audio: str, carry: dict[str, str]) -> tuple[dict[str, str], str]:
-    """Adds one step; returns the carry after `audio` [B, step_samples], and the outputs [B, n]."""
+    """Adds one step of a GRU; returns the names of the arrays of the next state, by key, and of the outputs f32[B, n].
+
+    `audio` i16[B, step_samples] and the values of `carry`, the state before the step, are names of values of the graph.
+    """
     sound = to_unit_range(graph, audio)
     if "context" in carry:
         sound = graph("Concat", carry["context"], sound, axis=1)

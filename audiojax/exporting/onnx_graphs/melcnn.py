@@ -11,7 +11,10 @@ from audiojax.models.melcnn import MelCNN
 
 
 def classifier(graph: Graph, model: MelCNN, variables: Tree, audio: str, length: str, _: int) -> str:
-    """Adds the network; returns its logits [B, num_labels] for `audio` [B, T] and `length` [B]."""
+    """Adds a MelCNN to the graph and returns the name of its logits f32[B, num_labels].
+
+    `audio` i16[B, T] and `length` i32[B] are names of values of the graph.
+    """
     hop, silence = model.hop_samples, model.silence_samples
     before = model.window_samples - hop + silence
     sound = residual.padded_to_hops(graph, to_unit_range(graph, audio), hop, before, silence)

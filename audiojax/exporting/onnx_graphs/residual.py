@@ -1,6 +1,6 @@
 """The residual stages of `models.layers.residual` as ONNX nodes, on [B, channels, N] or [B, channels, N, bands].
 
-Each BatchNorm is folded into the convolution before it.
+Each BatchNorm is folded into the convolution before it. Values of the graph are referred to by their names.
 """
 
 from typing import Any
@@ -13,19 +13,28 @@ from audiojax.exporting.stablehlo import Tree
 
 
 def padded_to_hops(graph: Graph, sound: str, hop_samples: int, before: int, after: int) -> str:
-    """Returns `sound` [B, T] with `before` zeros before it, and `after` zeros and those to whole hops after it."""
+    """Adds the padding of `sound` [B, T] with zeros, to whole hops; returns the name of the result.
+
+    There are `before` zeros at its start, and `after` zeros and those to a whole hop at its end.
+    """
     rest = graph("Mod", graph("Neg", graph("Shape", sound, start=1, end=2)), [hop_samples])
     return graph("Pad", sound, graph("Concat", [0, before, 0], graph("Add", rest, [after]), axis=0))
 
 
 def num_frames(graph: Graph, length: str, margin_samples: int, hop_samples: int) -> str:
-    """Returns how many frames clips of `length` i32[B] have with `margin_samples` of zeros, i64[B]."""
+    """Adds the computation of how many frames clips of `length` i32[B] have; returns the name of i64[B].
+
+    `margin_samples` is the number of zeros that are added to each clip.
+    """
     whole = graph("Add", graph("Cast", length, to=TensorProto.INT64), [margin_samples + hop_samples - 1])
     return graph("Div", whole, [hop_samples])
 
 
 def valid(graph: Graph, x: str, num_valid: str, num_axes: int) -> str:
-    """Returns `x` [B, channels, N, ...], with `num_axes` axes after the channels, zero after `num_valid` frames."""
+    """Adds a mask that sets `x` to zero after the first `num_valid` i64[B] frames; returns the name of the result.
+
+    `x` is [B, channels, N, ...], where N are the frames, with `num_axes` axes after the channels.
+    """
     frames = graph("Range", 0, graph("Squeeze", graph("Shape", x, start=2, end=3)), 1)
     mask = graph("Less", graph("Unsqueeze", frames, [0]), graph("Unsqueeze", num_valid, [1]))
     axes = [1, *range(3, 2 + num_axes)]
@@ -33,7 +42,11 @@ def valid(graph: Graph, x: str, num_valid: str, num_axes: int) -> str:
 
 
 def convolved(graph: Graph, variables: Tree, name: str, x: str, num_valid: str, **attributes: Any) -> str:
-    """Adds the convolution conv_`name`, its BatchNorm and ReLU; returns the result, zero after `num_valid` frames."""
+    """Adds a convolution with its BatchNorm and ReLU; returns the name of the result, zero after `num_valid` frames.
+
+    The parameters are conv_`name` and norm_`name` in `variables`; `x` and `num_valid` i64[B] are names of values, and
+    `attributes` those of the node of the convolution.
+    """
     params, norm = variables["params"], variables["params"][f"norm_{name}"]
     known, kernel = variables["batch_stats"][f"norm_{name}"], params[f"conv_{name}"]["kernel"]
     factor, num_axes = norm["scale"] / np.sqrt(known["var"] + np.float64(EPSILON)), kernel.ndim - 2
@@ -43,10 +56,10 @@ def convolved(graph: Graph, variables: Tree, name: str, x: str, num_valid: str, 
 
 
 def logits(graph: Graph, variables: Tree, x: str, num_valid: str, sizes: tuple[int, ...]) -> str:
-    """Adds all stages, the mean and the dense layer; returns the logits [B, num_labels].
+    """Adds all stages, the mean over valid frames and a dense layer; returns the name of the logits [B, num_labels].
 
-    `sizes` are those of the axes of `x` after the frames. Pooling in ceil mode is as padding with zeros, as `x` is not
-    negative.
+    `x` and `num_valid` i64[B] are names of values. `sizes` are those of the axes of `x` after the frames. Pooling in
+    ceil mode is as padding with zeros, as `x` is not negative.
     """
     num_axes = 1 + len(sizes)
     pool: dict[str, Any] = dict(kernel_shape=[2] * num_axes, strides=[2] * num_axes, ceil_mode=1)

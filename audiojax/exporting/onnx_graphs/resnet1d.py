@@ -8,7 +8,10 @@ from audiojax.models.resnet1d import ResNet1D
 
 
 def classifier(graph: Graph, model: ResNet1D, variables: Tree, audio: str, length: str, _: int) -> str:
-    """Adds the network; returns its logits [B, num_labels] for `audio` [B, T] and `length` [B]."""
+    """Adds a ResNet1D to the graph and returns the name of its logits f32[B, num_labels].
+
+    `audio` i16[B, T] and `length` i32[B] are names of values of the graph.
+    """
     hop = model.hop_samples
     sound = rescaled(graph, model.scale, to_unit_range(graph, audio), length)
     sound = residual.padded_to_hops(graph, sound, hop, *model.margin(0))

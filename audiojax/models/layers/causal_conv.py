@@ -10,14 +10,14 @@ WIDTH = 3  # of a kernel, in steps and in bands
 
 
 class CausalConv(nn.Module):
-    """A convolution of 3 steps, the last being the current one, by 3 bands with a stride of 2, followed by ReLU.
+    """A causal convolution of frames over steps and bands, followed by ReLU.
 
-    Tuned for the CPU it is a matrix product of patches: XLA's strided convolution, and its gradient, are slow there.
-    It is computed in `dtype`.
+    The kernel covers 3 steps, the current one and the two before, and 3 bands, with a stride of 2 over the bands.
 
     Attributes:
-        features: channels of the output.
-        tuned: whether to compute with the kernels that are tuned for the CPU.
+        features: the number of output channels.
+        dtype: the type of the computation.
+        tuned: whether to compute a matrix product of patches: XLA's strided convolution is slow on the CPU.
     """
 
     features: int
@@ -26,11 +26,15 @@ class CausalConv(nn.Module):
 
     @nn.compact
     def __call__(self, before: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns the last two inputs, to be passed as `before` next time, and the outputs.
+        """Computes the convolution of N steps.
 
         Args:
-            before: The two inputs before `x`, f32[B, 2, bands, channels].
-            x: N steps, [N, B, bands, channels]; the outputs are [N, B, ceil(bands / 2), features].
+            before: The inputs of the two steps before `x`, f32[B, 2, bands, channels]; zeros at the beginning.
+            x: The inputs of N steps, [N, B, bands, channels].
+
+        Returns:
+            The inputs of the last two steps, to be passed as `before` next time, and the outputs of the N steps,
+            [N, B, ceil(bands / 2), features].
         """
         x = jnp.concatenate([before.swapaxes(0, 1).astype(self.dtype), x.astype(self.dtype)])
         kernel = self.param("kernel", nn.initializers.he_normal(), (WIDTH * WIDTH * x.shape[-1], self.features))
@@ -50,7 +54,10 @@ def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def patches(x: jax.Array) -> jax.Array:
-    """Returns the kernel's input patches of `x` [N + 2, B, bands, channels], [N, B, ceil(bands / 2), 9 * channels]."""
+    """Returns the patches of `x` [N + 2, B, bands, channels] that `CausalConv` multiplies by its kernel.
+
+    They have 3 steps by 3 bands each, with a stride of 2 over the bands: [N, B, ceil(bands / 2), 9 * channels].
+    """
     num_steps, num_bands = x.shape[0] + 1 - WIDTH, x.shape[2]
     padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
     places = [(step, band) for step in range(WIDTH) for band in range(WIDTH)]

@@ -10,9 +10,10 @@ Triple = tuple[jax.Array, jax.Array, jax.Array]  # of r, z and n
 
 
 def memory_bias(memory_frames: int) -> nn.initializers.Initializer:
-    """Initialises an update gate's biases for time constants of 1 to `memory_frames` frames; with 0, to zeros.
+    """Returns an initializer of an update gate's biases for time constants of up to `memory_frames` steps.
 
-    Chrono initialisation, Tallec & Ollivier 2018 (arXiv 1804.11188), equation 16.
+    With 0 it initialises them to zeros. Otherwise it is the chrono initialisation of Tallec & Ollivier 2018
+    (arXiv 1804.11188), equation 16.
     """
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
@@ -26,13 +27,14 @@ class GRUCell(nn.Module):
     """A gated recurrent unit (Cho et al. 2014, arXiv 1406.1078), with the reset after the product, as in cuDNN.
 
     r = sigmoid(x W_r + b_r + h U_r), z = sigmoid(x W_z + b_z + h U_z), n = tanh(x W_n + b_n + r (h U_n + c)) and
-    h' = n + z (h - n), so z = 1 keeps the state. Each U is initialised to an orthogonal matrix. Products are computed
-    in `dtype`, states and gates in float32.
+    h' = n + z (h - n), where x is the input, h the state and h' the next state; z = 1 keeps the state. Each U is
+    initialised to an orthogonal matrix. Products are computed in `dtype`, states and gates in float32.
 
     Attributes:
         features: the size of the state.
-        memory_frames: see `memory_bias`.
-        tuned: whether to compute with the kernels that are tuned for the CPU.
+        memory_frames: the longest time constant, in steps, for which b_z is initialised; 0 for biases of zero.
+        dtype: the type of the products.
+        tuned: whether to compute with code tuned for the CPU, which has a custom gradient.
     """
 
     features: int
@@ -56,11 +58,14 @@ class GRUCell(nn.Module):
         self.bias = self.param("bias", nn.initializers.zeros, (1, self.features))
 
     def advance(self, hidden: jax.Array, x: jax.Array) -> jax.Array:
-        """Returns the state f32[B, features] after `hidden`, for the input `x` f32[B, inputs]."""
+        """Returns the state f32[B, features] that follows the state `hidden`, for the input `x` f32[B, inputs]."""
         return _gru_gates(hidden, *self._inputs(x))[0] if self.tuned else _plain_step(hidden, *self._plain_inputs(x))
 
     def run(self, hidden: jax.Array, x: jax.Array) -> jax.Array:
-        """Returns the states f32[N, B, features] after `hidden`, for the inputs `x` f32[N, B, inputs]."""
+        """Returns the states f32[N, B, features] after each of the N inputs `x` [N, B, inputs].
+
+        `hidden` f32[B, features] is the state before the first input.
+        """
         if self.tuned:
             return gru_scan(hidden, *self._inputs(x))
         inputs, *weights = self._plain_inputs(x)
@@ -82,7 +87,13 @@ class GRUCell(nn.Module):
 class MinGRUCell(nn.Module):
     """minGRU (Feng et al. 2024, arXiv 2410.01201): z = sigmoid(x W_z + b_z) and h' = z h + (1 - z) (x W_n + b_n).
 
-    Gate and candidate do not depend on the state, so a whole sequence is one associative scan.
+    x is the input, h the state and h' the next state. The gate z and the candidate x W_n + b_n do not depend on the
+    state, so a whole sequence is one associative scan.
+
+    Attributes:
+        features: the size of the state.
+        memory_frames: the longest time constant, in steps, for which b_z is initialised; 0 for biases of zero.
+        dtype: the type of the products.
     """
 
     features: int
@@ -98,18 +109,24 @@ class MinGRUCell(nn.Module):
         return nn.sigmoid(self.keep(x).astype(jnp.float32)), self.candidate(x).astype(jnp.float32)
 
     def advance(self, hidden: jax.Array, x: jax.Array) -> jax.Array:
-        """Returns the state f32[B, features] after `hidden`, for the input `x` f32[B, inputs]."""
+        """Returns the state f32[B, features] that follows the state `hidden`, for the input `x` f32[B, inputs]."""
         keep, candidate = self._inputs(x)
         return keep * hidden + (1 - keep) * candidate
 
     def run(self, hidden: jax.Array, x: jax.Array) -> jax.Array:
-        """Returns the states f32[N, B, features] after `hidden`, for the inputs `x` f32[N, B, inputs]."""
+        """Returns the states f32[N, B, features] after each of the N inputs `x` [N, B, inputs].
+
+        `hidden` f32[B, features] is the state before the first input.
+        """
         keep, candidate = self._inputs(x)
         return linear_scan(hidden, keep, (1 - keep) * candidate)
 
 
 def linear_scan(hidden: jax.Array, keep: jax.Array, add: jax.Array) -> jax.Array:
-    """Returns all h_n = keep_n * h_(n-1) + add_n, [N, ...], where h_0 is `hidden` [...], in log N parallel steps."""
+    """Computes the recurrence h_n = keep_n * h_(n-1) + add_n in log N parallel steps.
+
+    `keep` and `add` are [N, ...], and h_0 is `hidden` [...]. Returns h_1 to h_N, [N, ...].
+    """
 
     def compose(first: tuple[Any, ...], second: tuple[Any, ...]) -> tuple[Any, ...]:
         return first[0] * second[0], first[1] * second[0] + second[1]
@@ -161,16 +178,16 @@ def _sigmoid(x: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def gru_scan(hidden: jax.Array, inputs: Triple, kernel: Triple, bias: jax.Array) -> jax.Array:
-    """Returns the states [N, B, features] of a GRU.
+    """Returns the states [N, B, features] of a GRU after each of N inputs, with the formulas of `GRUCell`.
 
-    Its gradient is written by hand: everything that does not depend on later steps is computed for all steps at once,
+    The gradient is written by hand: everything that does not depend on later steps is computed for all steps at once,
     and the kernels' gradient is one product, where the derivative of a scan would sum N small ones.
 
     Args:
         hidden: The initial state, [B, features].
-        inputs: x W + b of the three gates, [N, B, features] each.
-        kernel: U of the three gates, [features, features] each.
-        bias: c, [1, features].
+        inputs: x W + b for r, z and n, [N, B, features] each.
+        kernel: The matrices U for r, z and n, [features, features] each.
+        bias: c, the bias of h U_n, [1, features].
     """
     return _gru_fwd(hidden, inputs, kernel, bias)[0]
 

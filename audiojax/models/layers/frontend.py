@@ -21,10 +21,10 @@ def to_unit_range(audio: jax.Array, dtype: jnp.dtype) -> jax.Array:
 def rescale(audio: jax.Array, length: jax.Array, scale: str) -> jax.Array:
     """Brings each clip of `audio` [B, T] in [-1, 1], zero right-padded, to the same loudness; silence stays silence.
 
-    Both scales need the whole clip, so they are not for streams.
+    Every scale but "none" needs the whole clip, so it is not for streams.
 
     Args:
-        audio: [B, T].
+        audio: [B, T] in [-1, 1].
         length: i32[B], the samples of each clip without padding.
         scale: "rms" for a mean power of 1 over the clip; "percentile" to divide by the 95th percentile of the signed,
             padded samples, as AudioMNIST's preprocess_data.py does; "none".
@@ -43,16 +43,17 @@ def rescale(audio: jax.Array, length: jax.Array, scale: str) -> jax.Array:
 
 
 class FrontEnd(nn.Module):
-    """Turns sound into frames, causally: frame n depends on samples before the end of hop n only.
+    """The base class of modules that turn sound into frames, vectors of features at regular intervals, the hops.
 
-    Called with f32[B, context_samples + N * hop_samples] in [-1, 1] it returns f32[B, N, features]. The context is the
-    sound before the first hop, zeros at the beginning, so a whole clip and a stream are the same call.
+    Called with sound f32[B, context_samples + N * hop_samples] in [-1, 1] a front end returns N frames,
+    f32[B, N, features]. It is causal: frame n depends only on samples before the end of hop n. The first
+    `context_samples` are the sound before the first hop, or zeros at the beginning of a clip or stream.
 
     Attributes:
         window_samples: the samples that a frame covers, at least one hop.
         hop_samples: the samples from one frame to the next.
         num_bands: the number of features of a frame.
-        low_hz, high_hz: where the lowest band begins and the highest ends.
+        low_hz, high_hz: the frequencies where the lowest band begins and the highest ends.
         rate_hz: the sound's sample rate.
     """
 
@@ -65,15 +66,15 @@ class FrontEnd(nn.Module):
 
     @property
     def context_samples(self) -> int:
-        """The samples before a hop that its frame covers as well."""
+        """The number of samples before a hop that its frame covers as well."""
         return self.window_samples - self.hop_samples
 
 
 class LogMel(FrontEnd):
-    """Computes the logarithm of the power in each mel band of a Hann window."""
+    """A front end whose frames are the logarithm of the power in each mel band of a Hann window."""
 
     def __call__(self, audio: jax.Array) -> jax.Array:
-        """Returns the frames, see `FrontEnd`."""
+        """Returns frames f32[B, N, num_bands] of `audio` f32[B, context_samples + N * hop_samples] in [-1, 1]."""
         waves, bands = self.weights()
         power = jnp.square(windows(audio, self.window_samples, self.hop_samples) @ waves)
         return jnp.log((power[..., : len(bands)] + power[..., len(bands) :]) @ bands + POWER_FLOOR)
@@ -81,13 +82,16 @@ class LogMel(FrontEnd):
     def weights(self) -> tuple[jax.Array | np.ndarray, jax.Array | np.ndarray]:
         """Returns the two matrices that frames are computed with.
 
-        The first, f32[window_samples, 2 * bins], is multiplied by each window; the second, f32[bins, num_bands], sums
-        the powers of the bins, real and imaginary part together, to bands.
+        The first, f32[window_samples, 2 * bins], turns a window into the real parts of its spectrum, then the imaginary
+        ones. The second, f32[bins, num_bands], sums the powers of the spectrum's bins to mel bands.
         """
         return self.matrices()
 
     def matrices(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the windowed Fourier transform f32[window_samples, 2 * bins], and the mel bands f32[bins, bands]."""
+        """Returns the fixed matrices of log-mel: a windowed Fourier transform, and the triangles of the mel bands.
+
+        The first is f32[window_samples, 2 * bins], real parts before imaginary ones; the second f32[bins, num_bands].
+        """
         bands = _mel(self.window_samples, self.num_bands, self.low_hz, self.high_hz, self.rate_hz)
         return _fourier(self.window_samples), bands
 
@@ -95,13 +99,17 @@ class LogMel(FrontEnd):
 class Filterbank(LogMel):
     """Log-mel with trainable filters and bands, initialised to the windowed sines and the triangles of log-mel.
 
-    After Zeghidour et al. 2018 (arXiv 1711.01161), who train the filters. The parameters are scaled to about 1; where a
-    triangle is 0 its band stays 0.
+    After Zeghidour et al. 2018 (arXiv 1711.01161), who train the filters. The parameters are scaled to about 1. A
+    weight of a band that is 0 at the start, outside its triangle, stays 0.
     """
 
     @nn.compact
     def weights(self) -> tuple[jax.Array, jax.Array]:
-        """Returns the trainable matrices, see `LogMel.weights`."""
+        """Returns the two trainable matrices, with the shapes and the meaning of those of log-mel.
+
+        The first, f32[window_samples, 2 * bins], turns a window into the real parts of its spectrum, then the imaginary
+        ones. The second, f32[bins, num_bands], sums the powers of the spectrum's bins to bands.
+        """
         fourier, triangles = self.matrices()
         loudest = abs(fourier).max()
         waves = self.param("waves", lambda key: jnp.asarray(fourier / loudest))
@@ -110,11 +118,11 @@ class Filterbank(LogMel):
 
 
 class Learned(FrontEnd):
-    """Two trainable convolutions with strides in the place of log-mel, with the logarithm of the power between them."""
+    """A front end of two trainable convolutions with strides, with the logarithm of the power between them."""
 
     @nn.compact
     def __call__(self, audio: jax.Array) -> jax.Array:
-        """Returns the frames, see `FrontEnd`."""
+        """Returns frames f32[B, N, num_bands] of `audio` f32[B, context_samples + N * hop_samples] in [-1, 1]."""
         stride = self.hop_samples // 10
         kernel = 8 * stride
         steps, rest = divmod(self.window_samples - kernel, max(stride, 1))
@@ -131,15 +139,15 @@ class Learned(FrontEnd):
 
 
 class Raw(FrontEnd):
-    """Returns the samples of each hop as its frame; `recipe=seed` has hops of one sample."""
+    """A front end whose frames are the samples themselves, without overlap: each frame is one hop."""
 
     @property
     def context_samples(self) -> int:
-        """No samples: a frame is its hop."""
+        """The number of samples before a hop that its frame covers as well: 0."""
         return 0
 
     def __call__(self, audio: jax.Array) -> jax.Array:
-        """Returns the frames, see `FrontEnd`."""
+        """Returns frames [B, N, hop_samples] of `audio` [B, N * hop_samples]."""
         return audio.reshape(audio.shape[0], -1, self.hop_samples)
 
 
@@ -152,7 +160,10 @@ FRONT_ENDS: dict[str, type[FrontEnd]] = {
 
 
 def make(name: str, /, **fields: Any) -> FrontEnd:
-    """Returns the front end `name`; raises InputError for one that does not exist, or a window shorter than a hop."""
+    """Returns the front end that `FRONT_ENDS` lists as `name`, with the attributes `fields` of `FrontEnd`.
+
+    Raises InputError for a name that is not listed, or a window shorter than a hop.
+    """
     if name not in FRONT_ENDS:
         raise InputError(f"config.model.frontend is {name!r}; choose one of {', '.join(FRONT_ENDS)}.")
     front_end = FRONT_ENDS[name](**fields)
@@ -165,7 +176,10 @@ def make(name: str, /, **fields: Any) -> FrontEnd:
 
 
 def of(model: nn.Module, **more: Any) -> FrontEnd:
-    """Returns the front end that a network's fields describe; `more` are further fields of it."""
+    """Returns the front end that a network's attributes (`frontend`, `window_samples`, ...) describe.
+
+    `more` are further fields of the front end, such as the `name` of the module.
+    """
     fields = ("window_samples", "hop_samples", "num_bands", "low_hz", "high_hz", "rate_hz")
     return make(model.frontend, **{name: getattr(model, name) for name in fields}, **more)
 
@@ -173,7 +187,7 @@ def of(model: nn.Module, **more: Any) -> FrontEnd:
 def windows(audio: jax.Array, window_samples: int, hop_samples: int) -> jax.Array:
     """Cuts `audio` [B, window_samples + (N - 1) * hop_samples] into overlapping windows [B, N, window_samples].
 
-    They are concatenated from whole hops.
+    Each window begins `hop_samples` after the one before.
     """
     num_frames = (audio.shape[1] - window_samples) // hop_samples + 1
     hops, rest = divmod(window_samples, hop_samples)

@@ -17,24 +17,32 @@ def valid_mask(x: jax.Array, num_valid: jax.Array) -> jax.Array:
 
 
 def normed(x: jax.Array, num_valid: jax.Array, name: str, train: bool) -> jax.Array:
-    """Returns ReLU of BatchNorm of the valid frames, and zero for the others."""
+    """Applies BatchNorm and ReLU to the first `num_valid` i32[B] frames of `x` [B, N, ...]; the others become zero.
+
+    The layer is called "norm_" + `name`. If `train`, it uses the statistics of the batch, of these frames only.
+    """
     valid = valid_mask(x, num_valid)
     norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=x.dtype, name=f"norm_{name}")
     return jnp.where(valid, nn.relu(norm(x, mask=valid)), 0.0)
 
 
 def convolved(x: jax.Array, num_valid: jax.Array, features: int, name: str, train: bool) -> jax.Array:
-    """Returns `normed` of a convolution of size 3 on each axis, [B, N, ..., features]."""
+    """Applies a convolution of size 3 on each axis, BatchNorm and ReLU to `x` [B, N, ..., channels].
+
+    Returns [B, N, ..., features], with zero for frames after the first `num_valid` i32[B]. `name` is the end of the
+    layers' names, and `train` whether BatchNorm uses the batch's statistics.
+    """
     kernel, init = (3,) * (x.ndim - 2), nn.initializers.he_normal()
     x = nn.Conv(features, kernel, use_bias=False, kernel_init=init, dtype=x.dtype, name=f"conv_{name}")(x)
     return normed(x, num_valid, name, train)
 
 
 def stages(x: jax.Array, num_valid: jax.Array, channels: tuple[int, ...], train: bool) -> tuple[jax.Array, jax.Array]:
-    """Returns `x` after a stage for each of `channels`, and the number of valid frames then, i32[B].
+    """Applies one residual stage for each of `channels`; returns the result and its number of valid frames, i32[B].
 
-    A stage halves every axis by `max_pool`, has a convolution to its channels, and another one with a skip connection.
-    `x` must not be negative, see `max_pool`.
+    A stage halves the axes of time and bands by `max_pool`, has a convolution to its channels, and another one with a
+    skip connection. Of `x` [B, N, ..., channels], the first `num_valid` i32[B] frames are valid; it must not be
+    negative, as the pooling pads with zeros. `train` is whether BatchNorm uses the batch's statistics.
     """
     for stage, features in enumerate(channels, start=1):
         x, num_valid = max_pool(x), -(-num_valid // 2)
@@ -44,10 +52,10 @@ def stages(x: jax.Array, num_valid: jax.Array, channels: tuple[int, ...], train:
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """Returns the larger of two neighbours on every axis of `x` but the first and the last.
+    """Computes max-pooling of size and stride 2 on every axis of `x` but the first (clips) and the last (channels).
 
-    An axis of odd size is padded with a zero, so `x` must not be negative. See `audionet.max_pool` for why it is not
-    `nn.max_pool`.
+    An axis of odd size is padded with a zero, so `x` must not be negative. On the CPU the backward pass is several
+    times faster than that of `nn.max_pool`.
     """
     for axis in range(1, x.ndim - 1):
         x = jnp.pad(x, [(0, x.shape[i] % 2 if i == axis else 0) for i in range(x.ndim)])
@@ -57,7 +65,10 @@ def max_pool(x: jax.Array) -> jax.Array:
 
 
 def mean(x: jax.Array, num_valid: jax.Array) -> jax.Array:
-    """Returns the mean of `x`, which is zero where it is not valid, over its valid frames, f32[B, channels]."""
+    """Returns the mean of `x` [B, N, ..., channels] over its first `num_valid` i32[B] frames and all bands.
+
+    The result is f32[B, channels]. All later frames of `x` must be zero.
+    """
     axes = tuple(range(1, x.ndim - 1))
     count = num_valid * (x.size // (x.shape[0] * x.shape[1] * x.shape[-1]))
     return jnp.sum(x.astype(jnp.float32), axis=axes) / count.astype(jnp.float32)[:, None]
