@@ -27,6 +27,9 @@ REAL = dict(  # the streams with real recordings, which are in config.streams.re
     fresh_share=0.25,
     repeat_share=0.1,
     overlap_seconds=0.06,
+    connected_share=0.3,
+    coded_share=0.15,
+    strings_share=0.35,  # where config.streams.strings names a folder
 )
 
 
@@ -51,7 +54,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config.streams.negative_sources = SYNTHETIC.get(choice.source, ("synthetic",))
     if choice.recipe == "real":
         config.streams.update(REAL, negative_sources=(*config.streams.negative_sources, "letters"))
-        config.train.num_epochs = 6
+        config.model.update(features=192, dense=192, channels=(24, 48, 64))
+        config.train.num_epochs = 20
         config.optimizer.update(learning_rate=1.2e-3, warmup_steps=50)
     if choice.runlocal:
         shrink(config)

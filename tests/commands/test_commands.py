@@ -41,7 +41,10 @@ def test_the_grammar_of_the_argument(arg, expected):
     assert configs.parse_arg(arg, recipes=("seed",)) == expected
 
 
-@pytest.mark.parametrize("name", ["cnn.py", "gru.py", "listen.py", "spectrogram.py", "cnn.py:recipe=residual"])
+CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.py") if "def get_config" in path.read_text())
+
+
+@pytest.mark.parametrize("name", [*CONFIGS, "cnn.py:recipe=residual"])
 def test_a_trial_run_keeps_the_source_that_it_names(name):
     for arg, source, split in (
         ("runlocal", "synthetic", "folds"),
