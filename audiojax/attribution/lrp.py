@@ -164,12 +164,12 @@ def epsilon_rule(layer: Linear, x: Any, relevance: jax.Array, *, epsilon: float)
 
 
 def alpha_beta_rule(layer: Linear, x: Any, relevance: jax.Array, *, alpha: float) -> tuple[Any, jax.Array]:
-    """Distributes `alpha` of the relevance over parts with the output's sign, 1 - `alpha` over the others.
+    """Distributes `alpha` of the relevance over contributions with the output's sign, 1 - `alpha` over the others.
 
     This is the alpha-beta rule (Bach et al. 2015); alpha = 1 is z+ (Montavon et al. 2017), which keeps the sign of the
     relevance. The papers consider positive outputs, as before a ReLU; using the sign of the output extends the rule to
-    states and to layers without a ReLU. Returns the relevance of the inputs `x`, and f32[B], the part that the bias
-    absorbs.
+    recurrent states and to layers without a ReLU. Returns the relevance of the inputs `x`, and f32[B], the relevance
+    that the bias absorbs.
     """
     up, high, gain = (jax.tree.map(lambda a: jnp.maximum(a, 0.0), tree) for tree in (layer.kernel, x, layer.bias))
     down, low, loss = (jax.tree.map(lambda a: jnp.minimum(a, 0.0), tree) for tree in (layer.kernel, x, layer.bias))

@@ -174,7 +174,7 @@ CODECS = (
 
 
 def compressed(sound: np.ndarray, rate_hz: int, container: str, encoding: str, level: float | None) -> np.ndarray:
-    """Returns `sound` f32[t] in [-1, 1] encoded and decoded by a lossy codec, without a delay.
+    """Returns `sound` f32[t] in [-1, 1] encoded and decoded by a lossy codec, aligned with `sound`.
 
     An item of `CODECS` has the codec's `container` and `encoding`, which are soundfile's format and subtype, and its
     compression level; None is soundfile's default.

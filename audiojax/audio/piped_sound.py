@@ -134,7 +134,7 @@ def _fill(file: IO[bytes], pipe: _Pipe) -> None:
     while content := pipe.take(1 << 16):
         if file.tell() > MAX_BYTES:
             raise InputError(
-                f"stdin has more than {MAX_BYTES:,} bytes in a format that is decoded at its end; send wav instead, "
+                f"stdin has more than {MAX_BYTES:,} bytes of a format that is decoded as a whole; send wav instead, "
                 "as with ffmpeg -i INPUT -f wav -"
             )
         file.write(content)

@@ -82,9 +82,9 @@ class Clips:
 
 
 def copies(clips: Clips, indices: np.ndarray, among: np.ndarray, of: Clips | None = None) -> np.ndarray:
-    """Returns bool[n]: for each of the n clips at `indices`, whether a clip at `among` has the same samples.
+    """Returns bool[n]: for each of the n clips at `indices` of `clips`, whether another set has the same samples.
 
-    `indices` are into `clips`, and `among` into `of`, which is by default `clips` too.
+    The other set are the clips of `of` (by default of `clips`) at the indices `among`.
     """
     of = of or clips
     sounds = {hashlib.blake2b(of[index].tobytes()).digest() for index in among if len(of[index])}

@@ -155,7 +155,7 @@ def load_extra(config: ConfigDict, clips: Clips, held_out: Sequence[int] | np.nd
     """Returns the clips of `config.data.extra_source`, which are added to the training set; None if that key is empty.
 
     `held_out` are the indices of the validation and test clips in `clips`, copies of which are left out. Raises
-    InputError if the labels differ from those of `clips`, or if the clips are the same.
+    InputError if the labels differ from those of `clips`, or if both sources have exactly the same clips.
     """
     if not config.data.extra_source:
         return None

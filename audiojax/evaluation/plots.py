@@ -226,7 +226,7 @@ def _relevance_bar(figure: Any, image: Any, axes: Any) -> None:
 
 
 def relevance_of_samples(sound: np.ndarray, relevance: np.ndarray, rate_hz: int, title: str, path: Path) -> Path:
-    """Plots `sound` i16[t], coloured by each sample's `relevance` f32[t], its share of a logit, and sums over 10 ms."""
+    """Plots `sound` i16[t], coloured by the `relevance` f32[t] of its samples, above bars of its sum in each 10 ms."""
     from matplotlib.collections import LineCollection
 
     figure, (above, below) = _figure(2, 1, figsize=(10, 4.6), sharex=True, height_ratios=(2, 1))

@@ -89,7 +89,7 @@ class StreamBatches:
         """
         if segment_samples % step_samples:
             raise InputError(
-                f"config.train.length_samples is {segment_samples}; choose a multiple of {step_samples}, a step."
+                f"config.train.length_samples is {segment_samples}; choose a multiple of the network's {step_samples}."
             )
         self.num_steps, self.clips_per_step = num_steps, float(batch_size)
         self._rows = range(batch_size)[rows]

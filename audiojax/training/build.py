@@ -36,7 +36,8 @@ def assemble(
         num_labels: The number of labels.
         rate_hz: The sound's sample rate.
         num_steps: The number of training steps of the run, for the schedule.
-        task: Provides the loss, the initial carry and the number of classes; by default clips are classified.
+        task: Provides the loss, the network's initial recurrent state and the number of classes; by default clips
+            are classified.
     """
     model = models.build(**config.model, task=config.task, num_labels=num_labels, rate_hz=rate_hz)
     if config.train.bucket_samples and not model.any_length:

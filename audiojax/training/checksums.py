@@ -50,7 +50,7 @@ def proves_damage(error: BaseException) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """Returns the message of the first cause of `error` in at most 120 characters on one line, without final stop."""
+    """Returns the message of the exception that began the chain of `error`, on one line of at most 120 characters."""
     return one_line(_root(error), 120)
 
 

@@ -44,8 +44,8 @@ def valid(graph: Graph, x: str, num_valid: str, num_axes: int) -> str:
 def convolved(graph: Graph, variables: Tree, name: str, x: str, num_valid: str, **attributes: Any) -> str:
     """Adds a convolution with its BatchNorm and ReLU; returns the name of the result, zero after `num_valid` frames.
 
-    The parameters are conv_`name` and norm_`name` in `variables`; `x` and `num_valid` i64[B] are names of values, and
-    `attributes` those of the node of the convolution.
+    The parameters are conv_`name` and norm_`name` in `variables`. `x` and `num_valid` are the names of values in the
+    graph, the second of i64[B]; `attributes` are the ONNX attributes of the convolution.
     """
     params, norm = variables["params"], variables["params"][f"norm_{name}"]
     known, kernel = variables["batch_stats"][f"norm_{name}"], params[f"conv_{name}"]["kernel"]
