@@ -28,7 +28,10 @@ DIGESTS = [
     ("4e0e4f32356305b7", ["listen.py:audiomnist"]),
     (
         "565f80f8b81183e7",
-        ["listen.py:audiomnist,recipe=real", "streams.alarm_hours=1", "streams.voices=('espeak',)", "decoder.keep=0.7"],
+        ["listen.py:audiomnist,recipe=real", "streams.alarm_hours=1", "streams.voices=('espeak',)", "decoder.keep=0.7"]
+        # The recipe had these values then.
+        + ["model.features=144", "model.dense=144", "model.channels=(16,32,48)", "train.num_epochs=6"]
+        + [f"streams.{key}_share=0" for key in ("connected", "coded", "strings")],
     ),
     ("4d830a377ba78439", ["gru.py:fsdd,recipe=plain", "data.also=audiomnist", "train.average_decay=0.5", "seed=3"]),
     ("d5ac111b2aa0f548", ["cnn.py", "train.average_decay=0.5"]),
