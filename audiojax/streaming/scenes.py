@@ -240,10 +240,10 @@ def targets(
     """Returns what a streaming network should output at each of the `num_steps` steps that follow sample `start`.
 
     Returns:
-        label: i32[num_steps], the word that ended 0.08 to 0.22 s before the end of the step, or `num_labels` for none;
-        mask: f32[num_steps], 0 where the loss ignores the target: at other steps that end from 0.04 s before to 0.28 s
+        Labels i32[num_steps], the word that ended 0.08 to 0.22 s before the end of the step, or `num_labels` for none;
+        masks f32[num_steps], 0 where the loss ignores the target: at other steps that end from 0.04 s before to 0.28 s
         after the end of a word, or from the start of a word of label -1 to 0.28 s after its end; 1 elsewhere;
-        times: f32[num_steps, 2], seconds from the start and the end of that word to the end of the step, 0 for none.
+        times f32[num_steps, 2], seconds from the start and the end of that word to the end of the step, 0 for none.
     """
     step_end = start + step_samples * np.arange(1, num_steps + 1)
     label = np.full(num_steps, num_labels, np.int32)

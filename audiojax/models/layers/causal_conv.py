@@ -12,11 +12,11 @@ WIDTH = 3  # of a kernel, in steps and in bands
 class CausalConv(nn.Module):
     """A causal convolution of frames over steps and bands, followed by ReLU.
 
-    The kernel covers 3 steps, the current one and the two before, and 3 bands, with a stride of 2 over the bands.
+    The kernel covers 3 steps, the current one and the two before, and 3 bands, with a stride of 2 over the bands. It is
+    computed in `dtype`.
 
     Attributes:
         features: the number of output channels.
-        dtype: the type of the computation.
         tuned: whether to compute a matrix product of patches: XLA's strided convolution is slow on the CPU.
     """
 

@@ -33,7 +33,6 @@ class GRUCell(nn.Module):
     Attributes:
         features: the size of the state.
         memory_frames: the longest time constant, in steps, for which b_z is initialised; 0 for biases of zero.
-        dtype: the type of the products.
         tuned: whether to compute with code tuned for the CPU, which has a custom gradient.
     """
 
@@ -93,7 +92,6 @@ class MinGRUCell(nn.Module):
     Attributes:
         features: the size of the state.
         memory_frames: the longest time constant, in steps, for which b_z is initialised; 0 for biases of zero.
-        dtype: the type of the products.
     """
 
     features: int
