@@ -2,9 +2,9 @@
 
 The relevance of a value is the share of a logit that is attributed to it. All attribution methods use this description
 of networks, which `lrp_layers` provides. A layer has `forward(x)`, which returns its outputs, and
-`back(x, relevance, rule)`, which distributes the relevance of the outputs over the inputs `x`. `back` returns the relevance of the inputs,
-and f32[B], the part for each clip that the layer's bias and the epsilon of the rule absorb. The first axis of all
-arrays is the batch.
+`back(x, relevance, rule)`, which distributes the relevance of the outputs over the inputs `x`. `back` returns the
+relevance of the inputs, and f32[B], the part for each clip that the layer's bias and the epsilon of the rule absorb.
+The first axis of all arrays is the batch.
 """
 
 import functools
