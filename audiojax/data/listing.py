@@ -1,9 +1,11 @@
-"""Lists the sound files below a folder and counts other files."""
+"""Lists the sound files below a folder, or in a table, and counts other files."""
 
+import csv
 import os
 import re
 import stat
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -142,3 +144,30 @@ def _add_file(entry: os.DirEntry[str], root: Path, found: Listing) -> None:
 def _has_suffix_twice(name: str) -> bool:
     stem, last = os.path.splitext(name.lower())
     return os.path.splitext(stem)[1] == last
+
+
+def read_table(path: Path, columns: Sequence[str], key: str) -> list[dict[str, str]]:
+    """Returns the rows of a CSV file as {column: text}; the first of `columns` names a sound file.
+
+    Raises InputError if the file is missing or damaged; the message names `key`, the config key of its folder.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            found = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read ({error}); see --config.{key}.") from None
+    if not found or not set(columns) <= found[0].keys():
+        raise InputError(f"{path} lacks some of the columns {', '.join(columns)}; restore the file.")
+    for row in found:
+        if None in row.values():
+            raise InputError(f"{path} has too few columns for {row[columns[0]]!r}; restore the file.")
+    return found
+
+
+def listed_stat(root: Path, name: str, table: str) -> tuple[int, int]:
+    """Returns size and time of change of the file `name`, which `table` lists. Raises InputError if it is missing."""
+    try:
+        found = (root / name).stat()
+    except OSError:
+        raise InputError(f"{root / name}, which {table} lists, is not there; restore it or remove its row.") from None
+    return found.st_size, found.st_mtime_ns

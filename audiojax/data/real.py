@@ -4,7 +4,6 @@ The list has the columns file, use, kind, label, speaker, gain and source, and a
 `use` "train" are for training and validation, those with "judge" for a final evaluation.
 """
 
-import csv
 import json
 import zlib
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from audiojax.data.clips import Clips, Speaker
+from audiojax.data.listing import listed_stat, read_table
 from audiojax.data.sources import Recording, Recordings
 from audiojax.errors import InputError
 from audiojax.schema import DIGITS
@@ -59,15 +59,12 @@ def recordings(root: Path | str, kind: str, use: str = "train") -> Recordings:
     files = []
     for take, row in enumerate(mine):
         name = row["label"] if kind == "digit" else row["source"]
-        path = root / row["file"]
         if name not in names:
             raise InputError(f"{root / 'index.csv'} gives {row['file']} the label {name!r}; a digit is zero to nine.")
-        try:
-            stat = path.stat()
-        except OSError:
-            raise InputError(f"{path}, which index.csv lists, is not there; restore it or remove its row.") from None
         speaker = row["speaker"].removeprefix("sc_") or f"unknown {row['source']}"
-        files.append(Recording(names.index(name), speaker, take, row["file"], stat.st_size, stat.st_mtime_ns))
+        files.append(
+            Recording(names.index(name), speaker, take, row["file"], *listed_stat(root, row["file"], "index.csv"))
+        )
     if not files:
         raise InputError(
             f"{root / 'index.csv'} lists no {kind} for {use}; restore the file, or train without real recordings: set "
@@ -80,16 +77,8 @@ def recordings(root: Path | str, kind: str, use: str = "train") -> Recordings:
 def rows(root: Path | str) -> list[dict[str, str]]:
     """Returns the rows of `root`/index.csv as {column: text}. Raises InputError if it is missing or damaged."""
     path = Path(root).expanduser() / "index.csv"
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            found = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read ({error}); see --config.streams.real.") from None
-    if not found or not set(COLUMNS) <= found[0].keys():
-        raise InputError(f"{path} lacks some of the columns {', '.join(COLUMNS)}; restore the file.")
+    found = read_table(path, COLUMNS, "streams.real")
     for row in found:
-        if None in row.values():
-            raise InputError(f"{path} has too few columns for {row['file']!r}; restore the file.")
         try:
             valid = 0 < float(row["gain"] or 1) < float("inf")
         except ValueError:

@@ -4,12 +4,12 @@ The list has the columns file, speaker and words, and a row for each sound file.
 word to be recognised, in seconds, separated by spaces; for the label "?" see `UNSURE`. A row may have no word.
 """
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from audiojax.data.clips import Clips, Speaker
+from audiojax.data.listing import listed_stat, read_table
 from audiojax.data.sources import Recording, Recordings
 from audiojax.errors import InputError
 
@@ -35,28 +35,12 @@ def load(root: Path | str, label_names: Sequence[str], cached: Callable[[Recordi
     """
     root = Path(root).expanduser()
     words, files = {}, []
-    for take, row in enumerate(_rows(root / LIST)):
-        path = root / row["file"]
-        try:
-            stat = path.stat()
-        except OSError:
-            raise InputError(f"{path}, which {LIST} lists, is not there; restore it or remove its row.") from None
+    for take, row in enumerate(read_table(root / LIST, COLUMNS, "streams.strings")):
         words[row["file"]] = _timed(row, root / LIST, (*label_names, UNSURE))
-        files.append(Recording(0, row["speaker"], take, row["file"], stat.st_size, stat.st_mtime_ns))
+        files.append(Recording(0, row["speaker"], take, row["file"], *listed_stat(root, row["file"], LIST)))
     speakers = {name: Speaker() for name in sorted({file.speaker for file in files})}
     recordings = Recordings("strings", root, tuple(sorted(files)), ("string",), speakers)
     return StringRecordings(cached(recordings), words)
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            found = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read ({error}); see --config.streams.strings.") from None
-    if not found or not set(COLUMNS) <= found[0].keys() or any(None in row.values() for row in found):
-        raise InputError(f"{path} has no rows, or lacks some of the columns {', '.join(COLUMNS)}; restore the file.")
-    return found
 
 
 def _timed(row: dict[str, str], path: Path, names: Sequence[str]) -> tuple[Timed, ...]:
