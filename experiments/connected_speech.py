@@ -10,7 +10,6 @@ with a pronunciation of each digit. The end of a word comes from the durations t
 which are multiples of 25 ms. STRINGS has the layout that `audiojax.data.strings` reads.
 """
 
-import argparse
 import csv
 import functools
 import io
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 import soxr
 
+from audiojax import cli
 from audiojax.audio.signal import wav_file
 from audiojax.data.strings import COLUMNS, LIST
 from audiojax.io import workers
@@ -133,20 +133,20 @@ def write(folder: Path, source: tuple[Path, Path, str], *, num_speakers: int, se
         write_text(partial / LIST, text.getvalue())
 
 
-def main() -> None:
-    """Parses the arguments and writes the folder."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: list[str]) -> None:
+    """Writes the folder."""
+    parser = cli.parser("experiments.connected_speech", __doc__ or "")
     parser.add_argument("--model", type=Path, required=True, help="ONNX file of Kokoro-82M")
     parser.add_argument("--voices", type=Path, required=True, help="folder of its voices, NAME.bin")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--part", choices=("train", "validation"), default="train", help="whose voices")
     parser.add_argument("--speakers", type=int, default=110)
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     write(args.out, (args.model, args.voices, args.part), num_speakers=args.speakers, seed=args.seed)
 
 
 if __name__ == "__main__":
     from experiments import connected_speech
 
-    connected_speech.main()  # so that worker processes find the functions of this module by its name
+    cli.run(connected_speech.main)  # so that worker processes find the functions of this module by its name

@@ -98,7 +98,7 @@ class Utterance:
 def number(rng: np.random.Generator, digits: Sequence[str]) -> Utterance:
     """Samples a number read aloud, in groups, sometimes with "oh", "double" and words around it."""
     groups = _groups(rng)
-    says_oh, says_double = rng.random() < 0.45, rng.random() < 0.2
+    with_oh, with_doubles = rng.random() < 0.45, rng.random() < 0.2
     pause = str(rng.choice([", ", "; ", " — ", ". "], p=[0.6, 0.15, 0.15, 0.1]))
     pieces: list[tuple[str, str]] = []
     doubles = set()
@@ -108,17 +108,17 @@ def number(rng: np.random.Generator, digits: Sequence[str]) -> Utterance:
     for group, size in enumerate(groups):
         if group:
             pieces.append((pause if rng.random() < 0.8 else " ", ""))
-        said = rng.integers(10, size=size).tolist()
-        if says_double and size > 1 and rng.random() < 0.7:
-            said = [int(rng.integers(10)), *said[1:]]
-            said[1] = said[0]
+        values = rng.integers(10, size=size).tolist()
+        if with_doubles and size > 1 and rng.random() < 0.7:
+            values = [int(rng.integers(10)), *values[1:]]
+            values[1] = values[0]
         at = 0
         while at < size:
-            digit, twice = said[at], says_double and at + 1 < size and said[at] == said[at + 1]
+            digit, twice = values[at], with_doubles and at + 1 < size and values[at] == values[at + 1]
             if twice:
                 pieces.append((f"{DOUBLE} ", ""))
             label, sound = DIGITS[digit], digits[digit]
-            if digit == 0 and says_oh:
+            if digit == 0 and with_oh:
                 label, sound = (label if counted else UNSURE), OH  # nothing tells yet that a number follows
             if twice:
                 doubles.add(len(pieces))

@@ -82,17 +82,17 @@ def judge(root: Path, clips_of: dict[str, Clips]) -> list[Row]:
 
 def synthetic(strings: StringRecordings) -> list[Row]:
     """Returns the rows of synthetic strings: numbers, single digits, and speech without digits."""
-    said = {}
+    answers = {}
     for path in strings.clips.path:  # an "oh" that begins a number counts, as in the telephone numbers
         labels = ["zero" if label == UNSURE else label for label, *_ in strings.words[path]]
-        said[path] = tuple(DIGITS.index(label) for label in labels)
+        answers[path] = tuple(DIGITS.index(label) for label in labels)
     named = _named(strings.clips)
     kinds = {"numbers": ("errors", range(2, 100)), "digits": ("first", range(1, 2))}
     rows = []
     for name, (kind, lengths) in kinds.items():
-        mine = [(path, clip) for path, clip in named if len(said[path]) in lengths]
-        rows.append(_row(f"{name} synthetic", kind, mine, [said[path] for path, _ in mine]))
-    return rows + without_words("other synthetic", [(path, clip) for path, clip in named if not said[path]])
+        mine = [(path, clip) for path, clip in named if len(answers[path]) in lengths]
+        rows.append(_row(f"{name} synthetic", kind, mine, [answers[path] for path, _ in mine]))
+    return rows + without_words("other synthetic", [(path, clip) for path, clip in named if not answers[path]])
 
 
 def digits_of(text: str, path: str = "a string") -> tuple[int, ...]:

@@ -60,7 +60,7 @@ def write(workdir: Path, title: str, body: Sequence[str]) -> Path:
 def heading(workdir: Path, result: dict[str, Any], number: str, text: str) -> str:
     """Returns the top of the page on a run as HTML: its name, its main result, and a list of facts.
 
-    `number` is the main result, in large type, and `text` says what it is. The facts, such as model, data and device,
+    `number` is the main result, in large type, and `text` describes it. The facts, such as model, data and device,
     are from files in `workdir` and from `result` (its keys "parameters", "source" and "step").
     """
     facts = "".join(f"<dt>{name}</dt><dd>{html.escape(value)}</dd>" for name, value in _facts(workdir, result))

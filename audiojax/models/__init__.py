@@ -19,7 +19,7 @@ def module_class(name: str) -> type[nn.Module]:
 
 
 def row(model: nn.Module) -> tuple[str, Network]:
-    """Returns the name under which `schema.NETWORKS` lists the class of `model`, and what it says about that class.
+    """Returns the name under which `schema.NETWORKS` lists the class of `model`, and the row that describes that class.
 
     Raises InputError for a class that is not listed.
     """

@@ -32,7 +32,7 @@ class Pool:
 
     @classmethod
     def of(cls, clips: Clips, indices: np.ndarray, *, in_rooms: bool = False) -> "Pool":
-        """Returns a pool of the clips at `indices`; `in_rooms` says whether they have noise around the word."""
+        """Returns a pool of the clips at `indices`; `in_rooms` is whether they have noise around the word."""
         return cls(clips, scenes.by_speaker(clips, indices), in_rooms=in_rooms)
 
     def span(self, index: int) -> tuple[int, int]:

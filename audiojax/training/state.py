@@ -75,7 +75,7 @@ def check_finite(state: TrainState) -> None:
 
 
 def diverged(what: str) -> InputError:
-    """Returns the error for training that has diverged; `what` says in words which values are not finite."""
+    """Returns the error for training that has diverged; `what` names the values that are not finite."""
     return InputError(
         f"{what}; nothing of it was saved: lower --config.optimizer.learning_rate or set "
         "--config.optimizer.clip_norm=1, in another --workdir."

@@ -1,4 +1,4 @@
-"""Texts of connected speech: their labels are what is said, in symbols that the model knows."""
+"""Texts of connected speech: their labels are the digits in them, in symbols that the model knows."""
 
 import numpy as np
 import pytest
@@ -17,16 +17,16 @@ def digits():
 def test_a_number_has_the_label_of_each_digit_it_says(digits):
     unsure = doubled = 0
     for seed in range(400):
-        said = connected_text.number(np.random.default_rng(seed), digits)
-        labels = [label for _, label in said.pieces if label]
-        for index, (piece, label) in enumerate(said.pieces):
+        utterance = connected_text.number(np.random.default_rng(seed), digits)
+        labels = [label for _, label in utterance.pieces if label]
+        for index, (piece, label) in enumerate(utterance.pieces):
             if label in DIGITS:
                 assert piece == digits[DIGITS.index(label)] or (label == "zero" and piece == OH)
             if label == UNSURE:
                 assert piece == OH and labels[0] == UNSURE and labels.count(UNSURE) == 1
                 unsure += 1
-            if index in said.doubles:
-                assert said.pieces[index - 1][0].strip() == DOUBLE and label
+            if index in utterance.doubles:
+                assert utterance.pieces[index - 1][0].strip() == DOUBLE and label
                 doubled += 1
     assert unsure > 5 and doubled > 20
 
@@ -34,10 +34,10 @@ def test_a_number_has_the_label_of_each_digit_it_says(digits):
 def test_other_speech_has_no_label_and_every_symbol_is_known(digits):
     for sample, _ in connected_text.KINDS:
         for seed in range(200):
-            said = sample(np.random.default_rng(seed), digits)
-            assert set("".join(piece for piece, _ in said.pieces)) <= connected_text.VOCABULARY.keys()
+            utterance = sample(np.random.default_rng(seed), digits)
+            assert set("".join(piece for piece, _ in utterance.pieces)) <= connected_text.VOCABULARY.keys()
             if sample in (connected_text.spelled, connected_text.sentence, connected_text.other_words):
-                assert not any(label for _, label in said.pieces)
+                assert not any(label for _, label in utterance.pieces)
     assert {symbol for row in PRONUNCIATIONS for way in row for symbol in way} <= connected_text.VOCABULARY.keys()
 
 
@@ -49,8 +49,8 @@ def test_a_word_ends_where_it_is_no_longer_heard(digits):
             sound[: 6000 * len(phonemes) - 9600] = 0.5  # its last 0.4 s are silent
             return sound, begins
 
-    said = connected_text.Utterance(((digits[2], "two"), (" ", ""), (digits[2], "two")), frozenset({0}))
-    sound, words = connected_speech.synthesise(Tone(), said, np.zeros((510, 256), np.float32), 1.0)
+    utterance = connected_text.Utterance(((digits[2], "two"), (" ", ""), (digits[2], "two")), frozenset({0}))
+    sound, words = connected_speech.synthesise(Tone(), utterance, np.zeros((510, 256), np.float32), 1.0)
     assert len(sound) == 7 * 4000
     assert [(label, round(start, 2), round(end, 2)) for label, start, end in words] == [
         ("two", 0.0, 0.75),

@@ -305,7 +305,7 @@ def test_the_span_of_a_recorded_word_leaves_out_breath_and_clicks():
 
 
 @pytest.mark.parametrize("apart_seconds", [0.24, 0.3, 0.5])
-def test_a_word_said_twice_has_a_gap_between_its_targets(apart_seconds):
+def test_a_repeated_word_has_a_gap_between_its_targets(apart_seconds):
     first, second = Word(2, 4000, 8000), Word(2, 8000, 8000 + round(apart_seconds * RATE_HZ))
     label, mask, _ = scenes.targets([first, second], 0, 100, 160, 10, RATE_HZ)
     [starts] = np.nonzero((label == 2) & (np.roll(label, 1) != 2))
