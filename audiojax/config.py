@@ -17,10 +17,10 @@ from audiojax.rules import one_of
 GRAMMAR = "[SOURCE][,split=random|official|folds|speaker][,fold=K][,recipe=NAME][,runlocal]"
 
 # Keys whose values are paths on this machine.
-PATHS = ("data.root", "data.extra_root", "data.cache", "streams.real", "init_from")
+PATHS = ("data.root", "data.extra_root", "data.cache", "streams.real", "streams.strings", "init_from")
 
 # Keys of networks that older saved configs do not have, and the values that they stand for there.
-LATER_MODEL_KEYS = {"normalise_decay": 0.98, "dtype": "float32", "kernels": "auto"}
+LATER_MODEL_KEYS = {"normalise_decay": 0.98, "dtype": "float32", "kernels": "auto", "counts": False}
 
 
 class Choice(NamedTuple):
@@ -69,7 +69,8 @@ def base(choice: Choice) -> ConfigDict:
     config = ConfigDict()
     config.task = "clips"  # what is trained: "clips", one label a clip; "streams", an event for each word in a stream
     config.seed = 0  # seed of the initial parameters, the order of clips and the augmentation
-    config.init_from = ""  # workdir of a run with whose best parameters to start; not the last layer's if labels differ
+    config.init_from = ""  # workdir of a run with whose parameters to start; not the last layer's if labels differ
+    config.init_checkpoint = "best"  # which parameters of that run, of its "best" or its "last" checkpoint
     config.data = dict(
         source=choice.source,  # the source of the clips
         root="",  # folder of the data set; a synthetic source makes its own; for "hub" also its name OWNER/NAME
@@ -200,6 +201,7 @@ def recurrent_model() -> dict[str, Any]:
         mask_padding=True,
         stack_frames=1,
         dense=0,
+        counts=False,
         dtype="float32",
         kernels="auto",
     )

@@ -8,7 +8,8 @@ those of the network on test clips. experiments/recognize_onnx.py runs such a st
 from pathlib import Path
 
 from audiojax import cli
-from audiojax.exporting.verify import has_onnx, write
+from audiojax.exporting.manifest import has_onnx
+from audiojax.exporting.verify import write
 from audiojax.inference import Trained
 
 

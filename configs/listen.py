@@ -8,8 +8,8 @@ r"""Streaming recognition: the recurrent network on endless streams, which outpu
   python -m audiojax.main --config configs/listen.py:audiomnist,recipe=real --config.data.root=DIR \
       --config.streams.real=REAL_DIR --config.streams.strings=STRINGS --config.init_from=RUN
                        a wider network, with real recordings too, in a folder as audiojax/data/real.py describes it, and
-                       with numbers read aloud, as audiojax/data/strings.py describes them: a stage of the packaged
-                       recogniser, 5,000 steps in 37 minutes
+                       with numbers read aloud, as audiojax/data/strings.py describes them, "double five" among them: a
+                       stage of the packaged recogniser, 5,000 steps in 37 minutes
 
 Seed 0, on 2 CPU cores; see also audiojax/streaming/pretrained/MODEL_CARD.md and experiments/README.md.
 """
@@ -55,7 +55,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.streams.negative_sources = SYNTHETIC.get(choice.source, ("synthetic",))
     if choice.recipe == "real":
         config.streams.update(REAL, negative_sources=(*config.streams.negative_sources, "letters"))
-        config.model.update(features=192, dense=192, channels=(24, 48, 64))
+        config.model.update(features=192, dense=192, channels=(24, 48, 64), counts=True)
         config.train.num_epochs = 20
         config.optimizer.update(learning_rate=1.2e-3, warmup_steps=50)
     if choice.runlocal:

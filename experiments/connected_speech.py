@@ -28,7 +28,6 @@ from audiojax.io.files import whole_folder, write_bytes, write_text
 from experiments.connected_text import KINDS, PRONUNCIATIONS, VOCABULARY, Utterance
 
 RATE_HZ, MODEL_RATE_HZ, FRAME_SAMPLES = 16_000, 24_000, 600
-SECOND_OF_DOUBLE_SECONDS = 0.24  # after the end of "five" in "double five": the end of the second event
 UTTERANCES_PER_SPEAKER = 12
 DURATIONS = "/encoder/Clip_output_0"  # the tensor of the ONNX graph that has the frames of each phoneme
 
@@ -78,13 +77,11 @@ def synthesise(
     """Returns f32[t] at `RATE_HZ`, and the words in it as (label, start, end) in seconds."""
     sound, begins = model.synthesise("".join(piece for piece, _ in utterance.pieces), style, speed)
     words, at = [], 0
-    for index, (piece, label) in enumerate(utterance.pieces):
+    for piece, label in utterance.pieces:
         if label:
             start, end = float(begins[at]), float(begins[at + len(piece)])
             end = start + _audible_seconds(sound[int(start * MODEL_RATE_HZ) : int(end * MODEL_RATE_HZ)])
             words.append((label, start, end))
-            if index in utterance.doubles:
-                words.append((label, start, end + SECOND_OF_DOUBLE_SECONDS))
         at += len(piece)
     sound = soxr.resample(sound, MODEL_RATE_HZ, RATE_HZ)
     return sound * np.float32(0.5 / max(float(np.abs(sound).max()), 1e-6)), words

@@ -25,7 +25,8 @@ PRONUNCIATIONS = (
     ("ˈAt", "ˈeːt", "ˈɛɪt", "ˈAɾ"),
     ("nˈIn", "nˈaɪn", "nˈɑɪn"),
 )
-OH, DOUBLE = "ˈO", "dˈʌbᵊl"
+OH = "ˈO"
+COUNTS = {2: "dˈʌbᵊl", 3: "tɹˈɪpᵊl"}  # before a digit that counts several times
 _LETTERS = "ˈA bˈi sˈi dˈi ˈi ˈɛf ʤˈi ˈAʧ ˈI ʤˈA kˈA ˈɛl ˈɛm ˈɛn ˈO pˈi kjˈu ˈɑɹ ˈɛs tˈi jˈu vˈi dˈʌbᵊljˌu ˈɛks wˈI zˈi"
 LETTERS = dict(zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", _LETTERS.split(), strict=True))
 BEFORE_NUMBERS = (
@@ -89,47 +90,43 @@ VOCABULARY = dict(zip(SYMBOLS, _SYMBOL_NUMBERS, strict=True))
 
 @dataclass(frozen=True)
 class Utterance:
-    """A text: pieces of phonemes and punctuation, each with a label: a digit's name, UNSURE or "" (no word)."""
+    """A text: pieces of phonemes and punctuation, each with a label of `data.strings`, or "" for no word."""
 
     pieces: tuple[tuple[str, str], ...]
-    doubles: frozenset[int] = frozenset()  # the pieces that count twice
 
 
 def number(rng: np.random.Generator, digits: Sequence[str]) -> Utterance:
-    """Samples a number read aloud, in groups, sometimes with "oh", "double" and words around it."""
+    """Samples a number read aloud, in groups, sometimes with "oh", "double", "triple" and words around it."""
     groups = _groups(rng)
-    with_oh, with_doubles = rng.random() < 0.45, rng.random() < 0.2
+    with_oh, with_counts = rng.random() < 0.45, rng.random() < 0.3
     pause = str(rng.choice([", ", "; ", " — ", ". "], p=[0.6, 0.15, 0.15, 0.1]))
     pieces: list[tuple[str, str]] = []
-    doubles = set()
     if rng.random() < 0.3:
         pieces.append((f"{rng.choice(BEFORE_NUMBERS)}{rng.choice([' ', ', '])}", ""))
     counted = 0
     for group, size in enumerate(groups):
         if group:
             pieces.append((pause if rng.random() < 0.8 else " ", ""))
-        values = rng.integers(10, size=size).tolist()
-        if with_doubles and size > 1 and rng.random() < 0.7:
-            values = [int(rng.integers(10)), *values[1:]]
-            values[1] = values[0]
         at = 0
         while at < size:
-            digit, twice = values[at], with_doubles and at + 1 < size and values[at] == values[at + 1]
-            if twice:
-                pieces.append((f"{DOUBLE} ", ""))
+            digit, count = int(rng.integers(10)), 1
+            if with_counts and rng.random() < 0.4:
+                count = min(size - at, int(rng.choice([2, 3], p=[0.8, 0.2])))
             label, sound = DIGITS[digit], digits[digit]
             if digit == 0 and with_oh:
-                label, sound = (label if counted else UNSURE), OH  # nothing tells yet that a number follows
-            if twice:
-                doubles.add(len(pieces))
+                sound = OH
+                if not counted:
+                    label, count = UNSURE, 1  # nothing tells yet that a number follows
+            if count > 1:
+                pieces.append((f"{COUNTS[count]} ", ""))
+                label += f"*{count}"
             pieces.append((sound, label))
-            counted += 1
-            at += 2 if twice else 1
+            counted, at = counted + count, at + count
             if at < size:
                 pieces.append((" ", ""))
     if rng.random() < 0.15:
         pieces.append((f"{rng.choice([' ', ', '])}{rng.choice(AFTER_NUMBERS)}", ""))
-    return Utterance((*pieces, (".", "")), frozenset(doubles))
+    return Utterance((*pieces, (".", "")))
 
 
 def _groups(rng: np.random.Generator) -> list[int]:
@@ -158,7 +155,7 @@ def spelled(rng: np.random.Generator, _: Sequence[str]) -> Utterance:
             skip = False
             continue
         skip = letters[index + 1 : index + 2].upper() == letter and rng.random() < 0.4
-        pieces.append((f"{DOUBLE} " if skip else "") + LETTERS[letter] + between)
+        pieces.append((f"{COUNTS[2]} " if skip else "") + LETTERS[letter] + between)
     return Utterance(tuple((piece, "") for piece in (*pieces, ".")))
 
 

@@ -17,8 +17,8 @@ from ml_collections import ConfigDict
 from audiojax.data.clips import Batch
 from audiojax.errors import InputError
 from audiojax.models.audionet import CHANNELS, HIDDEN
-from audiojax.models.gru import READOUTS
 from audiojax.models.layers import frontend
+from audiojax.models.layers.averages import READOUTS
 
 Steps = Callable[[list[Batch]], None]
 

@@ -84,8 +84,8 @@ def synthetic(strings: StringRecordings) -> list[Row]:
     """Returns the rows of synthetic strings: numbers, single digits, and speech without digits."""
     answers = {}
     for path in strings.clips.path:  # an "oh" that begins a number counts, as in the telephone numbers
-        labels = ["zero" if label == UNSURE else label for label, *_ in strings.words[path]]
-        answers[path] = tuple(DIGITS.index(label) for label in labels)
+        labels = [("zero" if label == UNSURE else label, count) for label, *_, count in strings.words[path]]
+        answers[path] = tuple(DIGITS.index(label) for label, count in labels for _ in range(count))
     named = _named(strings.clips)
     kinds = {"numbers": ("errors", range(2, 100)), "digits": ("first", range(1, 2))}
     rows = []

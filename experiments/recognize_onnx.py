@@ -25,8 +25,9 @@ def main(folder: str, path: str) -> None:
     if rate_hz != about["rate_hz"] or audio.ndim > 1:
         sys.exit(f"{path} is not mono sound of {about['rate_hz']} Hz; convert it first.")
     settings, size = about["listening"], about["step_samples"]
+    lead = round(settings["lead_seconds"] * rate_hz)  # a stream begins with silence
     silence = round(settings["flush_seconds"] * rate_hz)  # so that the last word is emitted
-    audio = np.pad(audio, (0, silence + -(len(audio) + silence) % size))
+    audio = np.pad(audio, (lead, silence + -(len(audio) + silence) % size))
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # one step is too little work for several threads
@@ -34,19 +35,24 @@ def main(folder: str, path: str) -> None:
     carry = {part["name"]: np.zeros([1, *part["shape"][1:]], np.float32) for part in about["carry"]}
     scores = np.eye(len(about["label_names"]) + 1)[-1]  # the last score is that of no word
     armed, last, since = True, -1, 1000
-    for number, hop in enumerate(np.split(audio, len(audio) // size), start=1):
+    num_words, first = len(about["label_names"]), 1 - lead // size
+    for number, hop in enumerate(np.split(audio, len(audio) // size), start=first):
         [outputs], *after = session.run(None, {"audio": hop[None], **carry})
         carry = dict(zip(carry, after, strict=True))
-        likely = np.exp(outputs[:-2] - outputs[:-2].max())
+        logits, (began, ended), more = np.split(outputs, [num_words + 1, num_words + 3])
+        if number < 1:
+            continue
+        likely = np.exp(logits - logits.max())
         scores = settings["ema_decay"] * scores + (1 - settings["ema_decay"]) * likely / likely.sum()
-        words, (began, ended), since = scores[:-1], outputs[-2:], since + 1
+        words, since = scores[:-1], since + 1
         best = int(words.argmax())
         another = best != last and since >= settings["refractory_steps"]
         if (armed or another) and words[best] > settings["threshold"]:
             now = number * size / rate_hz
             end = max(0.0, now - ended)
             start = min(end, max(0.0, now - began))
-            print(f"{start:.3f} {end:.3f} {now:.3f} {about['label_names'][best]} {words[best] / words.sum():.4f}")
+            for _ in range(1 + int((more > 0).sum())):  # "double five" is two words
+                print(f"{start:.3f} {end:.3f} {now:.3f} {about['label_names'][best]} {words[best] / words.sum():.4f}")
             armed, last, since = False, best, 0
         else:
             armed = armed or words.sum() < settings["threshold"] / 3

@@ -1,7 +1,8 @@
 """Recordings of several words each, with the times of the words, listed in `strings.csv`.
 
 The list has the columns file, speaker and words, and a row for each sound file. "words" has LABEL:START:END for each
-word to be recognised, in seconds, separated by spaces; for the label "?" see `UNSURE`. A row may have no word.
+word to be recognised, in seconds, separated by spaces; for the label "?" see `UNSURE`. LABEL*2 is a word that stands
+for two, as in "double five", LABEL*3 for three. A row may have no word.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from audiojax.errors import InputError
 LIST, COLUMNS = "strings.csv", ("file", "speaker", "words")
 UNSURE = "?"  # the label of a word that may count as one of the labels or not; training ignores it
 
-Timed = tuple[str, float, float]  # the label, start and end of a word, in seconds
+Timed = tuple[str, float, float, int]  # label, start and end of a word in seconds, and how many words it stands for
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,14 @@ def _timed(row: dict[str, str], path: Path, names: Sequence[str]) -> tuple[Timed
     for word in row["words"].split():
         try:
             label, start, end = word.split(":")
-            timed = label, float(start), float(end)
+            label, _, count = label.partition("*")
+            timed = label, float(start), float(end), int(count or 1)
         except ValueError:
-            timed = "", 0.0, 0.0
-        if timed[0] not in names or not 0 <= timed[1] < timed[2] < float("inf"):
+            timed = "", 0.0, 0.0, 0
+        if timed[0] not in names or not 0 <= timed[1] < timed[2] < float("inf") or timed[3] not in (1, 2, 3):
             raise InputError(
-                f"{path} gives {row['file']} the word {word!r}; write LABEL:START:END in seconds, with a label of "
-                f"{', '.join(names)}."
+                f"{path} gives {row['file']} the word {word!r}; write LABEL:START:END or LABEL*2:START:END in seconds, "
+                f"with a label of {', '.join(names)}."
             )
         words.append(timed)
     return tuple(sorted(words, key=lambda word: word[2]))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import export
 
-from audiojax.models.gru import GRU, Carry
+from audiojax.models.gru import GRU, MAX_COUNT, Carry
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 Parts = dict[str, jax.Array]
@@ -26,11 +26,9 @@ def has_steps(model: nn.Module) -> TypeGuard[GRU]:
 
 
 def num_outputs(model: nn.Module) -> int:
-    """Returns how many outputs a network has: one for each label, and three more if it is trained on streams.
-
-    The three are the logit that no word has just ended, and the seconds since the word began and since it ended.
-    """
-    return int(model.num_labels) + 3 * (getattr(model, "task", "clips") == "streams")
+    """Returns how many outputs a network has: one for each label, or those of `models.gru.StreamOutputs`."""
+    streams, counts = getattr(model, "task", "clips") == "streams", getattr(model, "counts", False)
+    return int(model.num_labels) + streams * (3 + (MAX_COUNT - 1) * counts)
 
 
 def carry_shapes(model: GRU) -> dict[str, tuple[int, ...]]:

@@ -5,7 +5,6 @@ import importlib.util
 import json
 import time
 from collections.abc import Callable, Collection
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,35 +12,22 @@ import jax
 import numpy as np
 
 from audiojax import config as configs
-from audiojax import models
 from audiojax.audio.signal import prepare_clip
 from audiojax.data import batches, loading, splits
 from audiojax.data.clips import Clips
 from audiojax.errors import InputError
-from audiojax.exporting import stablehlo
+from audiojax.exporting import manifest, stablehlo
 from audiojax.inference import Trained
 from audiojax.io.files import whole_folder
 from audiojax.models.gru import GRU
 from audiojax.schema import DIGITS
-from audiojax.streaming.decoder import FLUSH_SECONDS, Decoder
 from audiojax.synthesis import formant
 from audiojax.synthesis.voices import make_voice
-from audiojax.training import environment
-
-TOLERANCE = 1e-4  # of the outputs; the order of sums depends on the runtime
-
 
 NUM_CLIPS = 64
 
 
 NUM_STREAMS = 4  # of these clips, processed step by step
-
-
-EXTRA = ("flatbuffers", "onnx", "onnxruntime")  # StableHLO needs the first only
-
-
-# Keys of the config that are left out of the manifest, as they describe this machine.
-LOCAL = ("data.root", "data.extra_root", "data.cache", "streams.real", "init_from", "wandb", "mesh")
 
 
 Parts = dict[str, np.ndarray]
@@ -72,7 +58,7 @@ def write(run: Trained, out: Path) -> tuple[list[File], str]:
     Raises InputError, and leaves nothing, if a file's outputs differ from the network's, and if the folder contains
     anything but an earlier export.
     """
-    if missing := [name for name in _libraries(run) if importlib.util.find_spec(name) is None]:
+    if missing := [name for name in manifest.libraries(run) if importlib.util.find_spec(name) is None]:
         raise InputError(f"export needs {' and '.join(missing)}, an extra: pip install -e '.[onnx]'.")
     run = dataclasses.replace(run, variables=jax.device_get(run.variables))
     with whole_folder(out) as folder:
@@ -82,30 +68,21 @@ def write(run: Trained, out: Path) -> tuple[list[File], str]:
             (folder / name).write_bytes(content)
         errors = _errors(run, folder, contents, clips, indices)
         for name, error in errors.items():
-            if not error <= TOLERANCE:  # true for NaN
+            if not error <= manifest.TOLERANCE:  # true for NaN
                 raise InputError(
-                    f"{name} differs from the network by {error:.1e}, more than {TOLERANCE:g}, on {checked_on}; "
-                    "nothing is written: report it with the run's config.json."
+                    f"{name} differs from the network by {error:.1e}, more than {manifest.TOLERANCE:g}, on "
+                    f"{checked_on}; nothing is written: report it with the run's config.json."
                 )
-        manifest = json.dumps(_manifest(run, errors, checked_on), indent=2)
-        (folder / "manifest.json").write_text(manifest + "\n")
+        described = json.dumps(manifest.describe(run, errors, checked_on), indent=2)
+        (folder / "manifest.json").write_text(described + "\n")
         taken = _milliseconds(run, folder) if "classifier.onnx" in contents else {}
     return [File(name, len(contents[name]), errors[name], taken.get(name)) for name in contents], checked_on
-
-
-def has_onnx(run: Trained) -> bool:
-    """Returns whether the network of `run` has an ONNX graph; every network has a StableHLO program."""
-    return bool(models.row(run.model)[1].onnx)
-
-
-def _libraries(run: Trained) -> tuple[str, ...]:
-    return EXTRA if has_onnx(run) else EXTRA[:1]
 
 
 def _contents(run: Trained) -> dict[str, bytes]:
     """Returns each file's content by its name."""
     exporters: dict[str, Any] = {"stablehlo": stablehlo}
-    if has_onnx(run):
+    if manifest.has_onnx(run):
         from audiojax.exporting import onnx_graphs
 
         exporters["onnx"] = onnx_graphs
@@ -249,52 +226,3 @@ def _median_milliseconds(once: Callable[[], Any], times: int) -> float:
         once()
         seconds.append(time.perf_counter() - start)
     return float(np.median(seconds)) * 1000
-
-
-def _manifest(run: Trained, errors: dict[str, float], checked_on: str) -> dict[str, Any]:
-    """Returns the manifest, which describes the files, ready for JSON; it depends on the run only, not on the time."""
-    model, about = run.model, environment.describe(1)
-    shapes, step_samples, length_samples = {}, None, run.config.train.length_samples
-    if stablehlo.has_steps(model):
-        shapes, step_samples, length_samples = stablehlo.carry_shapes(model), model.step_samples, None
-    further = ["no word", "seconds since the word began", "seconds since the word ended"] if run.streams else []
-    decoder = Decoder(**run.config.decoder)._asdict() | {"flush_seconds": FLUSH_SECONDS} if run.streams else {}
-    clip, any_clip = (
-        f"[batch, {samples}], zero right-padded; length int32[batch]"
-        for samples in (length_samples or "samples", "samples" if model.any_length else length_samples)
-    )
-    hop = f"int16[batch, {step_samples}]"
-    inputs = {
-        "classifier.stablehlo": f"audio float32{clip}; from -32768 to 32767, as int16 has it",
-        "classifier.onnx": f"audio int16{any_clip}",
-        "step.stablehlo": f"carry, a dict of float32 arrays by name; audio {hop}",
-        "step.onnx": f"audio {hop}; each part of the carry",
-    }
-    return {
-        "rate_hz": run.config.data.rate_hz,
-        "step_samples": step_samples,
-        "length_samples": length_samples,
-        "label_names": list(run.label_names),
-        "inputs": {name: inputs[name] for name in errors},
-        "outputs": [*run.label_names, *further],  # logits, all but the times
-        "temperature": run.temperature,
-        "carry": [
-            {"name": name, "next": f"next_{name}", "shape": ["batch", *shape], "initial": 0.0}
-            for name, shape in shapes.items()
-        ],
-        **({"listening": decoder} if decoder else {}),
-        "source": run.data["source"],
-        "checkpoint_step": run.step,
-        "config": _public(run.config.to_dict()),
-        "revision": about["revision"],
-        "versions": {name: about["versions"][name] for name in ("audiojax", "jax", "flax", "numpy")}
-        | {name: metadata.version(name) for name in _libraries(run)},
-        "parity": {"checked_on": checked_on, "tolerance": TOLERANCE, "errors": errors},
-    }
-
-
-def _public(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    kept = {name: value for name, value in config.items() if prefix + name not in LOCAL}
-    return {
-        name: _public(value, f"{prefix}{name}.") if isinstance(value, dict) else value for name, value in kept.items()
-    }

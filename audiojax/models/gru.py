@@ -13,14 +13,14 @@ from flax import linen as nn
 
 from audiojax.errors import InputError
 from audiojax.models.layers import frontend, kernels
+from audiojax.models.layers.averages import READOUTS, readout_weights, running_levels
 from audiojax.models.layers.causal_conv import WIDTH, CausalConv
-from audiojax.models.layers.cells import GRUCell, MinGRUCell, linear_scan
+from audiojax.models.layers.cells import GRUCell, MinGRUCell
 
 CELLS = {"gru": GRUCell, "min_gru": MinGRUCell}
-# The averages over the last layer's outputs that the logits depend on: the factor by which an output's weight decays
-# with each step after it.
-READOUTS = {"last": (0.0,), "mean": (1.0,), "running": (0.96,), "last_and_mean": (0.0, 1.0)}
 NORMALISATIONS = ("none", "fixed", "running")
+LEAD_STEPS = 5  # steps of silence before the first sound of a stream
+MAX_COUNT = 3  # how many words one word stands for at most: "triple five"
 
 
 class Carry(NamedTuple):
@@ -32,6 +32,27 @@ class Carry(NamedTuple):
     hidden: tuple[jax.Array, ...]  # f32[B, features] each layer
     total: jax.Array  # f32[B, averages, features], the weighted sums of the last layer's outputs
     weight: jax.Array  # f32[B, averages, 1], the sums of the weights
+
+
+class StreamOutputs(NamedTuple):
+    """The outputs of a network for streams at each step, in the order in which they are concatenated.
+
+    Attributes:
+        logits: f32[..., labels + 1], of each word to have just ended, and of "no word has just ended".
+        times: f32[..., 2], seconds since the word began and since it ended.
+        more: f32[..., 2], logits that the word stands for more than one word, and for more than two; f32[..., 0]
+            without `GRU.counts`.
+    """
+
+    logits: Any
+    times: Any
+    more: Any
+
+    @classmethod
+    def of(cls, outputs: Any, num_labels: int) -> "StreamOutputs":
+        """Splits the last axis of `outputs`, an array of numpy or jax."""
+        first, second = num_labels + 1, num_labels + 3
+        return cls(outputs[..., :first], outputs[..., first:second], outputs[..., second:])
 
 
 class GRU(nn.Module):
@@ -63,8 +84,8 @@ class GRU(nn.Module):
         channels: the output channels of each causal convolution over steps and bands before the recurrence; () for
             no convolutions.
         dense: the size of a dense layer before the recurrence; 0 for none.
-        task: "clips"; or "streams", with outputs at every step: a logit for each label and one for "no word has just
-            ended", and two durations in seconds, since the word began and since it ended. It needs the readout "last".
+        task: "clips"; or "streams", with the outputs `StreamOutputs` at every step. It needs the readout "last".
+        counts: whether a network for streams also says how many words a word stands for, as in "double five".
         dtype: the type of the matrix products after the front end, "float32" or "bfloat16"; parameters, states and
             logits stay float32.
         kernels: "auto" uses code tuned for the CPU, with custom gradients, where jax runs on a CPU; "plain" never does.
@@ -92,6 +113,7 @@ class GRU(nn.Module):
     stack_frames: int = 1
     channels: tuple[int, ...] = ()
     dense: int = 0
+    counts: bool = False
     task: str = "clips"
     dtype: str = "float32"
     kernels: str = "auto"
@@ -119,6 +141,8 @@ class GRU(nn.Module):
         self.drop = nn.Dropout(self.dropout)
         self.logits = nn.Dense(self.num_labels + streams, dtype=dtype)
         self.times = nn.Dense(2, dtype=dtype) if streams else None
+        rare = nn.initializers.constant(-3.0)
+        self.more = nn.Dense(MAX_COUNT - 1, bias_init=rare, dtype=dtype) if streams and self.counts else None
 
     def initial_carry(self, batch_size: int) -> Carry:
         """Returns the state of `batch_size` streams before their first step: all zeros."""
@@ -132,6 +156,15 @@ class GRU(nn.Module):
             bands = -(-bands // 2)
         return Carry(context, level, tuple(frames), (state,) * self.num_layers, total, weight)
 
+    def start_of_stream(self, batch_size: int) -> Carry:
+        """Returns the state of `batch_size` streams before their first sound: that after `LEAD_STEPS` of silence.
+
+        The network must have `task` "streams". From a state of zeros it would miss words that begin at once.
+        """
+        silence = jnp.zeros((1, LEAD_STEPS * self.step_samples), jnp.int16)
+        carry, _ = self.listen(self.initial_carry(1), silence)
+        return jax.tree.map(lambda x: jnp.repeat(x, batch_size, axis=0), carry)
+
     def step(self, carry: Carry, audio: jax.Array) -> tuple[Carry, jax.Array]:
         """Takes one step of B streams: returns their state after `audio`, and the outputs at this step.
 
@@ -140,9 +173,8 @@ class GRU(nn.Module):
             audio: [B, step_samples] in 16-bit units, the next sound of each stream.
 
         Returns:
-            The next state, and the outputs: logits f32[B, num_labels], or, if `task` is "streams",
-            f32[B, num_labels + 3]: the logits of the labels and of "no word has just ended", and two durations in
-            seconds, since the word began and since it ended.
+            The next state, and the outputs: logits f32[B, num_labels], or, if `task` is "streams", the concatenated
+            `StreamOutputs`, f32[B, n].
         """
         sound = jnp.concatenate([carry.context, frontend.to_unit_range(audio, jnp.dtype("float32"))], axis=1)
         x, level = self._normalised(self.front_end(sound).swapaxes(0, 1), carry.level)
@@ -166,9 +198,7 @@ class GRU(nn.Module):
             train: whether dropout is on and the normalisation uses the batch's statistics.
 
         Returns:
-            The state after the last step, and the outputs of all steps, f32[B, N, num_labels + 3]: the logits of the
-            labels and of "no word has just ended", and two durations in seconds, since the word began and since it
-            ended.
+            The state after the last step, and the outputs of all steps, concatenated `StreamOutputs` f32[B, N, n].
         """
         sound = jnp.concatenate([carry.context, frontend.to_unit_range(audio, jnp.dtype("float32"))], axis=1)
         x, level = self._normalised(self.front_end(sound).swapaxes(0, 1), carry.level, train=train)
@@ -226,12 +256,15 @@ class GRU(nn.Module):
         return x, tuple(hidden)
 
     def _read(self, read: jax.Array, train: bool = False) -> jax.Array:
-        """Returns the outputs for the averages `read` [..., features]: logits, for streams also times, see `task`."""
+        """Returns the outputs for the averages `read` [..., features]: logits, or for streams `StreamOutputs`."""
         read = self.drop(read, deterministic=not train)
         logits = self.logits(read).astype(jnp.float32)
         if self.times is None:
             return logits
-        return jnp.concatenate([logits, nn.softplus(self.times(read).astype(jnp.float32))], axis=-1)
+        parts = [logits, nn.softplus(self.times(read).astype(jnp.float32))]
+        if self.more is not None:
+            parts.append(self.more(read).astype(jnp.float32))
+        return jnp.concatenate(parts, axis=-1)
 
     def _normalised(
         self, frames: jax.Array, level: jax.Array, valid: jax.Array | None = None, train: bool = False
@@ -244,23 +277,3 @@ class GRU(nn.Module):
             return x, level
         levels = running_levels(level, x, self.normalise_decay)
         return x - levels, levels[-1]
-
-
-def running_levels(level: jax.Array, x: jax.Array, decay: float) -> jax.Array:
-    """Returns the running mean after each of the N frames `x` f32[N, B, bands], in the same shape.
-
-    It begins with `level` f32[B, bands]; each frame multiplies it by `decay` and adds 1 - `decay` times the frame.
-    """
-    return linear_scan(level, jnp.full_like(x, decay), (1 - decay) * x)
-
-
-def readout_weights(readout: str, ends: jax.Array, num_steps: int) -> jax.Array:
-    """Returns the weight of each step's output in the averages that the logits depend on, f32[averages, N, B].
-
-    `readout` is a key of `READOUTS`, which sets the number of averages and how weights decay with age. N is
-    `num_steps`. Only the first `ends` i32[B] steps of a clip have a weight; for each average they sum to 1.
-    """
-    ahead = ends[None, :] - 1 - jnp.arange(num_steps, dtype=jnp.int32)[:, None]
-    decay = jnp.asarray(READOUTS[readout])[:, None, None] ** jnp.maximum(ahead, 0).astype(jnp.float32)[None]
-    weight = jnp.where(ahead[None] >= 0, decay, 0.0)
-    return weight / weight.sum(axis=1, keepdims=True)

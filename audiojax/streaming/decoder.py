@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from audiojax.models.gru import StreamOutputs
+
 FLUSH_SECONDS = 0.5  # of silence appended to a sound that ends, so that its last word is emitted
 
 
@@ -49,22 +51,25 @@ class Decision(NamedTuple):
         probability: The probability of the most probable word, given that it is one of the known words.
         began_seconds: Time from the start of the word to the end of the step.
         ended_seconds: Time from the end of the word to the end of the step.
+        count: How many events the word gives, 2 in "double five".
     """
 
     label: jax.Array  # i32[B], -1 for no event
     probability: jax.Array  # f32[B], of this word, given that it is one of the words
     began_seconds: jax.Array  # f32[B], from the start of the word to the end of the step
     ended_seconds: jax.Array  # f32[B], from the end of the word to the end of the step
+    count: jax.Array  # i32[B], 1 to 3
 
-    def event(self, at: Any, now_seconds: float, label_names: Sequence[str]) -> Event:
-        """Returns the event at the index `at` of the arrays, whose label there must not be -1.
+    def events(self, at: Any, now_seconds: float, label_names: Sequence[str]) -> list[Event]:
+        """Returns the events at the index `at` of the arrays, whose label there must not be -1; all are equal.
 
         `now_seconds` is the time at the end of the step, from the first sample of the stream.
         """
         end = max(0.0, now_seconds - float(self.ended_seconds[at]))
         start = min(end, max(0.0, now_seconds - float(self.began_seconds[at])))
         start, end, now = (round(seconds, 3) for seconds in (start, end, now_seconds))
-        return Event(label_names[int(self.label[at])], start, end, now, float(self.probability[at]))
+        event = Event(label_names[int(self.label[at])], start, end, now, float(self.probability[at]))
+        return [event] * int(self.count[at])
 
 
 class Decoder(NamedTuple):
@@ -88,12 +93,9 @@ class Decoder(NamedTuple):
         return Evidence(scores, jnp.ones(num_streams, jnp.bool_), jnp.full(num_streams, -1, jnp.int32), long_ago)
 
     def decide(self, evidence: Evidence, outputs: jax.Array) -> tuple[Evidence, Decision]:
-        """Returns the state and the decision after a step with the network outputs f32[B, labels + 3].
-
-        The outputs are logits that each word has just ended and that none has, then the seconds since the word began
-        and since it ended.
-        """
-        scores = self.ema_decay * evidence.scores + (1 - self.ema_decay) * jax.nn.softmax(outputs[:, :-2])
+        """Returns the state and the decision after a step with the network's `StreamOutputs`, f32[B, n]."""
+        logits, times, more = StreamOutputs.of(outputs, evidence.scores.shape[-1] - 1)
+        scores = self.ema_decay * evidence.scores + (1 - self.ema_decay) * jax.nn.softmax(logits)
         words = scores[:, :-1]
         label = jnp.argmax(words, axis=1).astype(jnp.int32)
         best = jnp.max(words, axis=1)
@@ -102,12 +104,13 @@ class Decoder(NamedTuple):
         event = (evidence.armed | next_word) & (best > self.threshold)
         armed = jnp.where(event, False, evidence.armed | (words.sum(axis=1) < self.threshold / 3))
         share = best / jnp.maximum(words.sum(axis=1), 1e-6)
-        decision = Decision(jnp.where(event, label, -1), share, outputs[:, -2], outputs[:, -1])
+        count = 1 + jnp.sum(more > 0, axis=1, dtype=jnp.int32)
+        decision = Decision(jnp.where(event, label, -1), share, times[:, 0], times[:, 1], count)
         last, since = jnp.where(event, label, evidence.last), jnp.where(event, 0, since)
         return Evidence(scores, armed, last, since), decision
 
     def decide_all(self, evidence: Evidence, outputs: jax.Array) -> tuple[Evidence, Decision]:
-        """Returns the state after N steps with network outputs f32[B, N, labels + 3], and the decisions, arrays [N, B].
+        """Returns the state after N steps with network outputs f32[B, N, n], and the decisions, arrays [N, B].
 
         The outputs of a step are those of `decide`.
         """

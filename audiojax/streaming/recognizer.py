@@ -17,6 +17,7 @@ from flax import linen as nn
 
 from audiojax.errors import InputError
 from audiojax.inference import PACKAGED, Trained
+from audiojax.models.gru import StreamOutputs
 from audiojax.rules import one_of
 from audiojax.streaming import operating_points
 from audiojax.streaming.decoder import Decision, Decoder, Event, Evidence
@@ -65,7 +66,7 @@ class Recognizers:
         self.threshold, self.points = float(self._decoder.threshold), dict(points or {})
         self._thresholds = np.full(num_streams, self.threshold, np.float32)
         self._fresh = _State(
-            model.apply(variables, num_streams, method="initial_carry"),
+            model.apply(variables, num_streams, method="start_of_stream"),
             self._decoder.fresh(num_streams, len(label_names)),
         )
         self._state = self._fresh
@@ -177,7 +178,7 @@ class Recognizers:
         events = []
         for step, place in np.argwhere(decision.label[:, : len(slots)] >= 0).tolist():
             now = (self._stream(slots[place]).steps - (steps - 1 - step)) * self.step_samples / self.rate_hz
-            events.append((slots[place], decision.event((step, place), now, self.label_names)))
+            events += [(slots[place], event) for event in decision.events((step, place), now, self.label_names)]
         return events
 
     def flush(self, slot: int) -> list[Event]:
@@ -215,9 +216,10 @@ class Recognizers:
         """
         decoder = self._decoder._replace(threshold=self._thresholds.take(slots, mode="clip"))
         self._state, result = _advance(self._model, self._variables, decoder, self._state, slots, audio)
-        result, exists = np.asarray(result), slots < self.num_streams
-        self.probabilities[slots[exists]] = result[-1, exists, 4:]
-        return Decision(*np.moveaxis(result[..., :4], -1, 0))
+        decisions, probabilities = np.split(np.asarray(result), [len(Decision._fields)], axis=-1)
+        exists = slots < self.num_streams
+        self.probabilities[slots[exists]] = probabilities[-1, exists]
+        return Decision(*np.moveaxis(decisions, -1, 0))
 
 
 class Recognizer:
@@ -275,11 +277,7 @@ class Recognizer:
 @jax.jit
 def _choose(which: jax.Array, one: Any, other: Any) -> Any:
     """Returns the rows of `one` where `which` is true, those of `other` elsewhere."""
-
-    def pick(x: jax.Array, y: jax.Array) -> jax.Array:
-        return jnp.where(which.reshape(-1, *(1,) * (x.ndim - 1)), x, y)
-
-    return jax.tree.map(pick, one, other)
+    return jax.tree.map(lambda x, y: jax.vmap(jnp.where)(which, x, y), one, other)
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=3)
@@ -289,12 +287,13 @@ def _advance(
     """Runs N steps of the streams in `slots` i32[W] on `audio` [W, N * step_samples]; other streams are unchanged.
 
     Returns:
-        The new state, and f32[N, W, 4 + labels + 1]: decisions and probabilities in one array, for one transfer.
+        The new state, and f32[N, W, fields + labels + 1]: decisions and probabilities in one array, for one transfer.
     """
     carry, evidence = jax.tree.map(lambda x: x.at[slots].get(mode="clip"), state)
     carry, outputs = cast(Any, model.apply(variables, carry, audio, method="listen"))
     evidence, decisions = Decoder(*decoder).decide_all(evidence, outputs)
     updated = jax.tree.map(lambda x, y: x.at[slots].set(y, mode="drop"), state, _State(carry, evidence))
     columns = jnp.stack([x.astype(jnp.float32) for x in decisions], axis=-1)
-    probabilities = jax.nn.softmax(outputs[..., :-2]).swapaxes(0, 1)
+    logits = StreamOutputs.of(outputs, model.num_labels).logits
+    probabilities = jax.nn.softmax(logits).swapaxes(0, 1)
     return updated, jnp.concatenate([columns, probabilities], axis=-1)

@@ -40,7 +40,7 @@ class StreamEvaluator:
         self._step_seconds = run.model.step_samples / self.rate_hz
 
     def outputs(self, sounds: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Returns the network's outputs f32[steps, labels + 3] for each sound i16[t]."""
+        """Returns the network's outputs f32[steps, n] for each sound i16[t], see `models.gru.StreamOutputs`."""
         return scoring.network_outputs(self.run.model, self.run.variables, sounds)
 
     def events(
@@ -160,7 +160,7 @@ def join(scenes: Sequence[streams.Scene], parts: int = scoring.ROWS) -> list[str
     for group in (scenes[i::parts] for i in range(min(parts, len(scenes)))):
         words, at = [], 0
         for scene in group:
-            words += [streams.Word(label, at + start, at + end) for label, start, end in scene.words]
+            words += [word._replace(start=at + word.start, end=at + word.end) for word in scene.words]
             at += len(scene.audio)
         long.append(streams.Scene(np.concatenate([scene.audio for scene in group]), tuple(words)))
     return long

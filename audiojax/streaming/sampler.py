@@ -6,7 +6,7 @@ word.
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from audiojax.streaming import scenes
 from audiojax.streaming.pools import FLOOR_DB, Pool, Real
 from audiojax.streaming.scenes import Scene, Word
 from audiojax.streaming.strings import Strings
+from audiojax.streaming.targets import targets
 
 SCENE_SEGMENTS = 3  # length of a scene, in training segments
 WORD_POWER = 0.01  # of each word or phrase where real recordings are used, before its level is sampled
@@ -41,7 +42,6 @@ class Mixture(NamedTuple):
         word_weight: Weight in the loss of steps at which a word has just ended.
     """
 
-    # of digits, of digits and other speech, of other speech, of neither
     shares: tuple[float, ...] = (0.5525, 0.2975, 0.0525, 0.0975)
     synthetic_words: float = 0.4
     real_words: float = 0.35
@@ -112,26 +112,26 @@ class StreamBatches:
     def __call__(self, start: int, stop: int) -> Iterator[Batch]:
         """Yields batches `start` to `stop` (exclusive).
 
-        `label` i32[B, N], `mask` f32[B, N] and `times` f32[B, N, 2] are the targets of the N steps: the word that has
-        just ended or the number of labels for none, the weight in the loss, and the seconds from the word's start and
-        end. `reset` f32[B] is 1 where the row starts from the network's initial state.
+        `label` i32[B, N], `mask` f32[B, N], `times` f32[B, N, 2] and `count` i32[B, N] are the targets of the N steps,
+        see `targets.Targets`; `mask` is the weight in the loss. `reset` f32[B] is 1 where a row starts from the
+        network's initial state.
         """
         for k in range(start, stop):
             segments = [self._part(row, k + row) for row in self._rows]
-            audio, label, mask, times, reset = (np.stack(parts) for parts in zip(*segments, strict=True))
-            length = np.full(len(self._rows), self._segment, np.int32)
-            yield Batch(audio=audio, length=length, label=label, mask=mask, times=times, reset=reset)
+            yield cast(Batch, {name: np.stack([segment[name] for segment in segments]) for name in segments[0]})
 
-    def _part(self, row: int, segment: int) -> tuple[Any, ...]:
+    def _part(self, row: int, segment: int) -> dict[str, Any]:
         number, part = divmod(segment, SCENE_SEGMENTS)
         scene, start = self._scene(row, number), part * self._segment
         steps = self._segment // self._step
-        label, mask, times = scenes.targets(scene.words, start, steps, self._step, self._num_labels, self._rate_hz)
+        target = targets(scene.words, start, steps, self._step, self._num_labels, self._rate_hz)
         fresh = np.random.default_rng([self._seed, row, segment, 1]).random() < self._fresh_share
         if fresh:  # no target for a word that began before the segment
-            mask[(label < self._num_labels) & (times[:, 0] > self._step * np.arange(1, steps + 1) / self._rate_hz)] = 0
-        mask[label < self._num_labels] *= self._word_weight
-        return scene.audio[start : start + self._segment], label, mask, times, np.float32(fresh)
+            began = self._step * np.arange(1, steps + 1) / self._rate_hz < target.times[:, 0]
+            target.mask[(target.label < self._num_labels) & began] = 0
+        target.mask[target.label < self._num_labels] *= self._word_weight
+        audio = scene.audio[start : start + self._segment]
+        return dict(audio=audio, length=np.int32(self._segment), reset=np.float32(fresh), **target._asdict())
 
 
 def sample_scene(

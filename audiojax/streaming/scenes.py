@@ -1,10 +1,9 @@
-"""Scenes: stretches of sound composed of words, other speech and noise, and a streaming network's targets for them.
+"""Scenes: stretches of sound composed of words, other speech and noise.
 
 A `Plan` describes a test scene: its clips, gaps, level and noise; `render` computes its sound. Training scenes are
 sampled in `sampler`.
 """
 
-import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +17,6 @@ from audiojax.data.clips import Clips
 from audiojax.errors import InputError
 
 FRAME_SECONDS = 0.01
-# Seconds after the end of a word in which the target is that word, and in which the loss ignores the target; `targets`.
-TARGET_SECONDS, IGNORED_SECONDS = (0.08, 0.22), (-0.04, 0.28)
-# A word repeated within so many seconds has no target for so long before those of the second one: two events.
-REPEAT_SECONDS, REPEAT_GAP_SECONDS = 0.6, 0.08
 
 
 class Word(NamedTuple):
@@ -30,6 +25,7 @@ class Word(NamedTuple):
     label: int  # -1 for a sound that may be a word or not, which the loss ignores
     start: int
     end: int
+    count: int = 1  # how many words it stands for: 2 for the five in "double five"
 
 
 class Scene(NamedTuple):
@@ -232,37 +228,6 @@ def by_speaker(clips: Clips, indices: np.ndarray) -> list[np.ndarray]:
     """Returns the `indices` of clips grouped by speaker, as one array i64[n] for each speaker, sorted by name."""
     speakers = clips.speaker[indices]
     return [indices[speakers == name] for name in np.unique(speakers)]
-
-
-def targets(
-    words: Sequence[Word], start: int, num_steps: int, step_samples: int, num_labels: int, rate_hz: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns what a streaming network should output at each of the `num_steps` steps that follow sample `start`.
-
-    Returns:
-        Labels i32[num_steps], the word that ended 0.08 to 0.22 s before the end of the step, or `num_labels` for none;
-        masks f32[num_steps], 0 where the loss ignores the target: at other steps that end from 0.04 s before to 0.28 s
-        after the end of a word, or from the start of a word of label -1 to 0.28 s after its end; 1 elsewhere;
-        times f32[num_steps, 2], seconds from the start and the end of that word to the end of the step, 0 for none.
-    """
-    step_end = start + step_samples * np.arange(1, num_steps + 1)
-    label = np.full(num_steps, num_labels, np.int32)
-    mask, times = np.ones(num_steps, np.float32), np.zeros((num_steps, 2), np.float32)
-    for word in words:
-        since = (step_end - word.end) / rate_hz
-        if word.label < 0:
-            mask[(step_end > word.start) & (since <= IGNORED_SECONDS[1]) & (label == num_labels)] = 0
-            continue
-        mask[(since > IGNORED_SECONDS[0]) & (since <= IGNORED_SECONDS[1]) & (label == num_labels)] = 0
-        just_ended = (since > TARGET_SECONDS[0]) & (since <= TARGET_SECONDS[1])
-        label[just_ended], mask[just_ended] = word.label, 1
-        times[just_ended] = (step_end[just_ended, None] - np.asarray([word.start, word.end])) / rate_hz
-    for before, word in itertools.pairwise(sorted(words, key=lambda word: word.end)):
-        if before.label == word.label >= 0 and word.end - before.end < REPEAT_SECONDS * rate_hz:
-            until = TARGET_SECONDS[0] - (step_end - word.end) / rate_hz  # seconds until the targets of `word`
-            between = (until >= 0) & (until < REPEAT_GAP_SECONDS)
-            label[between], mask[between], times[between] = num_labels, 1, 0
-    return label, mask, times
 
 
 def background(name: str, seed: int, seconds: float, clips: Clips, indices: np.ndarray) -> np.ndarray:

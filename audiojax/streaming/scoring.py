@@ -11,8 +11,10 @@ import scipy.special
 from flax import linen as nn
 
 from audiojax.data.clips import Clips
+from audiojax.models.gru import StreamOutputs
 from audiojax.streaming.decoder import Decision, Decoder, Event
-from audiojax.streaming.scenes import Plan, Scene, Word, sample_plans, targets
+from audiojax.streaming.scenes import Plan, Scene, Word, sample_plans
+from audiojax.streaming.targets import targets
 from audiojax.training.metrics import Metrics
 
 ROWS = 32  # scenes per batch
@@ -56,11 +58,10 @@ def strings(clips: Clips, indices: np.ndarray, number: int, seed: int = 0) -> li
 
 
 def network_outputs(model: nn.Module, variables: dict[str, Any], sounds: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Returns the outputs f32[steps, labels + 3] of a streaming network for each sound i16[t].
+    """Returns the outputs f32[steps, n] of a streaming network, see `models.gru.StreamOutputs`, for each sound i16[t].
 
-    Each sound starts from the network's initial state, and its last incomplete step is left out. The outputs of a step
-    are logits that each word has just ended and that none has, then the seconds since the word began and since it
-    ended. Sounds of similar length share a batch. All batches have one shape, so that one program is compiled.
+    Each sound starts from the network's initial state, and its last incomplete step is left out. Sounds of similar
+    length share a batch. All batches have one shape, so that one program is compiled.
     """
     order = np.argsort([len(sound) for sound in sounds], kind="stable")
     size, results = model.step_samples, [np.empty(0, np.float32)] * len(sounds)
@@ -71,7 +72,7 @@ def network_outputs(model: nn.Module, variables: dict[str, Any], sounds: Sequenc
         audio = np.zeros((ROWS, num_steps * size), np.int16)
         for place, (row, count) in enumerate(zip(rows, steps, strict=True)):
             audio[place, : count * size] = sounds[row][: count * size]
-        carry, outputs = model.apply(variables, ROWS, method="initial_carry"), []
+        carry, outputs = model.apply(variables, ROWS, method="start_of_stream"), []
         for segment in np.split(audio, num_steps // SEGMENT_STEPS, axis=1):
             carry, part = _run(model, variables, carry, segment)
             outputs.append(np.asarray(part))
@@ -92,7 +93,7 @@ def events(
 
     Args:
         decoder: The settings that turn outputs into events.
-        outputs: Those of `network_outputs`, f32[steps, labels + 3] for each sound.
+        outputs: Those of `network_outputs`, f32[steps, n] for each sound.
         label_names: The words, in the order of the outputs.
         step_seconds: The duration of a step.
         thresholds: One for each sound, in the place of the decoder's; empty to use that for all.
@@ -101,7 +102,7 @@ def events(
     for first in range(0, len(outputs), ROWS):
         group = outputs[first : first + ROWS]
         num_steps = -(-max(1, *map(len, group)) // SEGMENT_STEPS) * SEGMENT_STEPS
-        padded = np.zeros((ROWS, num_steps, len(label_names) + 3), np.float32)
+        padded = np.zeros((ROWS, num_steps, group[0].shape[1]), np.float32)
         padded[:, :, len(label_names)] = 100.0  # no word
         for row, part in enumerate(group):
             padded[row, : len(part)] = part
@@ -113,7 +114,9 @@ def events(
         decisions: Decision = jax.tree.map(lambda *fields: np.concatenate(fields), *parts)
         for row, part in enumerate(group):
             steps = np.flatnonzero(decisions.label[: len(part), row] >= 0).tolist()
-            found.append([decisions.event((step, row), (step + 1) * step_seconds, label_names) for step in steps])
+            found.append(
+                [event for at in steps for event in decisions.events((at, row), (at + 1) * step_seconds, label_names)]
+            )
     return found
 
 
@@ -180,8 +183,10 @@ def score(
     confusion, loss, steps = np.zeros((len(label_names) + 1,) * 2, np.int32), 0.0, 0.0
     for scene, part, of_scene in zip(scenes, outputs, found, strict=True):
         confusion += confusion_of(match(scene.words, of_scene, label_names), label_names)
-        label, mask, _ = targets(scene.words, 0, len(part), model.step_samples, len(label_names), rate_hz)
-        logits = part[:, :-2].astype(np.float64)  # in numpy, because jax would compile a program for each length
+        label, mask, *_ = targets(scene.words, 0, len(part), model.step_samples, len(label_names), rate_hz)
+        logits = StreamOutputs.of(part, len(label_names)).logits.astype(
+            np.float64
+        )  # in numpy, because jax would compile a program for each length
         right = np.take_along_axis(logits, label[:, None], axis=1)[:, 0]
         loss += float(np.sum((scipy.special.logsumexp(logits, axis=1) - right) * mask))
         steps += float(mask.sum())

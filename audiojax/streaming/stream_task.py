@@ -8,12 +8,14 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
 from audiojax.data.clips import Batch
 from audiojax.data.loading import Data
 from audiojax.inference import Trained
+from audiojax.models.gru import StreamOutputs
 from audiojax.streaming import report, sampler, scenes, scoring, training_streams
 from audiojax.streaming.decoder import Decoder
 from audiojax.training.metrics import Metrics
@@ -23,6 +25,7 @@ from audiojax.training.steps import cross_entropy
 from audiojax.training.task import Guard
 
 TIMES_WEIGHT = 2.0  # of the error in seconds, against the cross-entropy in nats
+COUNTS_WEIGHT = 2.0  # of the cross-entropy of the counts
 step_loss = cross_entropy  # experiments/streaming_losses.py compares others
 
 
@@ -51,12 +54,12 @@ class StreamTask:
 
     def initial_carry(self, model: nn.Module, variables: dict[str, Any]) -> Any:
         """Returns the network's state before the first step of a stream, for each row of a batch."""
-        return model.apply(variables, self.config.train.batch_size, method="initial_carry")
+        return model.apply(variables, self.config.train.batch_size, method="start_of_stream")
 
     def loss(
         self, model: nn.Module, variables: dict[str, Any], carry: Any, batch: Batch, dropout_key: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, Mapping[str, Any], Any]]:
-        """Computes the loss of a batch of stream segments: the cross-entropy of all steps plus the error of the times.
+        """Computes the loss of a batch of stream segments: the cross-entropy of all steps, the times and the counts.
 
         `carry` is the network's state after the batch before; it is the initial one in rows with `batch["reset"]`.
 
@@ -64,12 +67,14 @@ class StreamTask:
             The loss f32[], and a tuple: the logits f32[B, N, labels + 1], updated batch statistics, and the next carry.
         """
         how: dict[str, Any] = dict(train=True, mutable=["batch_stats"], rngs={"dropout": dropout_key})
-        fresh = model.apply(variables, batch["label"].shape[0], method="initial_carry")
-        carry = jax.tree.map(functools.partial(_where_row, batch["reset"] > 0), fresh, carry)
+        fresh = model.apply(variables, batch["label"].shape[0], method="start_of_stream")
+        carry = jax.tree.map(lambda x, y: jax.vmap(jnp.where)(batch["reset"] > 0, x, y), fresh, carry)
         (carry, outputs), updates = model.apply(variables, carry, batch["audio"], method="listen", **how)
-        logits, times = outputs[..., :-2], outputs[..., -2:]
-        loss = step_loss(logits, batch, self.config.train.label_smoothing)
-        return loss + times_loss(times, batch, logits.shape[-1]), (logits, updates, carry)
+        logits, times, more = StreamOutputs.of(outputs, self.num_outputs - 1)
+        loss = step_loss(logits, batch, self.config.train.label_smoothing) + times_loss(times, batch, self.num_outputs)
+        if more.shape[-1]:
+            loss += counts_loss(more, batch, self.num_outputs)
+        return loss, (logits, updates, carry)
 
     @functools.cached_property
     def _strings(self) -> dict[str, list[scenes.Plan]]:
@@ -120,6 +125,13 @@ def times_loss(times: jax.Array, batch: Batch, num_outputs: int) -> jax.Array:
     return TIMES_WEIGHT * jnp.sum(late * ended) / jnp.sum(batch["mask"])
 
 
-def _where_row(which: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Returns the rows of `x` where `which` bool[B] is true, of `y` elsewhere."""
-    return jnp.where(which.reshape(-1, *(1,) * (x.ndim - 1)), x, y)
+def counts_loss(more: jax.Array, batch: Batch, num_outputs: int) -> jax.Array:
+    """Returns the weighted cross-entropy f32[] of the counts at the steps after a word's end.
+
+    `more` f32[B, N, 2] has logits that the word stands for more than one word, and for more than two. `num_outputs` is
+    the number of labels plus one.
+    """
+    ended = jnp.where(batch["label"] < num_outputs - 1, batch["mask"], 0.0)
+    is_more = batch["count"][..., None] > jnp.arange(1, more.shape[-1] + 1)
+    wrong = jnp.sum(optax.sigmoid_binary_cross_entropy(more, is_more), axis=-1)
+    return COUNTS_WEIGHT * jnp.sum(wrong * ended) / jnp.sum(batch["mask"])

@@ -26,7 +26,7 @@ class Strings:
         numbers = {name: label for label, name in enumerate(label_names)} | {UNSURE: -1}
         rate_hz = self._clips.rate_hz
         self._words = [
-            [Word(numbers[name], round(start * rate_hz), round(end * rate_hz)) for name, start, end in words]
+            [Word(numbers[name], round(start * rate_hz), round(end * rate_hz), n) for name, start, end, n in words]
             for words in (recordings.words[path] for path in self._clips.path)
         ]
 
@@ -48,7 +48,7 @@ class Strings:
                 self._clips[index].astype(np.float32) / 32768,
                 float(np.exp(speed + rng.normal(0, 0.02))),
                 float(np.exp(tempo)) if tempo else 1.0,
-                [place for word in self._words[index] for place in word[1:]],
+                [place for word in self._words[index] for place in (word.start, word.end)],
             )
             if at + len(sound) > num_samples:
                 break
@@ -56,7 +56,7 @@ class Strings:
             sound *= np.float32(np.sqrt(SPEECH_POWER / corrupt.power(sound)) * 10 ** (level_db / 20))
             parts.append((at, sound))
             words += [
-                Word(word.label, at + start, at + end)
+                word._replace(start=at + start, end=at + end)
                 for word, start, end in zip(self._words[index], places[::2], places[1::2], strict=True)
             ]
             at += len(sound) + round(rng.exponential(pause) * rate_hz)

@@ -19,21 +19,22 @@ from audiojax.training.checkpoint import restore_variables
 from audiojax.training.state import TrainState
 
 HEAD = "logits"  # the layer that depends on the labels
+OPTIONAL = ("more",)  # layers that the other run may lack
 _SHAPE_KEYS = ("model.", "data.rate_hz", "train.length_samples")  # keys that determine the shapes of parameters
 
 
 def start_from(
     source: str, state: TrainState, config: ConfigDict, label_names: tuple[str, ...], say: Callable[[str], Any]
 ) -> TrainState:
-    """Returns the initial state of a run with the parameters of another run's best checkpoint.
+    """Returns the initial state of a run with the parameters of another run.
 
-    If the labels of the two runs differ, the last layer keeps its initial parameters. Raises InputError if any other
-    parameter has another shape.
+    If the labels of the two runs differ, the last layer keeps its initial parameters; so do the layers `OPTIONAL` that
+    the other run lacks. Raises InputError if any other parameter has another shape.
 
     Args:
         source: The workdir of the other run; "" returns `state` unchanged.
         state: The newly initialised state of this run.
-        config: The config of this run.
+        config: The config of this run; `init_checkpoint` is the other run's checkpoint, "best" or "last".
         label_names: The labels of this run.
         say: Prints messages.
     """
@@ -44,11 +45,12 @@ def start_from(
     if (workdir / "parameters.npz").exists():  # written by experiments.package_recognizer
         variables, step = run_dir.read_parameters(workdir), data["step"]
     else:
-        variables, step = restore_variables(workdir, "best")
+        variables, step = restore_variables(workdir, config.init_checkpoint)
     ours, theirs = (traverse_util.flatten_dict(tree, sep="/") for tree in (state.variables, variables))
     new_head = tuple(data["label_names"]) != label_names
-    if new_head:
-        theirs |= {name: np.asarray(ours[name]) for name in ours if HEAD in name.split("/")}
+    kept = {HEAD} if new_head else set()
+    kept |= {layer for layer in OPTIONAL if not any(layer in name.split("/") for name in theirs)}
+    theirs |= {name: np.asarray(ours[name]) for name in ours if kept & set(name.split("/"))}
     differing = sorted(n for n in ours.keys() | theirs.keys() if np.shape(ours.get(n)) != np.shape(theirs.get(n)))
     if differing or ours.keys() != theirs.keys():
         raise InputError(_other_shapes(workdir, config, saved, differing))

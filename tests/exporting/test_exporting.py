@@ -36,6 +36,7 @@ RECURRENT = {
     "raw": dict(frontend="raw", hop_samples=10, normalise="none", mask_padding=False, readout="last"),
     "one sample a step": dict(frontend="raw", hop_samples=1, normalise="running", normalise_decay=0.9, readout="last"),
     "listener": LISTENER,
+    "counting listener": LISTENER | {"counts": True},
     "no context": dict(cell="min_gru", num_layers=2, window_samples=80, normalise="none"),
     "other windows": dict(window_samples=256, hop_samples=100, low_hz=100.0, high_hz=3500.0),
 }
@@ -414,13 +415,13 @@ def test_every_network_is_tried_here():
     """A front end, cell, readout or normalisation that is new needs a graph, and a line in RECURRENT; the networks that
     have no graph yet are refused."""
     from audiojax.models import gru as module
-    from audiojax.models.layers import frontend
+    from audiojax.models.layers import averages, frontend
 
     tried = [
         {"frontend": "logmel", "cell": "gru", "readout": "mean", "normalise": "fixed", **fields}
         for fields in RECURRENT.values()
     ]
-    for name, choices in (("frontend", frontend.FRONT_ENDS), ("cell", module.CELLS), ("readout", module.READOUTS)):
+    for name, choices in (("frontend", frontend.FRONT_ENDS), ("cell", module.CELLS), ("readout", averages.READOUTS)):
         assert {fields[name] for fields in tried} == set(choices)
     assert {fields["normalise"] for fields in tried} == set(module.NORMALISATIONS)
     built = {name for name, row in schema.NETWORKS.items() if row.onnx}

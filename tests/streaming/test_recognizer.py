@@ -4,6 +4,7 @@ import functools
 import tracemalloc
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from audiojax.audio.resample import Resampler
 from audiojax.audio.signal import mono_samples
 from audiojax.errors import InputError
 from audiojax.inference import PACKAGED, Trained
+from audiojax.models.gru import LEAD_STEPS
 from audiojax.streaming import operating_points, recognizer, scoring
 from audiojax.streaming.decoder import Decoder, Event
 from audiojax.streaming.operating_points import NAMES as NAMES_OF_POINTS
@@ -376,6 +378,39 @@ def test_no_rate_takes_much_memory_or_a_filter_of_its_own(net):
 def test_a_run_that_does_not_listen_is_refused(trained_run):
     with pytest.raises(InputError, match=r"config\.model\.name.*'audionet'.*--config configs/listen\.py"):
         Recognizers.from_workdir(trained_run)
+
+
+@pytest.mark.parametrize("chunk", [160, 999, 48_000])
+def test_a_stream_begins_as_after_a_moment_of_silence(net, chunk):
+    """A sound that begins at once has the events that it has later."""
+    model, variables = net
+    audio, lead = sound(), LEAD_STEPS * model.step_samples
+    with_lead = jnp.asarray(np.pad(audio[:32_000], (lead, 0)))[None]
+    carry = model.apply(variables, 1, method="initial_carry")
+    _, expected = model.apply(variables, carry, with_lead, method="listen")
+    [outputs] = scoring.network_outputs(model, variables, [audio[:32_000]])
+    np.testing.assert_allclose(outputs, expected[0, LEAD_STEPS:], atol=1e-3)
+    [events] = scoring.events(EAGER, [outputs], NAMES, 0.02)
+    one = Recognizer(recognizers(net))
+    heard = [event for at in range(0, 32_000, chunk) for event in one.feed(audio[at : min(at + chunk, 32_000)])]
+    assert len(heard) > 3 and alike(heard, events)
+
+
+def test_a_network_that_counts_gives_as_many_events(net):
+    """The same in batches and in a stream; the network says nothing else than without its counts."""
+    model, variables = net
+    one = scoring.events(EAGER, scoring.network_outputs(model, variables, [sound()]), NAMES, 0.02)[0]
+    counting, params = model.clone(counts=True), variables["params"]
+    wish = {"kernel": np.zeros((16, 2), np.float32), "bias": np.float32([3, -3])}  # two, never three
+    variables = {**variables, "params": {**params, "more": wish}}
+    outputs = scoring.network_outputs(counting, variables, [sound()])
+    [twice] = scoring.events(EAGER, outputs, NAMES, 0.02)
+    assert len(one) > 3 and [event.label for event in twice] == [event.label for event in one for _ in range(2)]
+    stream = Recognizer(Recognizers(counting, variables, NAMES, 2, rate_hz=8000, decoder=EAGER))
+    assert alike(stream.feed(sound()), twice)
+    three = {**variables, "params": {**params, "more": wish | {"bias": np.float32([3, 3])}}}
+    [thrice] = scoring.events(EAGER, scoring.network_outputs(counting, three, [sound()]), NAMES, 0.02)
+    assert len(thrice) == 3 * len(one)
 
 
 def said_of(*labels: int) -> np.ndarray:

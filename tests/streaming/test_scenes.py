@@ -16,6 +16,7 @@ from audiojax.schema import DIGITS
 from audiojax.streaming import sampler, scenes
 from audiojax.streaming.pools import Pool, Real
 from audiojax.streaming.scenes import Plan, Word
+from audiojax.streaming.targets import targets
 
 RATE_HZ = 8000
 
@@ -78,7 +79,7 @@ def test_test_strings_are_the_same_each_time_and_differ_in_noise_only(clips):
 
 def test_a_step_says_a_word_just_after_its_end_and_when_it_was():
     words = (Word(1, 1600, 4000),)
-    label, mask, times = scenes.targets(words, 0, 60, 160, 3, RATE_HZ)
+    label, mask, times, _ = targets(words, 0, 60, 160, 3, RATE_HZ)
     heard = 0.02 * np.arange(1, 61)
     says = label != 3
     assert set(label[says]) == {1} and (mask[says] == 1).all()
@@ -91,8 +92,8 @@ def test_a_step_says_a_word_just_after_its_end_and_when_it_was():
 
 def test_targets_of_a_part_are_part_of_the_targets():
     words = (Word(0, 1000, 3000), Word(2, 3100, 9000))
-    whole = scenes.targets(words, 0, 100, 160, 3, RATE_HZ)
-    part = scenes.targets(words, 40 * 160, 60, 160, 3, RATE_HZ)
+    whole = targets(words, 0, 100, 160, 3, RATE_HZ)
+    part = targets(words, 40 * 160, 60, 160, 3, RATE_HZ)
     for a, b in zip(whole, part, strict=True):
         np.testing.assert_allclose(a[40:], b, atol=1e-6)
 
@@ -307,11 +308,11 @@ def test_the_span_of_a_recorded_word_leaves_out_breath_and_clicks():
 @pytest.mark.parametrize("apart_seconds", [0.24, 0.3, 0.5])
 def test_a_repeated_word_has_a_gap_between_its_targets(apart_seconds):
     first, second = Word(2, 4000, 8000), Word(2, 8000, 8000 + round(apart_seconds * RATE_HZ))
-    label, mask, _ = scenes.targets([first, second], 0, 100, 160, 10, RATE_HZ)
+    label, mask, *_ = targets([first, second], 0, 100, 160, 10, RATE_HZ)
     [starts] = np.nonzero((label == 2) & (np.roll(label, 1) != 2))
     assert len(starts) == 2
     gap = slice(starts[1] - 4, starts[1])
     assert (label[gap] == 10).all() and (mask[gap] == 1).all()
-    label, mask, _ = scenes.targets([first, second._replace(label=3)], 0, 100, 160, 10, RATE_HZ)
+    label, mask, *_ = targets([first, second._replace(label=3)], 0, 100, 160, 10, RATE_HZ)
     end = 160 * np.arange(1, 101)
     assert not mask[(label == 10) & (end > first.end) & (end <= first.end + 0.28 * RATE_HZ)].any()  # of another word

@@ -17,6 +17,7 @@ from audiojax.streaming import sampler, scenes
 from audiojax.streaming.pools import Pool
 from audiojax.streaming.scenes import Word
 from audiojax.streaming.strings import Strings
+from audiojax.streaming.targets import targets
 
 RATE_HZ = 8000
 HZ = {"one": 500, "two": 1000, "?": 1500}
@@ -52,9 +53,9 @@ def load(folder):
 
 
 def test_the_list_gives_each_recording_its_words_in_order_of_their_end(folder):
-    write_folder(folder, [("a0.wav", "a", "two:0.5:0.9 one:0.2:0.4"), ("b0.wav", "b", "")])
+    write_folder(folder, [("a0.wav", "a", "two*3:0.5:0.9 one:0.2:0.4"), ("b0.wav", "b", "")])
     found = load(folder)
-    assert found.words == {"a0.wav": (("one", 0.2, 0.4), ("two", 0.5, 0.9)), "b0.wav": ()}
+    assert found.words == {"a0.wav": (("one", 0.2, 0.4, 1), ("two", 0.5, 0.9, 3)), "b0.wav": ()}
     assert found.clips.path == ("a0.wav", "b0.wav") and list(found.clips.speaker) == ["a", "b"]
 
 
@@ -65,6 +66,7 @@ def test_the_list_gives_each_recording_its_words_in_order_of_their_end(folder):
         (("a0.wav", "a", "one:0.4:0.2"), "'one:0.4:0.2'"),
         (("a0.wav", "a", "one:0.4"), "'one:0.4'"),
         (("a0.wav", "a", "one:0:inf"), "'one:0:inf'"),
+        (("a0.wav", "a", "one*4:0:1"), "'one\\*4:0:1'"),
         (("none.wav", "a", ""), "none.wav"),
         (("a0.wav", "a"), "columns"),
     ],
@@ -98,10 +100,19 @@ def test_each_word_of_a_scene_is_where_the_scene_says(folder):
     assert count > 50
 
 
+def test_a_word_that_stands_for_several_keeps_its_count_in_scenes_and_targets(folder):
+    write_folder(folder, [("a0.wav", "a", "one:0.2:0.4 two*2:0.5:0.9")])
+    _, words = Strings(load(folder), DIGITS).sample(np.random.default_rng(0), 6 * RATE_HZ)
+    assert len(words) > 2 and all(word.count == word.label for word in words)
+    target = targets(words, 0, 300, 160, 10, RATE_HZ)
+    np.testing.assert_array_equal(target.count, np.where(target.label == 2, 2, 1))
+    assert (target.label == 2).sum() > 5
+
+
 def test_the_loss_ignores_a_word_that_may_be_one_or_not():
     words = [Word(-1, 8000, 12_000), Word(2, 12_000, 16_000)]
-    label, mask, _ = scenes.targets(words, 0, 200, 160, 10, RATE_HZ)
-    alone, alone_mask, _ = scenes.targets(words[1:], 0, 200, 160, 10, RATE_HZ)
+    label, mask, *_ = targets(words, 0, 200, 160, 10, RATE_HZ)
+    alone, alone_mask, *_ = targets(words[1:], 0, 200, 160, 10, RATE_HZ)
     end = 160 * np.arange(1, 201)
     unsure = (end > 8000) & (end <= 12_000 + 0.28 * RATE_HZ)
     np.testing.assert_array_equal(label, alone)

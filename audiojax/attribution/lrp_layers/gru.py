@@ -9,7 +9,8 @@ from flax import linen as nn
 from audiojax.attribution.lrp import Layer, Linear, Recurrent, Select, Through
 from audiojax.attribution.lrp_layers.parts import FLOOR, Seam, dense, log_mel_seam, row, standardised
 from audiojax.errors import InputError
-from audiojax.models.gru import GRU, readout_weights, running_levels
+from audiojax.models.gru import GRU
+from audiojax.models.layers.averages import readout_weights, running_levels
 from audiojax.models.layers.causal_conv import WIDTH, patches
 from audiojax.models.layers.cells import GRUCell, MinGRUCell
 

@@ -6,8 +6,8 @@ from onnx import TensorProto
 from audiojax.exporting.onnx_graphs.frontend import frames_of
 from audiojax.exporting.onnx_graphs.graph import EPSILON, Graph, dense, to_unit_range
 from audiojax.exporting.stablehlo import Tree, carry_shapes
-from audiojax.models import gru
 from audiojax.models.gru import GRU
+from audiojax.models.layers.averages import READOUTS
 from audiojax.models.layers.causal_conv import WIDTH
 
 
@@ -31,7 +31,7 @@ def classifier(graph: Graph, model: GRU, variables: Tree, audio: str, length: st
     number = graph("Range", 0, num_steps, 1)
     alive = graph("Unsqueeze", graph("Less", graph("Unsqueeze", number, [1]), steps), [2])
 
-    states = {**shapes, "read": (len(gru.READOUTS[model.readout]) * model.features,)}
+    states = {**shapes, "read": (len(READOUTS[model.readout]) * model.features,)}
     body = Graph("step_")
     carry = {name: body.input(name, ["batch", *shape]) for name, shape in states.items()}
     frames_now = body.input("frames", [model.stack_frames, "batch", "bands"])
@@ -92,7 +92,7 @@ def _step(graph: Graph, model: GRU, variables: Tree, frames: str, carry: dict[st
         x = after[f"hidden_{i}"] = CELLS[model.cell](graph, params[f"layers_{i}"], carry[f"hidden_{i}"], x)
     if model.readout == "last":
         return after, x
-    keep = np.asarray(gru.READOUTS[model.readout], np.float32)[None, :, None]
+    keep = np.asarray(READOUTS[model.readout], np.float32)[None, :, None]
     after["total"] = graph("Add", graph("Mul", carry["total"], keep), graph("Unsqueeze", x, [1]))
     after["weight"] = graph("Add", graph("Mul", carry["weight"], keep), 1.0)
     return after, graph("Flatten", graph("Div", after["total"], after["weight"]))
@@ -132,4 +132,6 @@ def _outputs(graph: Graph, params: Tree, read: str) -> str:
     logits = dense(graph, params["logits"], read)
     if "times" not in params:
         return logits
-    return graph("Concat", logits, graph("Softplus", dense(graph, params["times"], read)), axis=-1)
+    parts = [logits, graph("Softplus", dense(graph, params["times"], read))]
+    parts += [dense(graph, params["more"], read)] if "more" in params else []
+    return graph("Concat", *parts, axis=-1)
