@@ -20,7 +20,7 @@ GRAMMAR = "[SOURCE][,split=random|official|folds|speaker][,fold=K][,recipe=NAME]
 PATHS = ("data.root", "data.extra_root", "data.cache", "streams.real", "streams.strings", "init_from")
 
 # Keys of networks that older saved configs do not have, and the values that they stand for there.
-LATER_MODEL_KEYS = {"normalise_decay": 0.98, "dtype": "float32", "kernels": "auto", "counts": False}
+LATER_MODEL_KEYS = {"normalise_decay": 0.98, "dtype": "float32", "kernels": "auto", "counts": False, "mask_bands": 0}
 
 
 class Choice(NamedTuple):
@@ -192,6 +192,7 @@ def recurrent_model() -> dict[str, Any]:
         high_hz=4000.0,
         normalise="running",
         normalise_decay=0.98,
+        mask_bands=0,
         cell="gru",
         features=88,
         num_layers=2,

@@ -205,6 +205,7 @@ NETWORKS = {
             "frontend": ("logmel", "filterbank", "learned", "raw"),
             "normalise": ("none", "fixed", "running"),
             "normalise_decay": BELOW_ONE,
+            "mask_bands": Range(0, 1000),
             "cell": ("gru", "min_gru"),
             "features": _CHANNELS,
             "num_layers": Range(1, 100),

@@ -55,7 +55,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.streams.negative_sources = SYNTHETIC.get(choice.source, ("synthetic",))
     if choice.recipe == "real":
         config.streams.update(REAL, negative_sources=(*config.streams.negative_sources, "letters"))
-        config.model.update(features=192, dense=192, channels=(24, 48, 64), counts=True)
+        config.model.update(features=192, dense=192, channels=(24, 48, 64), counts=True, mask_bands=6)
         config.train.num_epochs = 20
         config.optimizer.update(learning_rate=1.2e-3, warmup_steps=50)
     if choice.runlocal:

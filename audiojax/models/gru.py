@@ -71,6 +71,8 @@ class GRU(nn.Module):
         normalise: "fixed" brings each band to the mean 0 and standard deviation 1 over the training frames; "running"
             then subtracts the band's running mean, which removes microphone and room; "none".
         normalise_decay: the running mean's decay per frame; 0.98 is a mean over about 50 frames.
+        mask_bands: in training, up to this many neighbouring bands of each row are set to their mean, in all its frames
+            (SpecAugment, Park et al. 2019, arXiv:1904.08779).
         cell: the recurrent cell, "gru", or "min_gru", whose gates do not depend on the state.
         features: the size of each layer's state.
         num_layers: the number of recurrent layers.
@@ -103,6 +105,7 @@ class GRU(nn.Module):
     high_hz: float = 4000.0
     normalise: str = "fixed"
     normalise_decay: float = 0.98
+    mask_bands: int = 0
     cell: str = "gru"
     features: int = 128
     num_layers: int = 1
@@ -271,9 +274,17 @@ class GRU(nn.Module):
     ) -> tuple[jax.Array, jax.Array]:
         """Returns `frames` [N, B, bands] normalised, and their running mean; statistics count `valid` frames only."""
         if self.normalise == "none":
-            return frames, level
+            return self._masked(frames, train), level
         x = self.norm(frames, use_running_average=not train, mask=valid)
         if self.normalise == "fixed":
-            return x, level
+            return self._masked(x, train), level
         levels = running_levels(level, x, self.normalise_decay)
-        return x - levels, levels[-1]
+        return self._masked(x - levels, train), levels[-1]
+
+    def _masked(self, x: jax.Array, train: bool) -> jax.Array:
+        """Returns the frames `x` [N, B, bands] with random bands of each row set to zero, if in training."""
+        if not (train and self.mask_bands):
+            return x
+        first, size = jax.random.uniform(self.make_rng("dropout"), (2, x.shape[1], 1))
+        first, band = first * x.shape[2], jnp.arange(x.shape[2])
+        return jnp.where((band >= first) & (band < first + size * self.mask_bands), 0.0, x)

@@ -31,6 +31,7 @@ DIGESTS = [
         ["listen.py:audiomnist,recipe=real", "streams.alarm_hours=1", "streams.voices=('espeak',)", "decoder.keep=0.7"]
         # The recipe had these values then.
         + ["model.features=144", "model.dense=144", "model.channels=(16,32,48)", "train.num_epochs=6"]
+        + ["model.counts=False", "model.mask_bands=0"]
         + [f"streams.{key}_share=0" for key in ("connected", "coded", "strings")],
     ),
     ("4d830a377ba78439", ["gru.py:fsdd,recipe=plain", "data.also=audiomnist", "train.average_decay=0.5", "seed=3"]),

@@ -228,3 +228,15 @@ def test_log_mel_is_the_fourier_transform_of_windows():
 def test_what_cannot_be_built_is_one_sentence(fields, sentence):
     with pytest.raises(InputError, match=sentence):
         build(**fields).init(jax.random.key(0), clips(), LENGTHS)
+
+
+def test_training_hides_a_few_neighbouring_bands_of_each_row():
+    model = models.build(name="gru", num_labels=3, rate_hz=8000, num_bands=20, mask_bands=6)
+    x = np.ones((7, 400, 20), np.float32)
+    hidden = model.apply({}, x, True, method="_masked", rngs={"dropout": jax.random.key(0)}) == 0
+    assert (hidden == hidden[:1]).all()  # in all frames
+    edges = np.diff(np.pad(hidden[0].astype(int), ((0, 0), (1, 1))))
+    assert (np.sum(edges == 1, axis=1) <= 1).all()  # neighbours
+    assert set(np.unique(hidden[0].sum(axis=1))) == set(range(7))
+    assert hidden[0].any(axis=0).all() and not hidden[0].all(axis=1).any()
+    assert (model.apply({}, x, False, method="_masked") == x).all()
