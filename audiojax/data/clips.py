@@ -96,7 +96,7 @@ class Batch(TypedDict):
     """A batch of clips or streams: numpy arrays on the host, jax arrays on the devices.
 
     For clips, a row is a clip. For streams, a row is the next stretch of a stream, in N steps of the network: `label`,
-    `mask`, `times` and `count` have a value for each step, [B, N] or [B, N, 2].
+    `mask`, `times` and `copies` have a value for each step, [B, N] or [B, N, 2].
     """
 
     audio: Any  # i16[B, T], right-padded with zeros
@@ -105,4 +105,4 @@ class Batch(TypedDict):
     mask: Any  # f32[B], 1 for a clip and 0 for a row of padding
     reset: NotRequired[Any]  # f32[B], 1 where the state of a stream is reset before this batch
     times: NotRequired[Any]  # f32[B, N, 2], seconds since the start and end of a word, see `streaming.targets`
-    count: NotRequired[Any]  # i32[B, N], how many words a word stands for
+    copies: NotRequired[Any]  # i32[B, N], how many words a word stands for

@@ -166,7 +166,8 @@ class GRU(nn.Module):
         """
         silence = jnp.zeros((1, LEAD_STEPS * self.step_samples), jnp.int16)
         carry, _ = self.listen(self.initial_carry(1), silence)
-        return jax.tree.map(lambda x: jnp.repeat(x, batch_size, axis=0), carry)
+        streams: Carry = jax.tree.map(lambda x: jnp.repeat(x, batch_size, axis=0), carry)
+        return streams
 
     def step(self, carry: Carry, audio: jax.Array) -> tuple[Carry, jax.Array]:
         """Takes one step of B streams: returns their state after `audio`, and the outputs at this step.
@@ -286,5 +287,5 @@ class GRU(nn.Module):
         if not (train and self.mask_bands):
             return x
         first, size = jax.random.uniform(self.make_rng("dropout"), (2, x.shape[1], 1))
-        first, band = first * x.shape[2], jnp.arange(x.shape[2])
-        return jnp.where((band >= first) & (band < first + size * self.mask_bands), 0.0, x)
+        first, band = first * x.shape[2], jnp.arange(x.shape[2], dtype=jnp.float32)[None]
+        return jnp.where(((band >= first) & (band < first + size * self.mask_bands))[None], 0.0, x)

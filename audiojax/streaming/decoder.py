@@ -51,14 +51,14 @@ class Decision(NamedTuple):
         probability: The probability of the most probable word, given that it is one of the known words.
         began_seconds: Time from the start of the word to the end of the step.
         ended_seconds: Time from the end of the word to the end of the step.
-        count: How many events the word gives, 2 in "double five".
+        copies: How many events the word gives, 2 in "double five".
     """
 
     label: jax.Array  # i32[B], -1 for no event
     probability: jax.Array  # f32[B], of this word, given that it is one of the words
     began_seconds: jax.Array  # f32[B], from the start of the word to the end of the step
     ended_seconds: jax.Array  # f32[B], from the end of the word to the end of the step
-    count: jax.Array  # i32[B], 1 to 3
+    copies: jax.Array  # i32[B], 1 to 3
 
     def events(self, at: Any, now_seconds: float, label_names: Sequence[str]) -> list[Event]:
         """Returns the events at the index `at` of the arrays, whose label there must not be -1; all are equal.
@@ -69,7 +69,7 @@ class Decision(NamedTuple):
         start = min(end, max(0.0, now_seconds - float(self.began_seconds[at])))
         start, end, now = (round(seconds, 3) for seconds in (start, end, now_seconds))
         event = Event(label_names[int(self.label[at])], start, end, now, float(self.probability[at]))
-        return [event] * int(self.count[at])
+        return [event] * int(self.copies[at])
 
 
 class Decoder(NamedTuple):
@@ -104,8 +104,8 @@ class Decoder(NamedTuple):
         event = (evidence.armed | next_word) & (best > self.threshold)
         armed = jnp.where(event, False, evidence.armed | (words.sum(axis=1) < self.threshold / 3))
         share = best / jnp.maximum(words.sum(axis=1), 1e-6)
-        count = 1 + jnp.sum(more > 0, axis=1, dtype=jnp.int32)
-        decision = Decision(jnp.where(event, label, -1), share, times[:, 0], times[:, 1], count)
+        copies = 1 + jnp.sum(more > 0, axis=1, dtype=jnp.int32)
+        decision = Decision(jnp.where(event, label, -1), share, times[:, 0], times[:, 1], copies)
         last, since = jnp.where(event, label, evidence.last), jnp.where(event, 0, since)
         return Evidence(scores, armed, last, since), decision
 

@@ -112,7 +112,7 @@ class StreamBatches:
     def __call__(self, start: int, stop: int) -> Iterator[Batch]:
         """Yields batches `start` to `stop` (exclusive).
 
-        `label` i32[B, N], `mask` f32[B, N], `times` f32[B, N, 2] and `count` i32[B, N] are the targets of the N steps,
+        `label` i32[B, N], `mask` f32[B, N], `times` f32[B, N, 2] and `copies` i32[B, N] are the targets of the N steps,
         see `targets.Targets`; `mask` is the weight in the loss. `reset` f32[B] is 1 where a row starts from the
         network's initial state.
         """

@@ -25,7 +25,7 @@ class Word(NamedTuple):
     label: int  # -1 for a sound that may be a word or not, which the loss ignores
     start: int
     end: int
-    count: int = 1  # how many words it stands for: 2 for the five in "double five"
+    copies: int = 1  # how many words it stands for: 2 for the five in "double five"
 
 
 class Scene(NamedTuple):

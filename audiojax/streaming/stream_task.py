@@ -25,7 +25,7 @@ from audiojax.training.steps import cross_entropy
 from audiojax.training.task import Guard
 
 TIMES_WEIGHT = 2.0  # of the error in seconds, against the cross-entropy in nats
-COUNTS_WEIGHT = 2.0  # of the cross-entropy of the counts
+COPIES_WEIGHT = 2.0  # of the cross-entropy of the copies
 step_loss = cross_entropy  # experiments/streaming_losses.py compares others
 
 
@@ -59,7 +59,7 @@ class StreamTask:
     def loss(
         self, model: nn.Module, variables: dict[str, Any], carry: Any, batch: Batch, dropout_key: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, Mapping[str, Any], Any]]:
-        """Computes the loss of a batch of stream segments: the cross-entropy of all steps, the times and the counts.
+        """Computes the loss of a batch of stream segments: the cross-entropy of all steps, the times and the copies.
 
         `carry` is the network's state after the batch before; it is the initial one in rows with `batch["reset"]`.
 
@@ -73,7 +73,7 @@ class StreamTask:
         logits, times, more = StreamOutputs.of(outputs, self.num_outputs - 1)
         loss = step_loss(logits, batch, self.config.train.label_smoothing) + times_loss(times, batch, self.num_outputs)
         if more.shape[-1]:
-            loss += counts_loss(more, batch, self.num_outputs)
+            loss += copies_loss(more, batch, self.num_outputs)
         return loss, (logits, updates, carry)
 
     @functools.cached_property
@@ -125,13 +125,13 @@ def times_loss(times: jax.Array, batch: Batch, num_outputs: int) -> jax.Array:
     return TIMES_WEIGHT * jnp.sum(late * ended) / jnp.sum(batch["mask"])
 
 
-def counts_loss(more: jax.Array, batch: Batch, num_outputs: int) -> jax.Array:
-    """Returns the weighted cross-entropy f32[] of the counts at the steps after a word's end.
+def copies_loss(more: jax.Array, batch: Batch, num_outputs: int) -> jax.Array:
+    """Returns the weighted cross-entropy f32[] of the copies at the steps after a word's end.
 
     `more` f32[B, N, 2] has logits that the word stands for more than one word, and for more than two. `num_outputs` is
     the number of labels plus one.
     """
     ended = jnp.where(batch["label"] < num_outputs - 1, batch["mask"], 0.0)
-    is_more = batch["count"][..., None] > jnp.arange(1, more.shape[-1] + 1)
+    is_more = batch["copies"][..., None] > jnp.arange(1, more.shape[-1] + 1)
     wrong = jnp.sum(optax.sigmoid_binary_cross_entropy(more, is_more), axis=-1)
-    return COUNTS_WEIGHT * jnp.sum(wrong * ended) / jnp.sum(batch["mask"])
+    return COPIES_WEIGHT * jnp.sum(wrong * ended) / jnp.sum(batch["mask"])

@@ -22,13 +22,13 @@ class Targets(NamedTuple):
         mask: f32[N], 0 where the loss ignores the target: at other steps that end from 0.04 s before to 0.28 s after
             the end of a word, or from the start of a word of label -1 to 0.28 s after its end; 1 elsewhere.
         times: f32[N, 2], seconds from the start and the end of that word to the end of the step, 0 for none.
-        count: i32[N], how many words that word stands for, 1 for none.
+        copies: i32[N], how many words that word stands for, 1 for none.
     """
 
     label: np.ndarray
     mask: np.ndarray
     times: np.ndarray
-    count: np.ndarray
+    copies: np.ndarray
 
 
 def targets(
@@ -39,7 +39,7 @@ def targets(
     A step has `step_samples` samples, `rate_hz` is the sampling rate, and `num_labels` the number of labels.
     """
     step_end = start + step_samples * np.arange(1, num_steps + 1)
-    label, count = np.full(num_steps, num_labels, np.int32), np.ones(num_steps, np.int32)
+    label, copies = np.full(num_steps, num_labels, np.int32), np.ones(num_steps, np.int32)
     mask, times = np.ones(num_steps, np.float32), np.zeros((num_steps, 2), np.float32)
     for word in words:
         since = (step_end - word.end) / rate_hz
@@ -48,11 +48,11 @@ def targets(
             continue
         mask[(since > IGNORED_SECONDS[0]) & (since <= IGNORED_SECONDS[1]) & (label == num_labels)] = 0
         just_ended = (since > TARGET_SECONDS[0]) & (since <= TARGET_SECONDS[1])
-        label[just_ended], mask[just_ended], count[just_ended] = word.label, 1, word.count
+        label[just_ended], mask[just_ended], copies[just_ended] = word.label, 1, word.copies
         times[just_ended] = (step_end[just_ended, None] - np.asarray([word.start, word.end])) / rate_hz
     for before, word in itertools.pairwise(sorted(words, key=lambda word: word.end)):
         if before.label == word.label >= 0 and word.end - before.end < REPEAT_SECONDS * rate_hz:
             until = TARGET_SECONDS[0] - (step_end - word.end) / rate_hz  # seconds until the targets of `word`
             between = (until >= 0) & (until < REPEAT_GAP_SECONDS)
-            label[between], mask[between], times[between], count[between] = num_labels, 1, 0, 1
-    return Targets(label, mask, times, count)
+            label[between], mask[between], times[between], copies[between] = num_labels, 1, 0, 1
+    return Targets(label, mask, times, copies)

@@ -103,9 +103,9 @@ def test_each_word_of_a_scene_is_where_the_scene_says(folder):
 def test_a_word_that_stands_for_several_keeps_its_count_in_scenes_and_targets(folder):
     write_folder(folder, [("a0.wav", "a", "one:0.2:0.4 two*2:0.5:0.9")])
     _, words = Strings(load(folder), DIGITS).sample(np.random.default_rng(0), 6 * RATE_HZ)
-    assert len(words) > 2 and all(word.count == word.label for word in words)
+    assert len(words) > 2 and all(word.copies == word.label for word in words)
     target = targets(words, 0, 300, 160, 10, RATE_HZ)
-    np.testing.assert_array_equal(target.count, np.where(target.label == 2, 2, 1))
+    np.testing.assert_array_equal(target.copies, np.where(target.label == 2, 2, 1))
     assert (target.label == 2).sum() > 5
 
 
