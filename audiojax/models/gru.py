@@ -287,5 +287,6 @@ class GRU(nn.Module):
         if not (train and self.mask_bands):
             return x
         first, size = jax.random.uniform(self.make_rng("dropout"), (2, x.shape[1], 1))
-        first, band = first * x.shape[2], jnp.arange(x.shape[2], dtype=jnp.float32)[None]
+        first = first * (x.shape[2] + self.mask_bands) - self.mask_bands
+        band = jnp.arange(x.shape[2], dtype=jnp.float32)[None]
         return jnp.where(((band >= first) & (band < first + size * self.mask_bands))[None], 0.0, x)
