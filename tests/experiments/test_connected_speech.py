@@ -6,7 +6,7 @@ import pytest
 from audiojax.data.strings import UNSURE
 from audiojax.schema import DIGITS
 from experiments import connected_speech, connected_text
-from experiments.connected_text import DOUBLE, OH, PRONUNCIATIONS
+from experiments.connected_text import COUNTS, OH, PRONUNCIATIONS
 
 
 @pytest.fixture(scope="module")
@@ -15,20 +15,23 @@ def digits():
 
 
 def test_a_number_has_the_label_of_each_digit_it_says(digits):
-    unsure = doubled = 0
+    unsure, several = 0, {2: 0, 3: 0}
     for seed in range(400):
         utterance = connected_text.number(np.random.default_rng(seed), digits)
         labels = [label for _, label in utterance.pieces if label]
         for index, (piece, label) in enumerate(utterance.pieces):
-            if label in DIGITS:
-                assert piece == digits[DIGITS.index(label)] or (label == "zero" and piece == OH)
+            name, _, copies = label.partition("*")
+            if name in DIGITS:
+                assert piece == digits[DIGITS.index(name)] or (name == "zero" and piece == OH)
             if label == UNSURE:
                 assert piece == OH and labels[0] == UNSURE and labels.count(UNSURE) == 1
                 unsure += 1
-            if index in utterance.doubles:
-                assert utterance.pieces[index - 1][0].strip() == DOUBLE and label
-                doubled += 1
-    assert unsure > 5 and doubled > 20
+            before = utterance.pieces[index - 1][0].strip() if index else ""
+            assert (before in COUNTS.values()) == bool(copies)
+            if copies:
+                assert before == COUNTS[int(copies)]
+                several[int(copies)] += 1
+    assert unsure > 5 and min(several.values()) > 20
 
 
 def test_other_speech_has_no_label_and_every_symbol_is_known(digits):
@@ -49,11 +52,10 @@ def test_a_word_ends_where_it_is_no_longer_heard(digits):
             sound[: 6000 * len(phonemes) - 9600] = 0.5  # its last 0.4 s are silent
             return sound, begins
 
-    utterance = connected_text.Utterance(((digits[2], "two"), (" ", ""), (digits[2], "two")), frozenset({0}))
+    utterance = connected_text.Utterance(((digits[2], "two*2"), (" ", ""), (digits[2], "two")))
     sound, words = connected_speech.synthesise(Tone(), utterance, np.zeros((510, 256), np.float32), 1.0)
     assert len(sound) == 7 * 4000
     assert [(label, round(start, 2), round(end, 2)) for label, start, end in words] == [
-        ("two", 0.0, 0.75),
-        ("two", 0.0, 0.99),
+        ("two*2", 0.0, 0.75),
         ("two", 1.0, 1.35),
     ]

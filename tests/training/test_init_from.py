@@ -149,3 +149,21 @@ def test_protocols_set_both_seeds_and_records_stay_valid():
                 assert digest == record["digest"], (path, record["name"])
                 known += 1
     assert known > 20
+
+
+@pytest.mark.slow
+def test_a_layer_that_the_other_run_lacks_is_newly_initialised(trained_run, tmp_path):
+    """A recogniser that has no counts starts one that has; its last checkpoint starts it where that is asked for."""
+    flags = [f"--config.model.{key}=8" for key in ("features", "dense")] + [f"--config.data.cache={tmp_path}"]
+    flags += ["--config.model.channels=(4,)", "--config.streams.num_strings=2"]
+    _, config = cli.parse_with_config(cli.parser("test", ""), [f"--config={ROOT}/configs/listen.py:runlocal", *flags])
+    tasks.train(config, tmp_path / "run")
+    theirs, _ = restore_variables(tmp_path / "run", "last")
+    config.model.counts, config.init_checkpoint, said = True, "last", []
+    fresh = assemble(config, num_labels=10, rate_hz=8000, num_steps=1, task=tasks.of(config)).state
+    labels = tuple(run_dir.load(tmp_path / "run")[1]["label_names"])
+    state = start.start_from(str(tmp_path / "run"), fresh, config, labels, said.append)
+    assert set(state.params) == {*theirs["params"], "more"} and len(said) == 1
+    for name, part in state.params.items():
+        expected = fresh.params[name] if name == "more" else theirs["params"][name]
+        jax.tree.map(np.testing.assert_array_equal, part, expected)
