@@ -5,6 +5,7 @@ clip, with everything that does not depend on the state, the frames and the inpu
 the scan.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -32,6 +33,12 @@ class Carry(NamedTuple):
     hidden: tuple[jax.Array, ...]  # f32[B, features] each layer
     total: jax.Array  # f32[B, averages, features], the weighted sums of the last layer's outputs
     weight: jax.Array  # f32[B, averages, 1], the sums of the weights
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def start_of_stream(model: nn.Module, variables: dict[str, Any], num_streams: int) -> Any:
+    """Returns the state of `num_streams` streams of `model` before their first sound, see `GRU.start_of_stream`."""
+    return model.apply(variables, num_streams, method="start_of_stream")
 
 
 class StreamOutputs(NamedTuple):

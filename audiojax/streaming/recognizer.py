@@ -17,7 +17,7 @@ from flax import linen as nn
 
 from audiojax.errors import InputError
 from audiojax.inference import PACKAGED, Trained
-from audiojax.models.gru import StreamOutputs
+from audiojax.models.gru import StreamOutputs, start_of_stream
 from audiojax.rules import one_of
 from audiojax.streaming import operating_points
 from audiojax.streaming.decoder import Decision, Decoder, Event, Evidence
@@ -66,7 +66,7 @@ class Recognizers:
         self.threshold, self.points = float(self._decoder.threshold), dict(points or {})
         self._thresholds = np.full(num_streams, self.threshold, np.float32)
         self._fresh = _State(
-            model.apply(variables, num_streams, method="start_of_stream"),
+            start_of_stream(model, variables, num_streams),
             self._decoder.fresh(num_streams, len(label_names)),
         )
         self._state = self._fresh

@@ -11,7 +11,7 @@ import scipy.special
 from flax import linen as nn
 
 from audiojax.data.clips import Clips
-from audiojax.models.gru import StreamOutputs
+from audiojax.models.gru import StreamOutputs, start_of_stream
 from audiojax.streaming.decoder import Decision, Decoder, Event
 from audiojax.streaming.scenes import Plan, Scene, Word, sample_plans
 from audiojax.streaming.targets import targets
@@ -72,7 +72,7 @@ def network_outputs(model: nn.Module, variables: dict[str, Any], sounds: Sequenc
         audio = np.zeros((ROWS, num_steps * size), np.int16)
         for place, (row, count) in enumerate(zip(rows, steps, strict=True)):
             audio[place, : count * size] = sounds[row][: count * size]
-        carry, outputs = model.apply(variables, ROWS, method="start_of_stream"), []
+        carry, outputs = start_of_stream(model, variables, ROWS), []
         for segment in np.split(audio, num_steps // SEGMENT_STEPS, axis=1):
             carry, part = _run(model, variables, carry, segment)
             outputs.append(np.asarray(part))

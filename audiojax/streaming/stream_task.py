@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from audiojax.data.clips import Batch
 from audiojax.data.loading import Data
 from audiojax.inference import Trained
-from audiojax.models.gru import StreamOutputs
+from audiojax.models.gru import StreamOutputs, start_of_stream
 from audiojax.streaming import report, sampler, scenes, scoring, training_streams
 from audiojax.streaming.decoder import Decoder
 from audiojax.training.metrics import Metrics
@@ -54,7 +54,7 @@ class StreamTask:
 
     def initial_carry(self, model: nn.Module, variables: dict[str, Any]) -> Any:
         """Returns the network's state before the first step of a stream, for each row of a batch."""
-        return model.apply(variables, self.config.train.batch_size, method="start_of_stream")
+        return start_of_stream(model, variables, self.config.train.batch_size)
 
     def loss(
         self, model: nn.Module, variables: dict[str, Any], carry: Any, batch: Batch, dropout_key: jax.Array
@@ -67,7 +67,7 @@ class StreamTask:
             The loss f32[], and a tuple: the logits f32[B, N, labels + 1], updated batch statistics, and the next carry.
         """
         how: dict[str, Any] = dict(train=True, mutable=["batch_stats"], rngs={"dropout": dropout_key})
-        fresh = model.apply(variables, batch["label"].shape[0], method="start_of_stream")
+        fresh = start_of_stream(model, variables, batch["label"].shape[0])
         carry = jax.tree.map(lambda x, y: jax.vmap(jnp.where)(batch["reset"] > 0, x, y), fresh, carry)
         (carry, outputs), updates = model.apply(variables, carry, batch["audio"], method="listen", **how)
         logits, times, more = StreamOutputs.of(outputs, self.num_outputs - 1)

@@ -39,6 +39,8 @@ def targets(
     A step has `step_samples` samples, `rate_hz` is the sampling rate, and `num_labels` the number of labels.
     """
     step_end = start + step_samples * np.arange(1, num_steps + 1)
+    reach = round(REPEAT_SECONDS * rate_hz)
+    words = [word for word in words if word.end + reach > start and word.start - reach < step_end[-1]]
     label, copies = np.full(num_steps, num_labels, np.int32), np.ones(num_steps, np.int32)
     mask, times = np.ones(num_steps, np.float32), np.zeros((num_steps, 2), np.float32)
     for word in words:
