@@ -1,6 +1,5 @@
 """Samples texts of connected speech in the phonemes of Kokoro-82M: numbers, spelled names, sentences, other words."""
 
-import ctypes
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -181,14 +180,7 @@ def sentence(rng: np.random.Generator, _: Sequence[str]) -> Utterance:
 @functools.cache
 def phonemes(text: str) -> str:
     """Returns an English text in the phonemes of Kokoro, by espeak-ng."""
-    library = _espeak()._library
-    library.espeak_TextToPhonemes.restype = ctypes.c_char_p
-    library.espeak_SetVoiceByName(b"en-us")
-    rest = ctypes.pointer(ctypes.cast(ctypes.c_char_p(text.encode()), ctypes.c_void_p))
-    found = []
-    while rest.contents.value:
-        found.append((library.espeak_TextToPhonemes(rest, 1, 2) or b"").decode())  # 1: UTF-8, 2: IPA
-    ipa = " ".join(found)
+    ipa = _espeak().phonemes(text, "en-us")
     for symbols, symbol in _IPA:
         ipa = ipa.replace(symbols, symbol)
     return "".join(symbol for symbol in ipa if symbol in VOCABULARY)

@@ -87,7 +87,7 @@ class Recurrent(NamedTuple):
     squash: Callable[[jax.Array], jax.Array]
 
     def forward(self, x: jax.Array) -> jax.Array:
-        """Returns the states after all steps, f32[B, N, features]."""
+        """Returns the state after each of the N steps, f32[B, N, features]."""
         return self.run(x.swapaxes(0, 1)).swapaxes(0, 1)
 
     def back(self, x: jax.Array, relevance: jax.Array, rule: "Rule") -> tuple[jax.Array, jax.Array]:

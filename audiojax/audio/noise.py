@@ -86,7 +86,7 @@ def beeps(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarra
 def siren(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
     """Returns a tone of varying pitch with harmonics, f32[num_samples] of mean power 1.
 
-    It is not used in training, to test an unseen kind of noise.
+    Training does not use it, so that it tests an unseen kind of noise.
     """
     time = np.arange(num_samples) / rate_hz
     wail = np.sin(2 * np.pi * rng.uniform(0.3, 1.5) * time + rng.uniform(0, 6.28))

@@ -83,7 +83,7 @@ class Levels:
         self._sums = np.zeros((2, 0))  # sums of samples and of squares, of each channel and of the average
 
     def add(self, block: np.ndarray) -> None:
-        """Adds a block f32[t, channels]."""
+        """Updates the statistics with the next block of the sound, f32[t, channels]."""
         with np.errstate(all="ignore"):  # prepare_clip refuses values that are not finite
             average = mono(block)
             self._low, self._high = min(self._low, average.min()), max(self._high, average.max())

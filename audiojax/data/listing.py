@@ -160,7 +160,7 @@ def read_table(path: Path, columns: Sequence[str], key: str) -> list[dict[str, s
         raise InputError(f"{path} lacks some of the columns {', '.join(columns)}; restore the file.")
     for row in found:
         if None in row.values():
-            raise InputError(f"{path} has too few columns for {row[columns[0]]!r}; restore the file.")
+            raise InputError(f"{path} has too few columns in the row of {row[columns[0]]!r}; restore the file.")
     return found
 
 

@@ -128,8 +128,8 @@ def folder(root: Path | str, on_bad_file: str = "stop") -> Recordings:
     """Lists a folder of words, `WORD/*.wav` or other sound formats; names that begin with "_" or "." are ignored.
 
     Speakers are known if files are named as in Google's Speech Commands, SPEAKER_nohash_TAKE.wav. The lists of
-    validation and test files that Speech Commands has are read if they exist. For a file outside of the folders of
-    words, `on_bad_file` "stop" raises InputError, and "skip" leaves it out.
+    validation and test files that Speech Commands has are read if they exist. For a sound file outside of the folders
+    of words, `on_bad_file` "stop" raises InputError, and "skip" leaves it out.
     """
     root, faults = Path(root).expanduser(), Faults(on_bad_file)
     layout = "WORD/*.wav, a folder for each word"

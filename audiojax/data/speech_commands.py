@@ -32,7 +32,7 @@ _NUM_NOISES = 6
 def read(root: Path | str, on_bad_file: str = "stop") -> sources.Recordings:
     """Lists the files of Speech Commands in `root`: those of words, and background noises, if any, as a last label.
 
-    For a file outside of the folders of words, `on_bad_file` "stop" raises InputError, and "skip" leaves it out.
+    For a sound file outside of the folders of words, `on_bad_file` "stop" raises InputError, and "skip" leaves it out.
     """
     words = sources.folder(root, on_bad_file)
     folder, label = words.root / NOISE, len(words.label_names)

@@ -92,9 +92,9 @@ def classifier_function(model: nn.Module, variables: Tree) -> Callable[[jax.Arra
 def classifier(model: nn.Module, variables: Tree, length_samples: int) -> bytes:
     """Returns the bytes of a StableHLO program from audio f32[B, T] and its length i32[B] to the outputs f32[B, n].
 
-    B is arbitrary; T is so for a network that has steps, and `length_samples` otherwise. The audio has the range of 16
-    bit. It is floats, so that the program has a gradient with respect to the sound; convert 16-bit samples with
-    `astype`.
+    B is arbitrary, and so is T for a network that runs in steps; for others it is `length_samples`. The audio
+    has the range of 16 bit. It is floats, so that the program has a gradient with respect to the sound; convert 16-bit
+    samples with `astype`.
     """
     rows, samples = export.symbolic_shape("batch, samples")
     arguments = (

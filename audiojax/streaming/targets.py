@@ -20,9 +20,10 @@ class Targets(NamedTuple):
     Attributes:
         label: i32[N], the word that ended 0.08 to 0.22 s before the end of the step, or the number of labels for none.
         mask: f32[N], 0 where the loss ignores the target: at other steps that end from 0.04 s before to 0.28 s after
-            the end of a word, or from the start of a word of label -1 to 0.28 s after its end; 1 elsewhere.
+            the end of a word, or from the start to 0.28 s after the end of a word of label -1, which may count or not;
+            1 elsewhere.
         times: f32[N, 2], seconds from the start and the end of that word to the end of the step, 0 for none.
-        copies: i32[N], how many words that word stands for, 1 for none.
+        copies: i32[N], how many words are said by that one: 2 for the five in "double five"; 1 for none.
     """
 
     label: np.ndarray

@@ -101,6 +101,16 @@ class Espeak:
         """Returns the names of the voice variants, such as "f3" in "en-us+f3"."""
         return sorted(path.name for path in (self.data_path / "voices" / "!v").iterdir())
 
+    def phonemes(self, text: str, voice: str) -> str:
+        """Returns an English `text` in the International Phonetic Alphabet, as the voice of that name says it."""
+        self._library.espeak_SetVoiceByName(voice.encode())
+        self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        rest = ctypes.pointer(ctypes.cast(ctypes.c_char_p(text.encode()), ctypes.c_void_p))
+        clauses = []
+        while rest.contents.value:  # which each call moves on by a clause
+            clauses.append((self._library.espeak_TextToPhonemes(rest, 1, 2) or b"").decode())  # 1: UTF-8, 2: IPA
+        return " ".join(clauses)
+
     def synthesise(self, text: str, voice: str, **parameters: int) -> np.ndarray:
         """Returns the speech f32[t] in [-1, 1] of `text`, at the rate `rate_hz` of the library.
 

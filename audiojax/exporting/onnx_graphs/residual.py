@@ -24,7 +24,7 @@ def padded_to_hops(graph: Graph, sound: str, hop_samples: int, before: int, afte
 def num_frames(graph: Graph, length: str, margin_samples: int, hop_samples: int) -> str:
     """Adds the computation of how many frames clips of `length` i32[B] have; returns the name of i64[B].
 
-    `margin_samples` is the number of zeros that are added to each clip.
+    `margin_samples` is the number of zeros that are added to a clip, before and after it together.
     """
     whole = graph("Add", graph("Cast", length, to=TensorProto.INT64), [margin_samples + hop_samples - 1])
     return graph("Div", whole, [hop_samples])
