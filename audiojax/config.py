@@ -69,8 +69,8 @@ def base(choice: Choice) -> ConfigDict:
     config = ConfigDict()
     config.task = "clips"  # what is trained: "clips", one label a clip; "streams", an event for each word in a stream
     config.seed = 0  # seed of the initial parameters, the order of clips and the augmentation
-    config.init_from = ""  # workdir of a run with whose parameters to start; not the last layer's if labels differ
-    config.init_checkpoint = "best"  # which parameters of that run, of its "best" or its "last" checkpoint
+    config.init_from = ""  # workdir of a run to start from, with its parameters but not its last layer if labels differ
+    config.init_checkpoint = "best"  # its checkpoint to start from, "best" or "last"
     config.data = dict(
         source=choice.source,  # the source of the clips
         root="",  # folder of the data set; a synthetic source makes its own; for "hub" also its name OWNER/NAME

@@ -74,7 +74,7 @@ def speaker(rng: np.random.Generator, voices: dict[str, np.ndarray]) -> tuple[np
 def synthesise(
     model: Kokoro, utterance: Utterance, style: np.ndarray, speed: float
 ) -> tuple[np.ndarray, list[tuple[str, float, float]]]:
-    """Returns f32[t] at `RATE_HZ`, and the words in it as (label, start, end) in seconds."""
+    """Returns f32[t] at `RATE_HZ`, and the words in it: labels of `data.strings` with start and end in seconds."""
     sound, begins = model.synthesise("".join(piece for piece, _ in utterance.pieces), style, speed)
     words, at = [], 0
     for piece, label in utterance.pieces:

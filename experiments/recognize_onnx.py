@@ -25,7 +25,7 @@ def main(folder: str, path: str) -> None:
     if rate_hz != about["rate_hz"] or audio.ndim > 1:
         sys.exit(f"{path} is not mono sound of {about['rate_hz']} Hz; convert it first.")
     settings, size = about["listening"], about["step_samples"]
-    lead = round(settings["lead_seconds"] * rate_hz)  # a stream begins with silence
+    lead = round(settings.get("lead_seconds", 0.0) * rate_hz)  # a stream begins with silence
     silence = round(settings["flush_seconds"] * rate_hz)  # so that the last word is emitted
     audio = np.pad(audio, (lead, silence + -(len(audio) + silence) % size))
 

@@ -50,8 +50,8 @@ def _timed(row: dict[str, str], path: Path, names: Sequence[str]) -> tuple[Timed
     for word in row["words"].split():
         try:
             label, start, end = word.split(":")
-            label, _, count = label.partition("*")
-            timed = label, float(start), float(end), int(count or 1)
+            label, mark, count = label.partition("*")
+            timed = label, float(start), float(end), int(count) if mark else 1
         except ValueError:
             timed = "", 0.0, 0.0, 0
         if timed[0] not in names or not 0 <= timed[1] < timed[2] < float("inf") or timed[3] not in (1, 2, 3):

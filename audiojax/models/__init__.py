@@ -33,9 +33,8 @@ def row(model: nn.Module) -> tuple[str, Network]:
 def build(*, name: str, num_labels: int, rate_hz: int, task: str = "clips", **fields: Any) -> nn.Module:
     """Returns the network that `schema.NETWORKS` lists as `name`, without parameters.
 
-    It has one output for each label, a logit. If `task` is "streams", it has three more: a logit for "no word has just
-    ended", and two durations in seconds, since the last word began and since it ended. Raises InputError for a name or
-    field that does not exist.
+    It has one output for each label, a logit. If `task` is "streams", it has those of `gru.StreamOutputs`. Raises
+    InputError for a name or field that does not exist.
 
     Args:
         name: A key of `schema.NETWORKS`.

@@ -78,8 +78,8 @@ class GRU(nn.Module):
         normalise: "fixed" brings each band to the mean 0 and standard deviation 1 over the training frames; "running"
             then subtracts the band's running mean, which removes microphone and room; "none".
         normalise_decay: the running mean's decay per frame; 0.98 is a mean over about 50 frames.
-        mask_bands: in training, up to this many neighbouring bands of each row are set to their mean, in all its frames
-            (SpecAugment, Park et al. 2019, arXiv:1904.08779).
+        mask_bands: in training, up to this many neighbouring bands of each row are set to zero after the normalisation,
+            in all its frames (SpecAugment, Park et al. 2019, arXiv:1904.08779).
         cell: the recurrent cell, "gru", or "min_gru", whose gates do not depend on the state.
         features: the size of each layer's state.
         num_layers: the number of recurrent layers.

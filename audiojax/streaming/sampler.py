@@ -33,7 +33,7 @@ class Mixture(NamedTuple):
         synthetic_words: Share of the other scenes with words by synthetic voices; the rest use the training clips.
         real_speech, real_noise: Share of the other speech that is recorded; share of the scenes with recorded noise.
         snr_db: Range of the signal-to-noise ratio in dB.
-        fresh_share: Share of segments that begin with the network's initial state.
+        fresh_share: Share of segments that begin with the state at the start of a stream.
         repeat_share: Share of words that repeat the word before.
         overlap_seconds: Maximum overlap of words without a pause between them.
         connected_share: Share of the scenes without other speech that are spoken like a telephone number.
@@ -113,8 +113,7 @@ class StreamBatches:
         """Yields batches `start` to `stop` (exclusive).
 
         `label` i32[B, N], `mask` f32[B, N], `times` f32[B, N, 2] and `copies` i32[B, N] are the targets of the N steps,
-        see `targets.Targets`; `mask` is the weight in the loss. `reset` f32[B] is 1 where a row starts from the
-        network's initial state.
+        see `targets.Targets`; `mask` is the weight in the loss. `reset` f32[B] is 1 where a stream starts anew.
         """
         for k in range(start, stop):
             segments = [self._part(row, k + row) for row in self._rows]
@@ -124,11 +123,8 @@ class StreamBatches:
         number, part = divmod(segment, SCENE_SEGMENTS)
         scene, start = self._scene(row, number), part * self._segment
         steps = self._segment // self._step
-        target = targets(scene.words, start, steps, self._step, self._num_labels, self._rate_hz)
         fresh = np.random.default_rng([self._seed, row, segment, 1]).random() < self._fresh_share
-        if fresh:  # no target for a word that began before the segment
-            began = self._step * np.arange(1, steps + 1) / self._rate_hz < target.times[:, 0]
-            target.mask[(target.label < self._num_labels) & began] = 0
+        target = targets(scene.words, start, steps, self._step, self._num_labels, self._rate_hz, fresh=fresh)
         target.mask[target.label < self._num_labels] *= self._word_weight
         audio = scene.audio[start : start + self._segment]
         return dict(audio=audio, length=np.int32(self._segment), reset=np.float32(fresh), **target._asdict())

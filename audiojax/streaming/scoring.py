@@ -60,7 +60,7 @@ def strings(clips: Clips, indices: np.ndarray, number: int, seed: int = 0) -> li
 def network_outputs(model: nn.Module, variables: dict[str, Any], sounds: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Returns the outputs f32[steps, n] of a streaming network, see `models.gru.StreamOutputs`, for each sound i16[t].
 
-    Each sound starts from the network's initial state, and its last incomplete step is left out. Sounds of similar
+    Each sound is a stream of its own, and its last incomplete step is left out. Sounds of similar
     length share a batch. All batches have one shape, so that one program is compiled.
     """
     order = np.argsort([len(sound) for sound in sounds], kind="stable")

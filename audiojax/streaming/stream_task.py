@@ -73,7 +73,7 @@ class StreamTask:
         logits, times, more = StreamOutputs.of(outputs, self.num_outputs - 1)
         loss = step_loss(logits, batch, self.config.train.label_smoothing) + times_loss(times, batch, self.num_outputs)
         if more.shape[-1]:
-            loss += copies_loss(more, batch, self.num_outputs)
+            loss += copies_loss(more, batch)
         return loss, (logits, updates, carry)
 
     @functools.cached_property
@@ -125,13 +125,13 @@ def times_loss(times: jax.Array, batch: Batch, num_outputs: int) -> jax.Array:
     return TIMES_WEIGHT * jnp.sum(late * ended) / jnp.sum(batch["mask"])
 
 
-def copies_loss(more: jax.Array, batch: Batch, num_outputs: int) -> jax.Array:
-    """Returns the weighted cross-entropy f32[] of the copies at the steps after a word's end.
+def copies_loss(more: jax.Array, batch: Batch) -> jax.Array:
+    """Returns the weighted cross-entropy f32[] of how many words a word stands for, at the steps around its end.
 
-    `more` f32[B, N, 2] has logits that the word stands for more than one word, and for more than two. `num_outputs` is
-    the number of labels plus one.
+    `more` f32[B, N, 2] has logits that the word stands for more than one word, and for more than two. Steps whose
+    `batch["copies"]` is 0 do not count.
     """
-    ended = jnp.where(batch["label"] < num_outputs - 1, batch["mask"], 0.0)
-    is_more = batch["copies"][..., None] > jnp.arange(1, more.shape[-1] + 1)
-    wrong = jnp.sum(optax.sigmoid_binary_cross_entropy(more, is_more), axis=-1)
-    return COPIES_WEIGHT * jnp.sum(wrong * ended) / jnp.sum(batch["mask"])
+    copies = batch["copies"][..., None]
+    is_more = copies > jnp.arange(1, more.shape[-1] + 1, dtype=jnp.int32)[None, None]
+    wrong = jnp.where(copies > 0, optax.sigmoid_binary_cross_entropy(more, is_more.astype(more.dtype)), 0.0)
+    return COPIES_WEIGHT * jnp.sum(wrong) / jnp.sum(batch["mask"])

@@ -12,6 +12,7 @@ from audiojax.streaming.scenes import Word
 TARGET_SECONDS, IGNORED_SECONDS = (0.08, 0.22), (-0.04, 0.28)
 # A word repeated within so many seconds has no target for so long before those of the second one: two events.
 REPEAT_SECONDS, REPEAT_GAP_SECONDS = 0.6, 0.08
+COUNT_SECONDS = 0.8  # from the beginning of "double" to that of the next word, at most
 
 
 class Targets(NamedTuple):
@@ -23,7 +24,8 @@ class Targets(NamedTuple):
             the end of a word, or from the start to 0.28 s after the end of a word of label -1, which may count or not;
             1 elsewhere.
         times: f32[N, 2], seconds from the start and the end of that word to the end of the step, 0 for none.
-        copies: i32[N], how many words are said by that one: 2 for the five in "double five"; 1 for none.
+        copies: i32[N], how many words are said by the word that ended at most 0.28 s before the end of the step, or
+            ends at most 0.04 s after it: 2 for the five in "double five"; 0 where there is no such word.
     """
 
     label: np.ndarray
@@ -33,29 +35,40 @@ class Targets(NamedTuple):
 
 
 def targets(
-    words: Sequence[Word], start: int, num_steps: int, step_samples: int, num_labels: int, rate_hz: int
+    words: Sequence[Word],
+    start: int,
+    num_steps: int,
+    step_samples: int,
+    num_labels: int,
+    rate_hz: int,
+    *,
+    fresh: bool = False,
 ) -> Targets:
     """Returns the targets of the `num_steps` steps that follow sample `start` of a sound with `words`.
 
-    A step has `step_samples` samples, `rate_hz` is the sampling rate, and `num_labels` the number of labels.
+    A step has `step_samples` samples, `rate_hz` is the sampling rate, `num_labels` the number of labels. If `fresh`,
+    the network has heard nothing before `start`: a word that began before it has no target, and one soon after it has
+    no count, as "double" may have been before it.
     """
     step_end = start + step_samples * np.arange(1, num_steps + 1)
-    reach = round(REPEAT_SECONDS * rate_hz)
-    words = [word for word in words if word.end + reach > start and word.start - reach < step_end[-1]]
-    label, copies = np.full(num_steps, num_labels, np.int32), np.ones(num_steps, np.int32)
+    reach = round((REPEAT_SECONDS + TARGET_SECONDS[0]) * rate_hz)
+    words = [w for w in words if w.end + reach > start and w.start - reach < start + num_steps * step_samples]
+    label, copies = np.full(num_steps, num_labels, np.int32), np.zeros(num_steps, np.int32)
     mask, times = np.ones(num_steps, np.float32), np.zeros((num_steps, 2), np.float32)
     for word in words:
         since = (step_end - word.end) / rate_hz
         if word.label < 0:
             mask[(step_end > word.start) & (since <= IGNORED_SECONDS[1]) & (label == num_labels)] = 0
             continue
-        mask[(since > IGNORED_SECONDS[0]) & (since <= IGNORED_SECONDS[1]) & (label == num_labels)] = 0
+        near = (since > IGNORED_SECONDS[0]) & (since <= IGNORED_SECONDS[1])
+        unknown = fresh and word.copies > 1 and word.start < start + COUNT_SECONDS * rate_hz
+        mask[near & (label == num_labels)], copies[near] = 0, 0 if unknown else word.copies
         just_ended = (since > TARGET_SECONDS[0]) & (since <= TARGET_SECONDS[1])
-        label[just_ended], mask[just_ended], copies[just_ended] = word.label, 1, word.copies
+        label[just_ended], mask[just_ended] = word.label, not (fresh and word.start < start)
         times[just_ended] = (step_end[just_ended, None] - np.asarray([word.start, word.end])) / rate_hz
     for before, word in itertools.pairwise(sorted(words, key=lambda word: word.end)):
         if before.label == word.label >= 0 and word.end - before.end < REPEAT_SECONDS * rate_hz:
             until = TARGET_SECONDS[0] - (step_end - word.end) / rate_hz  # seconds until the targets of `word`
             between = (until >= 0) & (until < REPEAT_GAP_SECONDS)
-            label[between], mask[between], times[between], copies[between] = num_labels, 1, 0, 1
+            label[between], mask[between], times[between] = num_labels, 1, 0
     return Targets(label, mask, times, copies)

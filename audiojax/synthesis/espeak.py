@@ -103,7 +103,7 @@ class Espeak:
 
     def phonemes(self, text: str, voice: str) -> str:
         """Returns an English `text` in the International Phonetic Alphabet, as the voice of that name says it."""
-        self._library.espeak_SetVoiceByName(voice.encode())
+        self._choose(voice)
         self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         rest = ctypes.pointer(ctypes.cast(ctypes.c_char_p(text.encode()), ctypes.c_void_p))
         clauses = []
@@ -116,8 +116,7 @@ class Espeak:
 
         `voice` is a name of espeak-ng, such as "en-us+f3"; `parameters` are its "rate", "pitch" and "range".
         """
-        if self._library.espeak_SetVoiceByName(voice.encode()):
-            raise RuntimeError(f"espeak-ng has no voice {voice}")
+        self._choose(voice)
         for number, value in parameters.items():
             self._library.espeak_SetParameter({"rate": _RATE, "pitch": _PITCH, "range": _RANGE}[number], value, 0)
         self._blocks.clear()
@@ -125,6 +124,10 @@ class Espeak:
         self._library.espeak_Synth(content, len(content), 0, 1, 0, 1, None, None)  # from character 0, UTF-8
         self._library.espeak_Synchronize()
         return np.concatenate(self._blocks).astype(np.float32) / 32768
+
+    def _choose(self, voice: str) -> None:
+        if self._library.espeak_SetVoiceByName(voice.encode()):
+            raise RuntimeError(f"espeak-ng has no voice {voice}")
 
 
 class Speaker:

@@ -192,7 +192,7 @@ def set_up(task: Task, workdir: Path, num_devices: int | None, deadline: float, 
         parts = assemble(
             config, num_labels=len(clips.label_names), rate_hz=clips.rate_hz, num_steps=num_steps, task=task
         )
-        begin = functools.partial(start_from, config.init_from, parts.state, config, clips.label_names, _say)
+        begin = functools.partial(_started, task, parts.model, parts.state)
         new, state = not (workdir / "config.json").exists(), parts.state
         if new:
             check_unseen(config, clips, task.data.split, _say)
@@ -207,6 +207,12 @@ def set_up(task: Task, workdir: Path, num_devices: int | None, deadline: float, 
     state = sharding.replicate(state, mesh)
     of_steps = (parts.augment_step, parts.train_step, parts.schedule)
     return Job(task, workdir, mesh, epochs, parts.model, state, *of_steps, checkpoints, interrupt)
+
+
+def _started(task: Task, model: nn.Module, state: TrainState) -> TrainState:
+    """Returns the initial state of a run: that of new parameters, or of those of the run in `config.init_from`."""
+    started = start_from(task.config.init_from, state, task.config, task.data.clips.label_names, _say)
+    return started if started is state else started.replace(carry=task.initial_carry(model, started.variables))
 
 
 def _say(text: str, **how: Any) -> None:

@@ -48,13 +48,16 @@ def start_from(
         variables, step = restore_variables(workdir, config.init_checkpoint)
     ours, theirs = (traverse_util.flatten_dict(tree, sep="/") for tree in (state.variables, variables))
     new_head = tuple(data["label_names"]) != label_names
-    kept = {HEAD} if new_head else set()
-    kept |= {layer for layer in OPTIONAL if not any(layer in name.split("/") for name in theirs)}
-    theirs |= {name: np.asarray(ours[name]) for name in ours if kept & set(name.split("/"))}
+    layers, their_layers = ({part for name in tree for part in name.split("/")} for tree in (ours, theirs))
+    lacking = set(OPTIONAL) & layers - their_layers
+    own = lacking | ({HEAD} if new_head else set())
+    theirs |= {name: np.asarray(ours[name]) for name in ours if own & set(name.split("/"))}
     differing = sorted(n for n in ours.keys() | theirs.keys() if np.shape(ours.get(n)) != np.shape(theirs.get(n)))
     if differing or ours.keys() != theirs.keys():
         raise InputError(_other_shapes(workdir, config, saved, differing))
     say(f"Starting from the parameters of {workdir} at step {step}.")
+    if lacking:
+        say(f"It has no layer {', '.join(sorted(lacking))}, which is newly initialised.")
     if new_head:
         names = "; ".join(", ".join(map(str, labels[:12])) for labels in (data["label_names"], label_names))
         say(f"Its labels differ ({names}): the last layer, {HEAD!r}, is newly initialised.")

@@ -54,7 +54,7 @@ def create_state(
             None if there is none.
     """
 
-    @jax.jit  # one program, without the forward pass
+    @jax.jit  # one program, without the forward pass of `init`
     def fresh(key: jax.Array) -> TrainState:
         audio, length = jnp.zeros((1, length_samples), jnp.int16), jnp.full(1, length_samples, jnp.int32)
         variables = model.init(key, audio, length)

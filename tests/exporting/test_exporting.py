@@ -202,6 +202,7 @@ def listener(tones, tmp_path_factory) -> Trained:
         f"--config.data.cache={cache}",
         "--config.model.features=16",
         "--config.model.dense=8",
+        "--config.model.counts=True",
         "--config.decoder.ema_decay=0.4",
         "--config.decoder.threshold=0.5",
     ]
@@ -212,6 +213,7 @@ def listener(tones, tmp_path_factory) -> Trained:
     variables = randomly(model, 1120, seed=1)
     variables["params"]["logits"]["kernel"] *= 10
     variables["params"]["logits"]["bias"][-1] = 5
+    variables["params"]["more"]["kernel"] *= 10  # so that some words stand for several
     data = {"source": clips.source, "key": clips.key, "label_names": list(clips.label_names)}
     return Trained(config, data, model, variables, 7)
 
@@ -295,7 +297,7 @@ def test_a_fresh_process_runs_the_programs_with_jax_alone(listener, exported, tm
     theirs = np.load(tmp_path / "sound.npz")
     model, variables = listener.model, listener.variables
     close(theirs["whole"], jax.jit(model.apply)(variables, audio, length), atol=1e-4)
-    carry = model.apply(variables, 3, method="initial_carry")
+    carry = model.apply(variables, 3, method="initial_carry")  # zeros
     _, said = model.apply(variables, carry, audio[:, : 3 * model.step_samples], method="listen")
     close(theirs["said"], said[:, -1], atol=1e-4)
 
@@ -310,14 +312,15 @@ def test_the_manifest_says_all_that_a_user_needs(listener, exported):
     assert (about["rate_hz"], about["step_samples"], about["length_samples"]) == (8000, 160, None)
     assert about["label_names"] == list(listener.label_names) and about["checkpoint_step"] == 7
     assert about["outputs"][:10] == about["label_names"] and about["outputs"][10] == "no word"
-    assert len(about["outputs"]) == 13 and about["listening"].items() >= {"threshold": 0.5, "ema_decay": 0.4}.items()
+    assert len(about["outputs"]) == 15
+    assert about["listening"].items() >= {"threshold": 0.5, "ema_decay": 0.4, "lead_seconds": 0.1}.items()
     assert about["config"]["model"]["features"] == 16 and "root" not in about["config"]["data"]
     assert about["source"] == "audiomnist" and about["versions"]["onnx"] == onnx.__version__
     session = onnxruntime.InferenceSession(out / "step.onnx")
     shapes = {value.name: value.shape for value in session.get_inputs()}
     assert {part["name"]: part["shape"] for part in about["carry"]} == {k: v for k, v in shapes.items() if k != "audio"}
     after = {value.name: value.shape for value in session.get_outputs()}
-    assert after == {"outputs": ["batch", 13], **{part["next"]: part["shape"] for part in about["carry"]}}
+    assert after == {"outputs": ["batch", 15], **{part["next"]: part["shape"] for part in about["carry"]}}
 
 
 def test_the_command_exports_a_run(run_cli, trained_run, tmp_path):

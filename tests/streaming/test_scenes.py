@@ -90,12 +90,15 @@ def test_a_step_says_a_word_just_after_its_end_and_when_it_was():
     assert heard[may].min() == pytest.approx(0.48) and heard[may].max() == pytest.approx(0.78)
 
 
-def test_targets_of_a_part_are_part_of_the_targets():
-    words = (Word(0, 1000, 3000), Word(2, 3100, 9000))
+@pytest.mark.parametrize("second", [Word(2, 3100, 9000), Word(0, 3100, 7780)])
+def test_targets_of_a_part_are_part_of_the_targets(second):
+    words = (Word(0, 1000, 3000, 2), second)
     whole = targets(words, 0, 100, 160, 3, RATE_HZ)
-    part = targets(words, 40 * 160, 60, 160, 3, RATE_HZ)
-    for a, b in zip(whole, part, strict=True):
-        np.testing.assert_allclose(a[40:], b, atol=1e-6)
+    for first in range(100):
+        part = targets(words, first * 160, 100 - first, 160, 3, RATE_HZ)
+        for a, b in zip(whole, part, strict=True):
+            np.testing.assert_allclose(a[first:], b, atol=1e-6)
+    assert len(targets(words, 0, 0, 160, 3, RATE_HZ).label) == 0
 
 
 def stream_batches(clips, **changes) -> sampler.StreamBatches:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
@@ -15,7 +16,8 @@ from runs import same_run, stop_at
 
 from audiojax import cli, tasks
 from audiojax.inference import PACKAGED, Trained
-from audiojax.streaming import scoring
+from audiojax.models.gru import start_of_stream
+from audiojax.streaming import scoring, stream_task
 from audiojax.streaming.decoder import Event
 from audiojax.streaming.recognizer import Recognizer
 from audiojax.streaming.scenes import Word
@@ -40,7 +42,8 @@ def listen(tones, tmp_path_factory):
         "train.length_samples": 8_000, "train.num_epochs": 2, "train.ema_decay": 0.9, "model.features": 32,
         "model.dense": 32, "model.num_layers": 1, "model.dropout": 0.0, "optimizer.learning_rate": 1e-3,
         "optimizer.warmup_steps": 5, "streams.steps_per_epoch": 3, "streams.num_strings": 8,
-        "streams.false_alarm_hours": 0.001, "streams.synthetic_sources": "()", "streams.negative_sources": "()",
+        "streams.false_alarm_hours": 0.001, "model.counts": True, "model.mask_bands": 4,
+        "streams.synthetic_sources": "()", "streams.negative_sources": "()",
     }  # fmt: skip
 
     def make(**changes):
@@ -79,7 +82,7 @@ def test_the_accuracy_of_frames_and_that_of_words_have_different_names(run):
 
 
 def test_it_learns_a_batch_by_heart(listen):
-    config = listen(**{"optimizer.learning_rate": 0.02, "train.ema_decay": 0.0})
+    config = listen(**{"optimizer.learning_rate": 0.02, "train.ema_decay": 0.0, "model.mask_bands": 0})
     epochs = _epochs(config)
     batch, key = next(epochs(0, 1)), jax.random.key(0)
     assembled = assemble(config, num_labels=10, rate_hz=8000, num_steps=120, task=tasks.of(config))
@@ -124,7 +127,7 @@ def test_a_row_that_is_reset_starts_from_the_initial_state(listen, run):
     with Checkpoints(run) as checkpoints:
         state = jax.device_get(checkpoints.restore("last", assembled.state))
     batch, key = next(_epochs(config)(6, 7)), jax.random.key(0)
-    initial = assembled.model.apply(state.variables, 4, method="start_of_stream")
+    initial = start_of_stream(assembled.model, {"params": state.params, "batch_stats": state.batch_stats}, 4)
 
     def loss(carry, reset):
         given = jax.tree.map(np.array, state.replace(carry=jax.device_get(carry)))
@@ -134,6 +137,20 @@ def test_a_row_that_is_reset_starts_from_the_initial_state(listen, run):
 
     assert loss(state.carry, 1.0) == pytest.approx(loss(initial, 0.0), rel=1e-6)
     assert loss(state.carry, 1.0) != pytest.approx(loss(state.carry, 0.0), rel=1e-4)
+
+
+def test_the_loss_of_copies_counts_the_steps_around_a_word():
+    """The cross-entropy of two logits a step: that it is more than one word, and more than two."""
+    more = np.random.default_rng(0).normal(0, 1, (3, 4, 2)).astype(np.float32)
+    copies = np.array([[0, 1, 2, 3], [0, 0, 0, 0], [3, 0, 1, 2]], np.int32)
+    mask = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+    expected = 0.0
+    for logits, count in zip(more.reshape(-1, 2), copies.ravel(), strict=True):
+        if count:
+            likely = 1 / (1 + np.exp(-logits))
+            expected -= np.log(np.where([count > 1, count > 2], likely, 1 - likely)).sum()
+    loss = stream_task.copies_loss(jnp.asarray(more), {"copies": copies, "mask": mask})
+    assert float(loss) == pytest.approx(2 * expected / mask.sum(), rel=1e-5)
 
 
 def _epochs(config):

@@ -12,7 +12,8 @@ from speaker_names import speakers_of
 from audiojax import cli, tasks
 from audiojax.data import loading, splits
 from audiojax.errors import InputError
-from audiojax.training import run_dir, start
+from audiojax.models.gru import start_of_stream
+from audiojax.training import run_dir, setup, start
 from audiojax.training.build import assemble
 from audiojax.training.checkpoint import restore_variables
 from experiments import protocol, records
@@ -152,18 +153,27 @@ def test_protocols_set_both_seeds_and_records_stay_valid():
 
 
 @pytest.mark.slow
-def test_a_layer_that_the_other_run_lacks_is_newly_initialised(trained_run, tmp_path):
-    """A recogniser that has no counts starts one that has; its last checkpoint starts it where that is asked for."""
+def test_a_layer_that_the_other_run_lacks_is_newly_initialised(tmp_path):
+    """A recogniser without counts starts one with counts, whose streams begin as its own network has it."""
     flags = [f"--config.model.{key}=8" for key in ("features", "dense")] + [f"--config.data.cache={tmp_path}"]
     flags += ["--config.model.channels=(4,)", "--config.streams.num_strings=2"]
     _, config = cli.parse_with_config(cli.parser("test", ""), [f"--config={ROOT}/configs/listen.py:runlocal", *flags])
     tasks.train(config, tmp_path / "run")
-    theirs, _ = restore_variables(tmp_path / "run", "last")
+    theirs, step = restore_variables(tmp_path / "run", "last")
+    best = {"params": jax.tree.map(np.zeros_like, theirs["params"]), "batch_stats": theirs["batch_stats"]}
     config.model.counts, config.init_checkpoint, said = True, "last", []
-    fresh = assemble(config, num_labels=10, rate_hz=8000, num_steps=1, task=tasks.of(config)).state
+    fresh = assemble(config, num_labels=10, rate_hz=8000, num_steps=1, task=tasks.of(config))
     labels = tuple(run_dir.load(tmp_path / "run")[1]["label_names"])
-    state = start.start_from(str(tmp_path / "run"), fresh, config, labels, said.append)
-    assert set(state.params) == {*theirs["params"], "more"} and len(said) == 1
+    with pytest.MonkeyPatch.context() as patched:
+        both = {"last": (theirs, step), "best": (best, 1)}
+        patched.setattr(start, "restore_variables", lambda workdir, which: both[which])
+        config.init_from = str(tmp_path / "run")
+        state = start.start_from(config.init_from, fresh.state, config, labels, said.append)
+    assert set(state.params) == {*theirs["params"], "more"} and f"step {step}" in said[0] and "more" in said[1]
     for name, part in state.params.items():
-        expected = fresh.params[name] if name == "more" else theirs["params"][name]
+        expected = fresh.state.params[name] if name == "more" else theirs["params"][name]
         jax.tree.map(np.testing.assert_array_equal, part, expected)
+    begun = setup._started(tasks.of(config), fresh.model, fresh.state)
+    expected = start_of_stream(fresh.model, begun.variables, config.train.batch_size)
+    jax.tree.map(np.testing.assert_array_equal, begun.carry, expected)
+    assert not np.allclose(begun.carry.level, fresh.state.carry.level)

@@ -25,6 +25,7 @@ ROWS = [
     (gru, "", {"cell": "min_gru", "frontend": "learned"}),
     (gru, "recipe=seed", {}),
     (listen, "", {}),
+    (listen, "", {"counts": True, "mask_bands": 6}),
     (spectrogram, "", {}),
     (spectrogram, "recipe=alexnet", {}),
     (cnn, "recipe=residual", {}),
@@ -48,7 +49,8 @@ def test_the_training_step_lowers_for_cuda_and_tpu(module, arg, keys):
     if module is listen:
         of_steps = (rows, samples // (config.model.hop_samples * config.model.stack_frames))
         kinds["reset"] = ((rows,), np.float32)
-        kinds |= {"label": (of_steps, np.int32), "mask": (of_steps, np.float32), "times": ((*of_steps, 2), np.float32)}
+        kinds |= {name: (of_steps, np.int32) for name in ("label", "copies")}
+        kinds |= {"mask": (of_steps, np.float32), "times": ((*of_steps, 2), np.float32)}
     batch = Batch(**{name: jax.ShapeDtypeStruct(*kind) for name, kind in kinds.items()})
     with jax.numpy_dtype_promotion("standard"):  # flax mixes bfloat16 and float32
         shapes, key = jax.eval_shape(state), jax.eval_shape(lambda: jax.random.key(0))  # no parameter is drawn
