@@ -226,6 +226,7 @@ def test_a_value_out_of_range_is_one_sentence(run_cli, tiny_args, tmp_path, key,
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_that_may_not_be_written_is_one_sentence(run_cli, tiny_args, tmp_path):
     (tmp_path / "file").write_text("a file, where a folder is wanted")
     for flags in ([f"--workdir={tmp_path / 'file' / 'run'}"], [f"--config.data.cache={tmp_path / 'file' / 'cache'}"]):
@@ -285,6 +286,7 @@ def test_a_summary_of_other_types_is_no_summary_and_is_written_again(tiny_config
 TEMPERATURES = ("0", "-1", "NaN", "Infinity", "null", '"x"', "[1]", "1" + "0" * 400)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", TEMPERATURES)
 def test_a_damaged_temperature_is_none(trained_run, tmp_path, value):
     workdir = shutil.copytree(trained_run, tmp_path / "run")
@@ -346,6 +348,7 @@ SYNTHESISERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SYNTHESISERS)
 def test_a_disk_that_fills_up_while_voices_are_synthesised(tmp_path, name):
     if name.startswith("espeak"):

@@ -139,6 +139,7 @@ def test_a_killed_build_leaves_nothing_that_is_believed(tones, tmp_path):
     assert not list(tmp_path.glob("*.partial-*"))
 
 
+@pytest.mark.slow
 def test_two_first_builds_at_once_make_one_cache_that_its_readers_keep(tones, tmp_path):
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_build_slowly, args=(tones, tmp_path)) for _ in range(2)]

@@ -130,6 +130,7 @@ def test_each_half_of_the_rooms_is_held_out_from_training_on_the_other(folder):
     assert rooms("train", "second") == rooms("validation", "first") == set(sorted(every)[3:])
 
 
+@pytest.mark.slow
 def test_rooms_by_halves_score_every_file_once_by_a_run_of_the_other_half(folder, trained_run):
     runs = [Trained.packaged() for _ in room_halves.HALVES]
     for run, half in zip(runs, room_halves.HALVES, strict=True):

@@ -33,6 +33,7 @@ def test_it_measures_each_word(run_load):
     assert 0 < result["added_ms"]["median"] <= result["added_ms"]["p99"]
 
 
+@pytest.mark.slow
 def test_it_compares_with_hostile_clients(run_load):
     result = run_load("--streams=1", "--seconds=1.5", "--hostile")
     assert [len(values) for values in result["p99_ms"].values()] == [1, 1] and result["streams_lost"] == 0

@@ -148,6 +148,7 @@ def test_the_tables_are_those_of_the_records(tmp_path):
     assert "on the originals" in published and "reconstructed" not in published
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments/sweeps").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_sweep_is_the_grid_that_wandb_would_run_and_its_command_parses(path, monkeypatch):
     import yaml

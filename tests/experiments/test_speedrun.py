@@ -17,6 +17,7 @@ def promotes_ranks():
         yield
 
 
+@pytest.mark.slow
 def test_augmented_frames_fit_their_length_and_padding_changes_nothing():
     frames = np.random.default_rng(0).normal(size=(6, 12, 8)).astype(np.float32)
     length = jnp.asarray([12, 9, 6, 4, 2, 1])
@@ -35,6 +36,7 @@ def test_augmentation_of_no_strength_is_the_identity_but_for_faint_noise():
     np.testing.assert_array_equal(length, 12)
 
 
+@pytest.mark.slow
 def test_scores_do_not_depend_on_padding():
     frames = np.random.default_rng(0).normal(size=(3, 12, 8)).astype(np.float32)
     length = jnp.asarray([12, 7, 1])

@@ -57,6 +57,7 @@ def test_an_unknown_model_is_one_sentence():
         audionet(unit_rms=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_samples", [64, 65])
 @pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("tuned", [False, True])
@@ -77,6 +78,7 @@ def test_the_fused_first_block_is_conv_and_max_pool(num_samples, wide, tuned):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype, tuned", [("float32", True), ("float32", False), ("bfloat16", True)])
 def test_the_convolution_is_flax_conv_forward_and_back(dtype, tuned):
     x = jax.random.normal(jax.random.key(0), (3, 11, 4), dtype)
@@ -155,6 +157,7 @@ def test_gradients_agree_with_finite_differences(net):
         np.testing.assert_allclose((near[0] - near[1]) / 2e-3, jnp.sum(gradient[name]["kernel"] * way), rtol=0.03)
 
 
+@pytest.mark.slow
 def test_in_evaluation_a_clip_does_not_hear_its_batch(net):
     model, variables = net
     audio = sound(5, 256)
@@ -180,6 +183,7 @@ def test_bfloat16_computes_in_it_and_keeps_everything_else_in_float32(net):
     assert 0 < float(jnp.abs(logits - full).max()) < 0.1 * float(jnp.abs(full).max())
 
 
+@pytest.mark.slow
 def test_unit_rms_makes_loud_and_quiet_the_same_and_spares_padding_and_silence(net):
     model, variables = net
     quiet = sound(3, 256) // 30
@@ -208,6 +212,7 @@ def test_the_percentile_is_that_of_audiomnists_preprocessing():
     np.testing.assert_allclose(ours, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_beckers_network_has_no_relu_between_its_dense_layers():
     """Then its logits are affine in the first dense layer's weights, which a ReLU would break."""
     model = models.build(
@@ -229,6 +234,7 @@ def test_beckers_network_has_no_relu_between_its_dense_layers():
         audionet(variant="bekcer").init(jax.random.key(0), audio, length)
 
 
+@pytest.mark.slow
 def test_the_fields_do_what_they_say(net):
     _, variables = net
     audio, length = sound(4, 256), whole(4, 256)

@@ -64,6 +64,7 @@ def hear(served, browser, digits: str) -> None:
     assert not browser.errors
 
 
+@pytest.mark.slow
 def test_what_is_spoken_into_the_microphone_is_shown(spoken_to):
     hear(*spoken_to, "31415")
 
@@ -120,6 +121,7 @@ BOXES = """JSON.stringify(
     .map((id) => [id, document.getElementById(id).getBoundingClientRect().toJSON()]))"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 def test_recognised_digits_stay_in_view_and_a_notice_moves_nothing(spoken_to, tmp_path, size):
     _, browser = spoken_to
@@ -198,6 +200,7 @@ def test_the_packaged_listener_hears_the_embedded_voices(tmp_path, packaged):
         hear(served, browser, "31415")
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_digits_that_the_command_prints_for_the_file(tmp_path, packaged, capsys):
     """Real recordings, where there are some, played into the microphone once."""
     digits, words = [2, 7, 4, 0, 9, 5, 1, 6], sample_words([2, 7, 4, 0, 9, 5, 1, 6])
@@ -218,6 +221,7 @@ def test_the_page_shows_the_digits_that_the_command_prints_for_the_file(tmp_path
         assert browser.run(SHOWN) == expected and not browser.errors
 
 
+@pytest.mark.slow
 def test_a_sample_is_played_and_heard_by_mouse_and_by_key(spoken_to):
     served, browser = spoken_to
     browser.open(served.url)
@@ -232,6 +236,7 @@ def test_a_sample_is_played_and_heard_by_mouse_and_by_key(spoken_to):
     assert not browser.errors
 
 
+@pytest.mark.slow
 def test_a_file_that_is_dropped_is_heard_faster_than_it_lasts(spoken_to, tmp_path):
     served, browser = spoken_to
     labels = [7, 0, 2] * 10
@@ -285,6 +290,7 @@ def test_a_page_without_https_says_why_there_is_no_microphone_and_samples_work(s
     assert not browser.errors
 
 
+@pytest.mark.slow
 def test_who_refuses_the_microphone_is_told_how_to_go_on(spoken_to, tmp_path):
     served = spoken_to[0]
     with Chromium(tmp_path, microphone=None) as browser:
@@ -307,6 +313,7 @@ def test_who_refuses_the_microphone_is_told_how_to_go_on(spoken_to, tmp_path):
         ("UnknownError", "failed", "why it failed"),
     ],
 )
+@pytest.mark.slow
 def test_each_reason_for_no_microphone_has_its_own_sentence(spoken_to, name, shown, word):
     served, browser = spoken_to
     browser.open(served.url)
@@ -400,6 +407,7 @@ def test_a_muted_microphone_is_not_shown_as_listening(spoken_to):
     assert not browser.errors
 
 
+@pytest.mark.slow
 def test_a_server_that_stops_answering_is_a_lost_connection(spoken_to):
     """The socket stays open, as when a cable is pulled."""
     _, browser = spoken_to

@@ -256,6 +256,7 @@ def test_who_comes_too_late_is_told_so_and_places_are_freed():
         (['{"rate_hz": 8000}', bytes(server.MAX_MESSAGE_BYTES + 2)], 1009, None),
     ],
 )
+@pytest.mark.slow
 def test_what_breaks_the_protocol_is_said_and_harms_nobody(served, bystander, caplog, messages, code, sentence):
     with served.socket() as client:
         with contextlib.suppress(ConnectionClosed):
@@ -457,6 +458,7 @@ def command_process(*args) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", COMMAND, "--port=0", "--max-clients=3", *args], cwd=ROOT, **pipes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_says_where_it_is_serves_and_ends_when_told(number):
     with command_process() as process:

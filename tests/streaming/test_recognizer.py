@@ -380,6 +380,7 @@ def test_a_run_that_does_not_listen_is_refused(trained_run):
         Recognizers.from_workdir(trained_run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [160, 999, 48_000])
 def test_a_stream_begins_as_after_a_moment_of_silence(net, chunk):
     """A sound that begins at once has the events that it has later."""
@@ -387,7 +388,7 @@ def test_a_stream_begins_as_after_a_moment_of_silence(net, chunk):
     audio, lead = sound(), LEAD_STEPS * model.step_samples
     with_lead = jnp.asarray(np.pad(audio[:32_000], (lead, 0)))[None]
     carry = model.apply(variables, 1, method="initial_carry")
-    _, expected = model.apply(variables, carry, with_lead, method="listen")
+    _, expected = jax.jit(functools.partial(model.apply, method="listen"))(variables, carry, with_lead)
     [outputs] = scoring.network_outputs(model, variables, [audio[:32_000]])
     np.testing.assert_allclose(outputs, expected[0, LEAD_STEPS:], atol=1e-3)
     [events] = scoring.events(EAGER, [outputs], NAMES, 0.02)
@@ -396,6 +397,7 @@ def test_a_stream_begins_as_after_a_moment_of_silence(net, chunk):
     assert len(heard) > 3 and alike(heard, events)
 
 
+@pytest.mark.slow
 def test_a_network_that_counts_gives_as_many_events(net):
     """The same in batches and in a stream; the network says nothing else than without its counts."""
     model, variables = net

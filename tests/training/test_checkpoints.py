@@ -117,6 +117,7 @@ def test_a_checkpoint_of_another_tree_is_left_where_it_is(workdir, changes):
         assert names(workdir) == before and restored(checkpoints) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_left", [0, 1, 2])
 def test_too_many_open_files_damage_nothing(workdir, monkeypatch, num_left):
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # reads that orbax began and left

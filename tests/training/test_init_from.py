@@ -35,6 +35,7 @@ def edited(workdir, copy, data_key=None, **changes):
     return copy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("left", "right"), tuple("abcdefghij")])
 def test_other_labels_keep_the_body_and_get_a_new_last_layer(tiny_config, trained_run, names):
     config, said = tiny_config(), []

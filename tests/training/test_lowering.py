@@ -32,6 +32,7 @@ ROWS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module, arg, keys", ROWS)
 def test_the_training_step_lowers_for_cuda_and_tpu(module, arg, keys):
     config = module.get_config(arg)

@@ -48,6 +48,7 @@ def test_it_is_small():
     assert sum(path.stat().st_size for path in OLD.rglob("*") if path.is_file()) < 1_000_000
 
 
+@pytest.mark.slow
 def test_it_is_evaluated_and_trained_further(workdir, config, tones, run_cli):
     code, out, err = run_cli("evaluate", "--workdir", workdir, "--root", tones, "--json")
     assert code == 0, err

@@ -49,6 +49,7 @@ def batch_of(batch_size, num_samples=256, seed=0) -> Batch:
     )
 
 
+@pytest.mark.slow
 def test_metrics_add_sums_and_divide_once():
     rng = np.random.default_rng(0)
     logits, label = rng.normal(size=(7, 4)).astype(np.float32), rng.integers(0, 4, 7).astype(np.int32)
@@ -62,6 +63,7 @@ def test_metrics_add_sums_and_divide_once():
     np.testing.assert_allclose(summary["accuracy"], (logits.argmax(1) == label)[kept].mean())
 
 
+@pytest.mark.slow
 def test_the_confusion_is_true_by_predicted():
     logits = jnp.eye(3)[jnp.asarray([2, 2, 0])]
     confusion = Metrics.of(logits, jnp.asarray([0, 2, 0]), jnp.ones(3)).confusion
@@ -73,6 +75,7 @@ def test_a_mask_of_another_shape_raises():
         Metrics.of(jnp.zeros((4, 3)), jnp.zeros(4, jnp.int32), jnp.ones((4, 1)))
 
 
+@pytest.mark.slow
 def test_augmentation_is_an_address_and_off_is_the_identity():
     batch = batch_of(3)
     for _ in range(2):
@@ -85,6 +88,7 @@ def test_augmentation_is_an_address_and_off_is_the_identity():
     assert not np.allclose(first, other)
 
 
+@pytest.mark.slow
 def test_offset_moves_a_clip_inside_its_padding():
     audio = np.zeros((200, 50), np.int16)
     audio[:, :10] = np.arange(1, 11)
@@ -115,6 +119,7 @@ def test_margins_are_made_anew_around_the_word():
         assert not row[end:].any() and not row[start + 560 : end].any()
 
 
+@pytest.mark.slow
 def test_margins_keep_within_the_batch_and_leave_silence_silent():
     audio, length = np.zeros((50, 400), np.int16), np.full(50, 330, np.int32)
     audio[:25, 80:320] = 3000 + np.arange(240)
@@ -126,6 +131,7 @@ def test_margins_keep_within_the_batch_and_leave_silence_silent():
     assert not made[25:].any() and np.isfinite(made).all()
 
 
+@pytest.mark.slow
 def test_speed_changes_pitch_and_length_together():
     t = np.arange(4000)
     audio = np.zeros((64, 8000), np.int16)
@@ -214,6 +220,7 @@ def test_clipping_and_decay():
     assert not update["bias"].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize("name, more", [("gru", {"channels": (4,), "dense": 4}), ("melcnn", {}), ("audionet", {})])
 def test_decay_spares_biases_and_scales_of_every_shape(name, more, algorithm):

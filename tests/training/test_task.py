@@ -81,6 +81,7 @@ def task(tiny_config) -> Task:
     return LargeOrSmall(tasks.of(tiny_config(**{"train.num_epochs": 2})))
 
 
+@pytest.mark.slow
 def test_a_third_task_trains_stops_and_resumes_bit_for_bit_in_one_compilation(task, tmp_path, capsys):
     compiled, make = [], steps.make_train_step
     with pytest.MonkeyPatch.context() as patched:
