@@ -58,7 +58,8 @@ def validation(sound: RealSound, audiomnist: Words | None = None) -> list[Row]:
     strings = {"sai004": words[1]} | ({"audiomnist": audiomnist} if audiomnist else {})
     rooms = [sound.noise[index] for index in noise["rooms"]]
     rows = [_alone(name, sound.digits, indices) for name, indices in digits.items()]
-    rows += scenes([*words, *([audiomnist] if audiomnist else [])], rooms)
+    words += [audiomnist] if audiomnist else []
+    rows += [at_once(words), *scenes(words, rooms)]
     rows += without_words("rooms", recorded(sound, sound.noise, noise.pop("rooms")))
     for name, indices in real.by_corpus(sound.speech, sound.speech_indices).items():
         rows += without_words(NAMES.get(name, name), recorded(sound, sound.speech, indices))
@@ -112,6 +113,16 @@ def digits_of(text: str, path: str = "a string") -> tuple[int, ...]:
     if times > 1 or not found:
         raise InputError(f"the label of {path} is {text!r}; give the digits of the recording.")
     return tuple(found)
+
+
+def at_once(words: Sequence[Words]) -> Row:
+    """Returns a row of streams that begin with a word, at most `NUM_SCENES` of each item of `words`, evenly chosen."""
+    clips, digits = [], []
+    for of, indices in words:
+        for index in indices[np.linspace(0, len(indices) - 1, min(NUM_SCENES, len(indices))).astype(int)]:
+            clips.append((of.path[index], of[index][span(of[index])[0] :]))
+            digits.append((int(of.label[index]),))
+    return _row("digits at once", "first", clips, digits)
 
 
 def scenes(words: Sequence[Words], rooms: Sequence[np.ndarray]) -> list[Row]:
