@@ -368,9 +368,7 @@ def test_streams_that_begin_at_once_begin_with_the_word(monkeypatch):
     monkeypatch.setattr(real_scenes, "NUM_SCENES", 200)
     rng = np.random.default_rng(0)
     tone = 8000 * np.sin(2 * np.pi * 500 * np.arange(2400) / 8000)
-    samples = np.concatenate(
-        [np.concatenate([rng.normal(0, 5, 3000), tone, rng.normal(0, 5, 2000)]) for _ in range(300)]
-    )
+    parts = [part for _ in range(300) for part in (rng.normal(0, 5, 3000), tone, rng.normal(0, 5, 2000))]
     labels, none = np.arange(300, dtype=np.int32) % 10, np.zeros(300, np.int32)
     offsets = 7400 * np.arange(301)
     paths = tuple(f"{index}.wav" for index in range(300))
