@@ -123,8 +123,10 @@ def events(
 def match(words: Sequence[Word], found: Sequence[Event], label_names: Sequence[str]) -> list[Match]:
     """Aligns spoken words with recognised ones, both in order of time, with the fewest errors (Levenshtein distance).
 
-    `words` are the spoken words, `found` the events. The result has all of them, in order of time, as pairs or alone.
+    `words` are the spoken words, `found` the events. The result has all of them, in order of time, as pairs or alone; a
+    word that stands for several is there as often.
     """
+    words = [word for word in words for _ in range(word.copies)]
     spoken = [label_names[word.label] for word in words]
     cost = np.zeros((len(words) + 1, len(found) + 1), np.int64)
     cost[:, 0], cost[0, :] = np.arange(len(words) + 1), np.arange(len(found) + 1)

@@ -300,3 +300,11 @@ def test_errors_are_counted_as_in_a_word_error_rate(said, labels, substitutions,
     matches = scoring.match(words, heard(labels), NAMES)
     errors = scoring.errors_of(scoring.confusion_of(matches, NAMES))
     assert errors == (len(said), substitutions, deletions, insertions)
+
+
+def test_a_word_that_stands_for_several_is_matched_as_often():
+    words = [Word(0, 0, 800, 2), Word(1, 900, 1200), Word(2, 1300, 1500, 3)]
+    for labels, wrong in (("xxyzzz", 0), ("xyzzz", 1), ("xxyzz", 1), ("xyz", 3), ("xxxyzzz", 1)):
+        matches = scoring.match(words, heard(labels), NAMES)
+        errors = scoring.errors_of(scoring.confusion_of(matches, NAMES))
+        assert errors.words == 6 and errors.deletions + errors.insertions == wrong and not errors.substitutions

@@ -133,9 +133,11 @@ export class Timeline {
     this.fresh = true;
   }
 
-  // Adds a recognised word, with times in seconds of this sound.
+  // Adds a recognised word, with times in seconds of this sound; "double five" is two words with the same times.
   mark(text, start, end) {
-    this.words.push({ text, start, end });
+    const last = this.words.at(-1);
+    if (last && last.start === start && last.end === end) last.text += ` ${text}`;
+    else this.words.push({ text, start, end });
     this.words = this.words.slice(-60);
     this.fresh = true;
   }
