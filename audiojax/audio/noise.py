@@ -121,11 +121,11 @@ def response(rng: np.random.Generator, hz: np.ndarray, filter_db: float) -> np.n
     The gains are interpolated between nine random values in [-filter_db, filter_db] dB. `hz` are equally spaced from 0.
     """
     nepers = (rng.uniform(-filter_db, filter_db, 9) * np.log(10) / 20).astype(np.float32)
-    return np.exp(nepers @ knot_weights(len(hz)))
+    return np.exp(nepers @ _straight_lines(len(hz)))
 
 
 @functools.lru_cache(maxsize=8)
-def knot_weights(num: int) -> np.ndarray:
+def _straight_lines(num: int) -> np.ndarray:
     """Returns the weights of nine knots, f32[9, num], for linear interpolation; knots are denser at low frequencies."""
     place = 8 * np.sqrt(np.linspace(0, 1, num))
     return np.maximum(0, 1 - np.abs(np.arange(9)[:, None] - place)).astype(np.float32)

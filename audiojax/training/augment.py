@@ -6,8 +6,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from audiojax.audio.noise import knot_weights
-
 Augment = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
@@ -158,10 +156,12 @@ def _noise(
 
 
 def _filter(key: jax.Array, audio: jax.Array, length: jax.Array, *, filter_db: float) -> tuple[jax.Array, jax.Array]:
-    """Applies a zero-phase filter with the gains of `audio.noise.response`."""
+    """Applies a zero-phase filter; its nine frequencies are denser at low frequencies."""
     num_rows, num_samples = audio.shape
     response_db = jax.random.uniform(key, (num_rows, 9), minval=-filter_db, maxval=filter_db)
-    weights = knot_weights(num_samples // 2 + 1)
+    place = 8 * jnp.sqrt(jnp.linspace(0.0, 1.0, num_samples // 2 + 1))
+    # Weights of linear interpolation between the nine frequencies.
+    weights = jnp.maximum(0.0, 1.0 - jnp.abs(jnp.arange(9.0)[:, None] - place[None, :]))
     response = jax.lax.complex(10.0 ** (response_db @ weights / 20.0), 0.0)
     filtered = jnp.fft.irfft(jnp.fft.rfft(audio) * response, num_samples)
     return jnp.where(jnp.arange(num_samples)[None, :] < length[:, None], filtered, 0.0), length
