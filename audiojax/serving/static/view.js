@@ -223,17 +223,19 @@ export class Timeline {
     pen.font = "600 15px system-ui, sans-serif";
     pen.textAlign = "center";
     pen.textBaseline = "middle";
+    let free = -Infinity; // where the next label may begin, so that those of short words do not overlap
     for (const { text, start, end } of this.words) {
-      const [left, right] = [x(start * COLUMNS_A_SECOND), x(end * COLUMNS_A_SECOND)];
-      if (right < 0 || left > width) continue;
-      const wide = Math.max(right - left, pen.measureText(text).width + 18);
-      const middle = (left + right) / 2;
+      const [from, to] = [x(start * COLUMNS_A_SECOND), x(end * COLUMNS_A_SECOND)];
+      const wide = Math.max(to - from, pen.measureText(text).width + 14);
+      const left = Math.max((from + to - wide) / 2, free);
+      free = left + wide + 2;
+      if (free < 0 || left > width) continue;
       pen.fillStyle = colours.word;
       pen.beginPath();
-      pen.roundRect(middle - wide / 2, 4, wide, height - 10, 9);
+      pen.roundRect(left, 4, wide, height - 10, 9);
       pen.fill();
       pen.fillStyle = colours.text;
-      pen.fillText(text, middle, height / 2 - 0.5);
+      pen.fillText(text, left + wide / 2, height / 2 - 0.5);
     }
   }
 }
