@@ -19,6 +19,9 @@ GRAMMAR = "[SOURCE][,split=random|official|folds|speaker][,fold=K][,recipe=NAME]
 # Keys whose values are paths on this machine.
 PATHS = ("data.root", "data.extra_root", "data.cache", "streams.real", "streams.strings", "init_from")
 
+# Those of folders of training sound, which may move while a run is interrupted, but not appear or disappear.
+TRAINING_FOLDERS = ("streams.real", "streams.strings")
+
 # Keys of networks that older saved configs do not have, and the values that they stand for there.
 LATER_MODEL_KEYS = {"normalise_decay": 0.98, "dtype": "float32", "kernels": "auto", "counts": False, "mask_bands": 0}
 

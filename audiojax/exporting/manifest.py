@@ -71,7 +71,7 @@ def describe(run: Trained, errors: dict[str, float], checked_on: str) -> dict[st
 def _about_streams(run: Trained) -> tuple[list[str], dict[str, float]]:
     """Returns the names of the outputs after the labels, and the settings of the decoder and of a stream's ends."""
     names = ["no word", "seconds since the word began", "seconds since the word ended"]
-    if run.config.model.get("counts"):
+    if run.model.counts:
         names += ["more than one word", "more than two words"]
     lead_seconds = LEAD_STEPS * run.model.step_samples / run.config.data.rate_hz
     ends = {"lead_seconds": lead_seconds, "flush_seconds": FLUSH_SECONDS}

@@ -94,7 +94,7 @@ class GRU(nn.Module):
             no convolutions.
         dense: the size of a dense layer before the recurrence; 0 for none.
         task: "clips"; or "streams", with the outputs `StreamOutputs` at every step. It needs the readout "last".
-        counts: whether a network for streams also says how many words a word stands for, as in "double five".
+        counts: whether a network for streams also predicts how many words a word stands for, as in "double five".
         dtype: the type of the matrix products after the front end, "float32" or "bfloat16"; parameters, states and
             logits stay float32.
         kernels: "auto" uses code tuned for the CPU, with custom gradients, where jax runs on a CPU; "plain" never does.

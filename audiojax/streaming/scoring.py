@@ -60,8 +60,8 @@ def strings(clips: Clips, indices: np.ndarray, number: int, seed: int = 0) -> li
 def network_outputs(model: nn.Module, variables: dict[str, Any], sounds: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Returns the outputs f32[steps, n] of a streaming network, see `models.gru.StreamOutputs`, for each sound i16[t].
 
-    Each sound is a stream of its own, and its last incomplete step is left out. Sounds of similar
-    length share a batch. All batches have one shape, so that one program is compiled.
+    Each sound is a stream of its own, and its last incomplete step is left out. Sounds of similar length share a
+    batch. All batches have one shape, so that one program is compiled.
     """
     order = np.argsort([len(sound) for sound in sounds], kind="stable")
     size, results = model.step_samples, [np.empty(0, np.float32)] * len(sounds)
@@ -186,9 +186,8 @@ def score(
     for scene, part, of_scene in zip(scenes, outputs, found, strict=True):
         confusion += confusion_of(match(scene.words, of_scene, label_names), label_names)
         label, mask, *_ = targets(scene.words, 0, len(part), model.step_samples, len(label_names), rate_hz)
-        logits = StreamOutputs.of(part, len(label_names)).logits.astype(
-            np.float64
-        )  # in numpy, because jax would compile a program for each length
+        # In numpy, because jax would compile a program for each length.
+        logits = StreamOutputs.of(part, len(label_names)).logits.astype(np.float64)
         right = np.take_along_axis(logits, label[:, None], axis=1)[:, 0]
         loss += float(np.sum((scipy.special.logsumexp(logits, axis=1) - right) * mask))
         steps += float(mask.sum())

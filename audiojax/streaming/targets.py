@@ -24,8 +24,8 @@ class Targets(NamedTuple):
             the end of a word, or from the start to 0.28 s after the end of a word of label -1, which may count or not;
             1 elsewhere.
         times: f32[N, 2], seconds from the start and the end of that word to the end of the step, 0 for none.
-        copies: i32[N], how many words are said by the word that ended at most 0.28 s before the end of the step, or
-            ends at most 0.04 s after it: 2 for the five in "double five"; 0 where there is no such word.
+        copies: i32[N], how many words a word stands for, 2 for the five in "double five", at the steps that end from
+            0.04 s before to 0.28 s after its end; 0 at other steps, and where the number is not known.
     """
 
     label: np.ndarray
@@ -47,8 +47,8 @@ def targets(
     """Returns the targets of the `num_steps` steps that follow sample `start` of a sound with `words`.
 
     A step has `step_samples` samples, `rate_hz` is the sampling rate, `num_labels` the number of labels. If `fresh`,
-    the network has heard nothing before `start`: a word that began before it has no target, and one soon after it has
-    no count, as "double" may have been before it.
+    the network's state is reset at `start`: a word that began earlier has no target, and for a word soon after `start`
+    that stands for several, `copies` is 0, as "double" may have been earlier.
     """
     step_end = start + step_samples * np.arange(1, num_steps + 1)
     reach = round((REPEAT_SECONDS + TARGET_SECONDS[0]) * rate_hz)

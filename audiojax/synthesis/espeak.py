@@ -102,7 +102,7 @@ class Espeak:
         return sorted(path.name for path in (self.data_path / "voices" / "!v").iterdir())
 
     def phonemes(self, text: str, voice: str) -> str:
-        """Returns an English `text` in the International Phonetic Alphabet, as the voice of that name says it."""
+        """Returns an English `text` in the International Phonetic Alphabet, as the voice of that name pronounces it."""
         self._choose(voice)
         self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         rest = ctypes.pointer(ctypes.cast(ctypes.c_char_p(text.encode()), ctypes.c_void_p))

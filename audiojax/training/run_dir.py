@@ -137,6 +137,6 @@ def check_resumable(workdir: Path, config: ConfigDict, data: dict[str, Any]) -> 
 def _may_change(name: str, old: object, new: object) -> bool:
     if name == "train.num_epochs" and isinstance(old, int) and isinstance(new, int):
         return new > old
-    if name in ("streams.real", "streams.strings"):  # paths, which may change, but not to or from none
+    if name in configs.TRAINING_FOLDERS:
         return bool(old) == bool(new)
     return any(name == free or name.startswith(free + ".") for free in FREE_TO_CHANGE)

@@ -225,7 +225,7 @@ def _shared_values(config: ConfigDict) -> dict[str, Any]:
     """Returns the values that all processes of a run must share: all keys except the mesh and paths."""
     flat = configs.flatten(config.to_dict())
     same = {f"config.{k}": v for k, v in flat.items() if k not in configs.PATHS and not k.startswith("mesh.")}
-    for name in ("init_from", "streams.real", "streams.strings"):
+    for name in ("init_from", *configs.TRAINING_FOLDERS):
         same[f"config.{name}"] = "a path" if flat[name] else ""
     return same | {"devices": jax.local_device_count()}
 

@@ -34,7 +34,8 @@ def start_from(
     Args:
         source: The workdir of the other run; "" returns `state` unchanged.
         state: The newly initialised state of this run.
-        config: The config of this run; `init_checkpoint` is the other run's checkpoint, "best" or "last".
+        config: The config of this run; `init_checkpoint` is the other run's checkpoint, "best" or "last"; a run
+            in the form of the packaged recogniser has one set of parameters.
         label_names: The labels of this run.
         say: Prints messages.
     """

@@ -315,6 +315,7 @@ def test_the_manifest_says_all_that_a_user_needs(listener, exported):
     assert len(about["outputs"]) == 15
     assert about["listening"].items() >= {"threshold": 0.5, "ema_decay": 0.4, "lead_seconds": 0.1}.items()
     assert about["config"]["model"]["features"] == 16 and "root" not in about["config"]["data"]
+    assert "snr_db" in about["config"]["streams"] and not {"real", "strings"} & about["config"]["streams"].keys()
     assert about["source"] == "audiomnist" and about["versions"]["onnx"] == onnx.__version__
     session = onnxruntime.InferenceSession(out / "step.onnx")
     shapes = {value.name: value.shape for value in session.get_inputs()}

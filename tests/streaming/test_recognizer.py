@@ -393,13 +393,13 @@ def test_a_stream_begins_as_after_a_moment_of_silence(net, chunk):
     np.testing.assert_allclose(outputs, expected[0, LEAD_STEPS:], atol=1e-3)
     [events] = scoring.events(EAGER, [outputs], NAMES, 0.02)
     one = Recognizer(recognizers(net))
-    heard = [event for at in range(0, 32_000, chunk) for event in one.feed(audio[at : min(at + chunk, 32_000)])]
-    assert len(heard) > 3 and alike(heard, events)
+    found = [event for at in range(0, 32_000, chunk) for event in one.feed(audio[at : min(at + chunk, 32_000)])]
+    assert len(found) > 3 and alike(found, events)
 
 
 @pytest.mark.slow
 def test_a_network_that_counts_gives_as_many_events(net):
-    """The same in batches and in a stream; the network says nothing else than without its counts."""
+    """The same in batches and in a stream; apart from their number, the events are those without counts."""
     model, variables = net
     one = scoring.events(EAGER, scoring.network_outputs(model, variables, [sound()]), NAMES, 0.02)[0]
     counting, params = model.clone(counts=True), variables["params"]
