@@ -221,6 +221,26 @@ def test_the_page_shows_the_digits_that_the_command_prints_for_the_file(tmp_path
         assert browser.run(SHOWN) == expected and not browser.errors
 
 
+LABELS = """
+import("/view.js").then(({ Timeline }) => {
+  const timeline = new Timeline(document.createElement("canvas")), boxes = [];
+  timeline.pen.roundRect = (left, top, wide) => boxes.push([left, left + wide]);
+  for (const [text, at] of [["9", 1], ["9", 1], ["4", 1.1], ["8", 1.2], ["1", 9]]) timeline.mark(text, at, at + 0.1);
+  timeline.drawWords((column) => column, 2000, 30);
+  return { words: timeline.words.map(({ text }) => text), boxes };
+})
+"""
+
+
+def test_labels_on_the_timeline_do_not_overlap_and_one_of_a_double_has_both_words(spoken_to):
+    served, browser = spoken_to
+    browser.open(served.url)
+    of = browser.run(LABELS)
+    assert of["words"] == ["9 9", "4", "8", "1"] and not browser.errors
+    edges = np.asarray(of["boxes"])
+    assert len(edges) == 4 and (edges[1:, 0] > edges[:-1, 1]).all() and edges[3, 0] > edges[2, 1] + 50
+
+
 @pytest.mark.slow
 def test_a_sample_is_played_and_heard_by_mouse_and_by_key(spoken_to):
     served, browser = spoken_to
