@@ -2,7 +2,7 @@
 
 classifier.* maps whole clips to logits; step.*, of a recurrent network, maps one step of a stream and the state to
 logits and the next state. manifest.json describes inputs and outputs. The files are written only if their outputs equal
-those of the network on test clips. experiments/recognize_onnx.py runs such a step with onnxruntime only.
+those of the network on test clips. experiments/streaming/recognize_onnx.py runs such a step with onnxruntime only.
 """
 
 from pathlib import Path

@@ -111,7 +111,7 @@ def test_a_module_has_at_most_300_lines(path):
     assert len(path.read_text().splitlines()) <= 300
 
 
-@pytest.mark.parametrize("path", [*MODULES, *(ROOT / "experiments").glob("*.py")], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*MODULES, *(ROOT / "experiments").rglob("*.py")], ids=lambda path: path.stem)
 def test_a_function_has_at_most_60_lines(path):
     nodes = ast.walk(ast.parse(path.read_text()))
     functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]

@@ -1,7 +1,7 @@
 """Operating points of a streaming recogniser: named thresholds of the decoder with their measured error rates.
 
 They are stored beside the parameters that they were measured with; other parameters have none. `python -m
-experiments.streaming_eval real --curve --points` writes them.
+experiments.streaming.evaluate real --curve --points` writes them.
 """
 
 import hashlib

@@ -26,7 +26,7 @@ from audiojax.training.task import Guard
 
 TIMES_WEIGHT = 2.0  # of the error in seconds, against the cross-entropy in nats
 COPIES_WEIGHT = 2.0  # of the cross-entropy of the copies
-step_loss = cross_entropy  # experiments/streaming_losses.py compares others
+step_loss = cross_entropy  # experiments/streaming/losses.py compares others
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,7 +43,7 @@ def start_from(
         return state
     workdir = Path(source).expanduser()
     saved, data = run_dir.load(workdir)
-    if (workdir / "parameters.npz").exists():  # written by experiments.package_recognizer
+    if (workdir / "parameters.npz").exists():  # written by experiments.streaming.package_recognizer
         variables, step = run_dir.read_parameters(workdir), data["step"]
     else:
         variables, step = restore_variables(workdir, config.init_checkpoint)

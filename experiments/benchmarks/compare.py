@@ -1,11 +1,11 @@
 """Benchmarks against other implementations and against the peak throughput of the machine.
 
-  python -m experiments.bench cnn      training step of AudioNet: 100 clips of 8,000 samples
-  python -m experiments.bench gru      training step of the recurrent network (default: configs/gru.py:recipe=plain)
-  python -m experiments.bench data     the data loader alone, and its memory with 30,000 and 300,000 clips
-  python -m experiments.bench stream   latency of one hop through the recurrent network
-  python -m experiments.bench predict  1,000 sound files, read and classified, against the forward pass alone
-  python -m experiments.bench start    from the command to the first training step, and to the help text
+  python -m experiments.benchmarks.compare cnn      training step of AudioNet: 100 clips of 8,000 samples
+  python -m experiments.benchmarks.compare gru      training step of the GRU (default: configs/gru.py:recipe=plain)
+  python -m experiments.benchmarks.compare data     the data loader alone, and its memory with 30,000 and 300,000 clips
+  python -m experiments.benchmarks.compare stream   latency of one hop through the recurrent network
+  python -m experiments.benchmarks.compare predict  1,000 files, read and classified, against the forward pass alone
+  python -m experiments.benchmarks.compare start    from the command to the first training step, and to the help text
 
 The contenders run in turn; the numbers are medians. The PyTorch implementations need `pip install torch`; those
 that are missing or fail are listed, and the others are measured. Augmentation is off for all. Each implementation
@@ -41,8 +41,8 @@ from audiojax.predict import classify
 from audiojax.streaming.logit_stream import Stream
 from audiojax.training import environment
 from audiojax.training.build import Assembled, assemble
-from experiments import peers
-from experiments.timing import NUM_ROUNDS, Contender, alternate, serve
+from experiments.benchmarks import peers
+from experiments.benchmarks.timing import NUM_ROUNDS, Contender, alternate, serve
 
 KEEPING = ", memory kept"  # suffix of a peer that runs with `cli.keep_memory`, as the commands of audiojax do
 DEFAULTS = {
@@ -293,7 +293,7 @@ def _shown(ceiling: dict[str, float]) -> str:
 
 def main(argv: list[str]) -> None:
     """Runs one benchmark, prints its table, then its JSON object."""
-    parser = cli.parser("experiments.bench", __doc__ or "")
+    parser = cli.parser("experiments.benchmarks.compare", __doc__ or "")
     parser.add_argument("what", choices=DEFAULTS)
     parser.add_argument(
         "--serve", default="", help="run one contender, a step for each line of stdin (used by the benchmark itself)"

@@ -1,6 +1,6 @@
 """Measures a GPU in one call: training steps against PyTorch, whole epochs, and the device's utilisation.
 
-  python -m experiments.gpu --root AUDIOMNIST --out experiments/results/gpu.json
+  python -m experiments.benchmarks.gpu --root AUDIOMNIST --out experiments/results/gpu.json
 
 An epoch includes augmentation and prefetching; its time is scaled to 24,000 clips of 8,000 samples (AudioNet) or of any
 length (GRU). The comparison needs `pip install torch`. A benchmark that fails is reported, and the others still run.
@@ -24,7 +24,7 @@ from audiojax.io.files import write_text
 from audiojax.training import runlog
 
 EPOCH_CLIPS = 24_000
-STEPS = {  # of experiments.bench
+STEPS = {  # of experiments.benchmarks.compare
     "cnn, batch 100": ["cnn", "--config=configs/cnn.py", "--config.train.batch_size=100"],
     "cnn, batch 1000": ["cnn", "--config=configs/cnn.py", "--config.train.batch_size=1000"],
     "gru, batch 100": ["gru", "--config=configs/gru.py:recipe=plain", "--config.train.batch_size=100"],
@@ -56,7 +56,7 @@ def epochs(config_file: str, flags: list[str], arg: str, root: str, num_epochs: 
         workdir = Path(folder) / "run"
         for more in (0, 1):
             flag = f"--config.train.num_epochs={num_epochs + more}"
-            _, config = cli.parse_with_config(cli.parser("experiments.gpu", ""), [*given, flag])
+            _, config = cli.parse_with_config(cli.parser("experiments.benchmarks.gpu", ""), [*given, flag])
             if more:
                 options = jax.profiler.ProfileOptions()
                 options.python_tracer_level = 0  # its events alone would fill the trace before the first step
@@ -114,7 +114,7 @@ def _united(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def main(argv: list[str]) -> None:
     """Measures epochs and steps, prints each result, and writes all of them to --out."""
-    parser = cli.parser("experiments.gpu", __doc__ or "")
+    parser = cli.parser("experiments.benchmarks.gpu", __doc__ or "")
     parser.add_argument("--arg", default="audiomnist,split=random", help="the config's argument, after the colon")
     parser.add_argument("--root", default="", help="folder of the data set")
     parser.add_argument("--num-epochs", type=int, default=4)
@@ -131,7 +131,7 @@ def main(argv: list[str]) -> None:
     for name, flags in STEPS.items():
         if args.only in f"step {name}":
             done = subprocess.run(
-                [sys.executable, "-m", "experiments.bench", *flags], stdout=subprocess.PIPE, text=True
+                [sys.executable, "-m", "experiments.benchmarks.compare", *flags], stdout=subprocess.PIPE, text=True
             )
             print(done.stdout, flush=True)
             found["steps"][name] = json.loads(done.stdout.splitlines()[-1]) if not done.returncode else {"failed": True}

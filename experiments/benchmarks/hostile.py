@@ -1,4 +1,4 @@
-"""Hostile clients of the live page's server, which try to delay other clients; see `experiments.load --hostile`."""
+"""Hostile clients of the live page's server, which try to delay other clients, for `experiments.benchmarks.load`."""
 
 import asyncio
 import multiprocessing
@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 import numpy as np
 
 from audiojax.errors import InputError
-from experiments.sockets import BINARY, TEXT, address, beginning, frame, handshake
+from experiments.benchmarks.sockets import BINARY, TEXT, address, beginning, frame, handshake
 
 WRITE_BYTES = 2**16  # per write
 

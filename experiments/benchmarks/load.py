@@ -1,7 +1,7 @@
 """Load test of the live page's server: measures the delay that the server adds for many concurrent streams.
 
   python -m audiojax.demo --max-clients 500
-  python -m experiments.load --url ws://127.0.0.1:8000 --streams 500 --seconds 60
+  python -m experiments.benchmarks.load --url ws://127.0.0.1:8000 --streams 500 --seconds 60
 
 Each stream sends its chunks in real time; the streams are evenly spaced in time. The delay of a word is the time from
 sending the chunk with the sample at `emitted_seconds` to the arrival of the event. It is what network, queue and batch
@@ -33,8 +33,8 @@ from audiojax.errors import InputError
 from audiojax.synthesis.formant import RATE_HZ, synthesise
 from audiojax.synthesis.phonemes import DIGITS
 from audiojax.synthesis.voices import make_voice
-from experiments.hostile import hostile_clients
-from experiments.sockets import BINARY, CLOSE, address, beginning, frame, handshake
+from experiments.benchmarks.hostile import hostile_clients
+from experiments.benchmarks.sockets import BINARY, CLOSE, address, beginning, frame, handshake
 
 NUM_SOUNDS = 16  # different sounds, shared by all streams
 WORDS_A_SOUND = 10
@@ -222,8 +222,8 @@ def compare(args: argparse.Namespace) -> dict:
 
 def main(argv: list[str]) -> int:
     """Runs the load test, prints the result, and returns 1 if a stream was lost."""
-    parser = cli.parser("experiments.load", __doc__ or "")
-    parser.prog = "python -m experiments.load"
+    parser = cli.parser("experiments.benchmarks.load", __doc__ or "")
+    parser.prog = "python -m experiments.benchmarks.load"
     parser.add_argument("--url", default="ws://127.0.0.1:8000", help="default: ws://127.0.0.1:8000")
     parser.add_argument("--streams", type=int, default=500, help="default: 500")
     parser.add_argument("--seconds", type=float, default=60, help="default: 60")

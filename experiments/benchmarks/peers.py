@@ -1,4 +1,4 @@
-"""The same networks in plain Flax and in PyTorch (`pip install torch`), for comparison in `experiments.bench`.
+"""The same networks in plain Flax and in PyTorch (`pip install torch`), for `experiments.benchmarks.compare`.
 
 Each public function returns a function that trains on a list of batches, one step each, without augmentation, with the
 shapes and the optimizer of audiojax. They do not use the models of audiojax.

@@ -1,11 +1,11 @@
 """Estimates by calculation, not by measurement, how a training step scales over many GPUs.
 
-  python -m experiments.scale_out --config configs/cnn.py --config.train.batch_size=100 --step-ms 4.2
+  python -m experiments.benchmarks.scale_out --config configs/cnn.py --config.train.batch_size=100 --step-ms 4.2
 
 Weak scaling: the batch per device is constant, and the devices all-reduce their gradients once per step. The size of
 the all-reduce is read from the program that XLA compiles for two devices; the time of a step on one device is an
-argument, measured by `experiments.bench`. No overlap with the backward pass is assumed, which is pessimistic;
-stragglers and data loading are ignored, which is optimistic.
+argument, measured by `experiments.benchmarks.compare`. No overlap with the backward pass is assumed, which is
+pessimistic; stragglers and data loading are ignored, which is optimistic.
 """
 
 import json
@@ -51,7 +51,7 @@ def sum_seconds(num_bytes: int, num_devices: int) -> float:
 
 def main(argv: list[str]) -> None:
     """Prints the parallel efficiency for 8 to 1,024 GPUs."""
-    parser = cli.parser("experiments.scale_out", __doc__ or "")
+    parser = cli.parser("experiments.benchmarks.scale_out", __doc__ or "")
     parser.add_argument("--step-ms", type=float, nargs="+", required=True, help="step times of one device")
     args, config = cli.parse_with_config(parser, argv)
     cli.setup_jax()

@@ -1,9 +1,9 @@
 """Measures the wall-clock time from random parameters to a test accuracy on unseen speakers.
 
-  python -m experiments.speedrun --root DIR                          three seeds, scored on the validation speakers
-  python -m experiments.speedrun --root DIR --part test --seeds 5    the frozen recipe, scored on the test speakers
-  python -m experiments.speedrun --root DIR --target 99              the recipe for 99.0 %
-  python -m experiments.speedrun --root DIR --peers                  beside PyTorch, eager and compiled
+  python -m experiments.benchmarks.speedrun --root DIR                         three seeds, on the validation speakers
+  python -m experiments.benchmarks.speedrun --root DIR --part test --seeds 5   the frozen recipe, on the test speakers
+  python -m experiments.benchmarks.speedrun --root DIR --target 99             the recipe for 99.0 %
+  python -m experiments.benchmarks.speedrun --root DIR --peers                 beside PyTorch, eager and compiled
 
 AudioMNIST, reconstructed, fold 0. The time includes the log-mel frames of all training clips, augmentation and every
 step; it begins with the prepared cache in memory and the programs compiled. The first run of each trainer compiles,
@@ -29,7 +29,7 @@ from audiojax.data import loading
 from audiojax.data.clips import Clips
 from audiojax.errors import InputError
 from audiojax.models.layers import frontend, residual
-from experiments import records
+from experiments.protocols import records
 
 
 class Recipe(NamedTuple):
@@ -235,7 +235,7 @@ def report(runs: Sequence[tuple[float, float]]) -> str:
 
 def main(argv: list[str]) -> None:
     """Trains once per seed and prints accuracy and time."""
-    parser = cli.parser("experiments.speedrun", __doc__ or "")
+    parser = cli.parser("experiments.benchmarks.speedrun", __doc__ or "")
     parser.add_argument("--root", required=True, help="folder of AudioMNIST")
     parser.add_argument("--target", type=int, choices=RECIPES, default=98, help="accuracy in per cent")
     parser.add_argument("--part", choices=("validation", "test"), default="validation")
@@ -251,11 +251,13 @@ def main(argv: list[str]) -> None:
     except (ValueError, AttributeError) as error:
         raise InputError(f"--recipe is {args.recipe!r}: {error}; give JSON with fields of Recipe.") from None
     flags = ["--config=configs/spectrogram.py:audiomnist", f"--config.data.root={args.root}"]
-    clips, split = loading.load_split(cli.parse_with_config(cli.parser("experiments.speedrun", ""), flags)[1])
+    clips, split = loading.load_split(
+        cli.parse_with_config(cli.parser("experiments.benchmarks.speedrun", ""), flags)[1]
+    )
     given = recipe, len(split.train), clips.rate_hz
     trainers: dict[str, Any] = {"audiojax": Trainer(*given)}
     if args.peers:
-        from experiments.speedrun_torch import TorchTrainer
+        from experiments.benchmarks.speedrun_torch import TorchTrainer
 
         trainers |= {f"PyTorch, {name}": TorchTrainer(*given, compiled=name == "compiled") for name in PEERS}
     runs: dict[str, list[tuple[float, float]]] = {name: [] for name in trainers}

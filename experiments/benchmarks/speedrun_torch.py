@@ -1,4 +1,4 @@
-"""The network and the recipe of `experiments.speedrun` in PyTorch (`pip install torch`), for comparison."""
+"""The network and the recipe of `experiments.benchmarks.speedrun` in PyTorch (`pip install torch`), for comparison."""
 
 import time
 from typing import Any
@@ -7,8 +7,8 @@ import numpy as np
 
 from audiojax.data.clips import Clips
 from audiojax.models.layers import frontend
-from experiments.peers import pytorch
-from experiments.speedrun import Recipe, padded
+from experiments.benchmarks.peers import pytorch
+from experiments.benchmarks.speedrun import Recipe, padded
 
 
 class TorchTrainer:

@@ -32,7 +32,7 @@ class Contender:
     """A training step in a process of its own, with its own threads and allocator settings."""
 
     def __init__(self, argv: list[str], name: str):
-        command = [sys.executable, "-m", "experiments.bench", *argv, f"--serve={name}"]
+        command = [sys.executable, "-m", "experiments.benchmarks.compare", *argv, f"--serve={name}"]
         fresh = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=fresh)
         self.first_step_seconds = float(self._answer())

@@ -1,7 +1,7 @@
 """Ablation study of the class project's CNN (`configs/cnn.py`, recipe=seed): one change per row.
 
-  python -m experiments.class_project --source fsdd --root DIR --num-epochs 20
-  python -m experiments.class_project --source audiomnist --root DIR --rows 'as told' '48 kHz'
+  python -m experiments.protocols.class_project --source fsdd --root DIR --num-epochs 20
+  python -m experiments.protocols.class_project --source audiomnist --root DIR --rows 'as told' '48 kHz'
 
 The recipe has batches of 100, a constant learning rate, no augmentation, 20 epochs, and a random 80/20 split, in which
 all speakers are in the training and in the test set: these accuracies do not apply to unseen speakers. The rows of
@@ -9,7 +9,7 @@ other sampling rates keep the first 8,000 samples, as the project did. At 48 kHz
 the word. The files of "AudioMNIST, reconstructed" have a rate of 48 kHz and no content above 4 kHz, and FSDD was
 recorded at 8 kHz. These rows therefore show the effect of truncation, not of bandwidth; FSDD has none of them.
 `--grid` runs all 32 combinations of BatchNorm, learning rate, momentum and a ReLU on the logits instead. Options,
-results and resumption are those of `experiments.protocol`.
+results and resumption are those of `experiments.protocols`.
 """
 
 import itertools
@@ -17,8 +17,8 @@ import itertools
 from audiojax import cli
 from audiojax.errors import InputError
 from audiojax.evaluation import plots
-from experiments import protocol, records
-from experiments.protocols import Run
+from experiments.protocols import protocol, records
+from experiments.protocols.definitions import Run
 
 RATES = (1e-5, 1e-4, 1e-3, 1e-2)
 ROWS: dict[str, dict[str, object]] = {
@@ -56,7 +56,7 @@ def runs(source: str, rows: dict[str, dict[str, object]], num_epochs: int) -> li
 
 def main(argv: list[str]) -> None:
     """Trains the missing rows, then plots and prints all of them."""
-    parser = cli.parser("experiments.class_project", __doc__ or "")
+    parser = cli.parser("experiments.protocols.class_project", __doc__ or "")
     parser.add_argument("--source", choices=("audiomnist", "fsdd"), required=True)
     parser.add_argument("--num-epochs", type=int, default=20, help="default: 20, as in the project")
     parser.add_argument("--rows", nargs="+", help=f"some of {', '.join(ROWS)} (default: all)")

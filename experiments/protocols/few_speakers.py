@@ -1,17 +1,17 @@
 """Accuracy against the number of training speakers, on fold 0 of AudioMNIST.
 
-  python -m experiments.few_speakers --config configs/gru.py --root DIR [--seeds 3] [--max-minutes 9]
+  python -m experiments.protocols.few_speakers --config configs/gru.py --root DIR [--seeds 3] [--max-minutes 9]
 
 The training set has 3, 6, 12, 24 or all 36 speakers, women and men in equal numbers as long as there are women;
 validation and test sets are unchanged. A seed determines the speakers, the initial parameters and the order of clips;
 the smaller sets of a seed are subsets of the larger ones. Every run takes as many steps as the one with 36 speakers.
-Options, results and resumption are those of `experiments.protocol`; the plot is written beside the results.
+Options, results and resumption are those of `experiments.protocols`; the plot is written beside the results.
 """
 
 from audiojax import cli
 from audiojax.evaluation import plots
-from experiments import protocol, records
-from experiments.protocols import Run
+from experiments.protocols import protocol, records
+from experiments.protocols.definitions import Run
 
 NUM_SPEAKERS = (3, 6, 12, 24, 36)
 
@@ -40,7 +40,7 @@ def by_size(found: list[dict]) -> dict[float, list[float]]:
 
 def main(argv: list[str]) -> None:
     """Trains the missing runs, then plots and prints accuracy by number of speakers."""
-    parser = cli.parser("experiments.few_speakers", __doc__ or "")
+    parser = cli.parser("experiments.protocols.few_speakers", __doc__ or "")
     parser.add_argument("--config", required=True, help="configs/NAME.py, without an argument")
     parser.add_argument("--recipe", default="", help="of that config, if not its default")
     parser.add_argument("--seeds", type=int, default=3, help="number of random subsets of speakers (default: 3)")

@@ -1,6 +1,6 @@
 """Plots the training loss of several runs over time, beside chance.
 
-  python -m experiments.loss_curves 'GRU, raw samples=60:RUN' 'convolutions and GRU=14.5:RUN' --out FILE.png
+  python -m experiments.protocols.loss_curves 'GRU, raw samples=60:RUN' 'convolutions and GRU=14.5:RUN' --out FILE.png
 
 Each run is NAME=MINUTES:WORKDIR. The loss is the mean over 20 rows of `metrics.jsonl`; `MINUTES`, the duration of the
 run, gives its steps their times.
@@ -47,7 +47,7 @@ def plot(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str, path: 
 
 def main(argv: list[str]) -> None:
     """Reads the runs and writes the picture."""
-    parser = cli.parser("experiments.loss_curves", __doc__ or "")
+    parser = cli.parser("experiments.protocols.loss_curves", __doc__ or "")
     parser.add_argument("runs", nargs="+", help="NAME=MINUTES:WORKDIR")
     parser.add_argument("--title", default="")
     parser.add_argument("--out", type=Path, required=True)

@@ -1,6 +1,6 @@
 """Accuracy against noise, reverberation and bandwidth, on the test clips of existing runs.
 
-  python -m experiments.noise --workdir runs/protocol/gru-audiomnist-fold-* --name gru
+  python -m experiments.protocols.noise --workdir runs/protocol/gru-audiomnist-fold-* --name gru
 
 All runs on a data set receive the same sounds: the noise is sampled with a seed of clip and kind, independent of the
 level. The signal-to-noise ratio compares the power of the word (first to last frame within 30 dB of the loudest) with
@@ -27,7 +27,7 @@ from audiojax.evaluation import plots
 from audiojax.inference import Trained
 from audiojax.io import console
 from audiojax.streaming import scenes
-from experiments import records
+from experiments.protocols import records
 
 SNR_DB = (20.0, 10.0, 5.0, 0.0)
 LEVELS = {
@@ -112,7 +112,7 @@ def score_missing(workdir: Path, path: Path, about: Mapping[str, Any], num_takes
 
 def main(argv: list[str]) -> None:
     """Scores the missing conditions, then plots and prints all of them."""
-    parser = cli.parser("experiments.noise", __doc__ or "")
+    parser = cli.parser("experiments.protocols.noise", __doc__ or "")
     parser.add_argument(
         "--workdir", type=Path, nargs="+", required=True, help="runs of one recipe, for example one per fold"
     )

@@ -1,10 +1,10 @@
 """Runs a recipe under an evaluation protocol: all folds or several seeds, one after the other.
 
-  python -m experiments.protocol folds --config configs/gru.py --root DIR            AudioMNIST, Becker's five folds
-  python -m experiments.protocol sex --config configs/gru.py --root DIR              AudioMNIST, sex: four folds
-  python -m experiments.protocol fsdd-random --config configs/gru.py --root DIR      FSDD, 80/20, seeds 0 to 4
-  python -m experiments.protocol fsdd-official --config configs/gru.py --root DIR    FSDD's own split, seeds 0 to 4
-  python -m experiments.protocol fsdd-speaker --config configs/gru.py --root DIR     FSDD, leave one speaker out
+  python -m experiments.protocols folds --config configs/gru.py --root DIR            AudioMNIST, Becker's five folds
+  python -m experiments.protocols sex --config configs/gru.py --root DIR              AudioMNIST, sex: four folds
+  python -m experiments.protocols fsdd-random --config configs/gru.py --root DIR      FSDD, 80/20, seeds 0 to 4
+  python -m experiments.protocols fsdd-official --config configs/gru.py --root DIR    FSDD's own split, seeds 0 to 4
+  python -m experiments.protocols fsdd-speaker --config configs/gru.py --root DIR     FSDD, leave one speaker out
   ... fsdd-speaker-transfer --config configs/gru.py --root FSDD --other-root AUDIOMNIST    pretrained on AudioMNIST
   ... fsdd-speaker-both --config configs/spectrogram.py --root FSDD --other-root AUDIOMNIST  and trained on both
   ... audiomnist-to-fsdd --config configs/gru.py --root AUDIOMNIST --other-root FSDD       zero-shot
@@ -33,8 +33,8 @@ from audiojax.data import loading, splits
 from audiojax.errors import InputError
 from audiojax.inference import Trained
 from audiojax.training.preemption import Stopped
-from experiments import records, transfer
-from experiments.protocols import PROTOCOLS, Run
+from experiments.protocols import records, transfer
+from experiments.protocols.definitions import PROTOCOLS, Run
 
 
 class Recipe(NamedTuple):
@@ -88,7 +88,7 @@ def _key(flag: str) -> str:
 
 def read_config(flags: Sequence[str]) -> ConfigDict:
     """Returns the config that command-line flags describe."""
-    return cli.parse_with_config(cli.parser("experiments.protocol", ""), list(flags))[1]
+    return cli.parse_with_config(cli.parser("experiments.protocols", ""), list(flags))[1]
 
 
 def config_of(recipe: Recipe, run: Run) -> ConfigDict:
@@ -203,7 +203,7 @@ def recipe_of(args, protocol: str, overrides: Sequence[str], **more) -> Recipe:
 
 def main(argv: list[str]) -> None:
     """Runs a protocol and prints a line for each run and one for all."""
-    parser = cli.parser("experiments.protocol", __doc__ or "")
+    parser = cli.parser("experiments.protocols", __doc__ or "")
     parser.add_argument("protocol", choices=PROTOCOLS)
     parser.add_argument("--config", required=True, help="configs/NAME.py, without an argument")
     parser.add_argument("--recipe", default="", help="of that config, if not its default")
@@ -223,7 +223,3 @@ def main(argv: list[str]) -> None:
     worst, of = min(records.speakers(found).items(), key=lambda item: item[1]["accuracy"])
     mean = records.percent([run["accuracy"] for run in found])
     print(f"{mean} ({len(found)} of {len(runs)}), worst speaker {worst}: {of['accuracy']:.1%}\nresults: {recipe.path}")
-
-
-if __name__ == "__main__":
-    cli.run(main)

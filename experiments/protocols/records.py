@@ -1,7 +1,7 @@
 """Records of runs, committed as experiments/results/PROTOCOL/NAME.json.
 
-A record has all results of a run and the command that reproduces it; `experiments.tables` builds the tables from
-records alone. Records have no paths of the machine.
+A record has all results of a run and the command that reproduces it; `experiments.protocols.tables` builds the tables
+from records alone. Records have no paths of the machine.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from audiojax.schema import NETWORKS
 from audiojax.training import run_dir, runlog
 from audiojax.training.checkpoint import BEST_BY
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent.parent / "results"
 DATA = {"audiomnist": "AudioMNIST, reconstructed", "fsdd": "FSDD", "synthetic": "synthetic voices"}
 CURVES = [f"{part}/{measure}" for part in ("train", "validation", "test") for measure in ("loss", "accuracy")]
 

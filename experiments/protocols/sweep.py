@@ -1,9 +1,9 @@
 """Runs the grid of a W&B sweep file without W&B and prints a table sorted by validation accuracy.
 
-  python -m experiments.sweep experiments/sweeps/cnn_rate.yaml [--root DIR] [--max-minutes 9]
+  python -m experiments.protocols.sweep experiments/protocols/sweeps/cnn_rate.yaml [--root DIR] [--max-minutes 9]
 
 The same file works with `wandb sweep`. Test accuracies are not shown, because a sweep is for model selection. Results
-are written to the workdir and are not committed; resumption is that of `experiments.protocol`.
+are written to the workdir and are not committed; resumption is that of `experiments.protocols`.
 """
 
 import itertools
@@ -14,8 +14,8 @@ import yaml
 
 from audiojax import cli
 from audiojax.errors import InputError, one_line
-from experiments import protocol
-from experiments.protocols import Run
+from experiments.protocols import protocol
+from experiments.protocols.definitions import Run
 
 
 class Sweep(NamedTuple):
@@ -34,7 +34,7 @@ def read(path: Path) -> Sweep:
         words, parameters, method = content["command"], content["parameters"], content["method"]
         axes = {name: of["values"] if "values" in of else [of["value"]] for name, of in parameters.items()}
     except FileNotFoundError:
-        raise InputError(f"{path} is not a file; choose one of experiments/sweeps.") from None
+        raise InputError(f"{path} is not a file; choose one of experiments/protocols/sweeps.") from None
     except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} is not a sweep file ({one_line(error, 80)}); give it method, command and parameters."
@@ -61,7 +61,7 @@ def runs(sweep: Sweep) -> list[Run]:
 
 def main(argv: list[str]) -> None:
     """Trains the missing runs of a sweep and prints its table."""
-    parser = cli.parser("experiments.sweep", __doc__ or "")
+    parser = cli.parser("experiments.protocols.sweep", __doc__ or "")
     parser.add_argument("file", type=Path)
     protocol.add_options(parser)
     args, overrides = parser.parse_known_args(argv)

@@ -1,10 +1,10 @@
 """Writes all tables and plots of results from the committed records.
 
-  python -m experiments.tables
+  python -m experiments.protocols.tables
 
 It writes experiments/results/tables.md, a confusion matrix beside each results file that has one, and the tables in
-docs/results.md and README.md, between two markers. Published results are in experiments/published.json and are marked
-"on the originals".
+docs/results.md and README.md, between two markers. Published results are in published.json beside this module and are
+marked "on the originals".
 """
 
 import json
@@ -18,10 +18,10 @@ import numpy as np
 from audiojax.errors import InputError
 from audiojax.evaluation import plots
 from audiojax.io.files import write_text
-from experiments import few_speakers, noise, records
-from experiments.protocols import PROTOCOLS
+from experiments.protocols import few_speakers, noise, records
+from experiments.protocols.definitions import PROTOCOLS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 HEADER = "| command or paper | test accuracy | runs | clips | worst speaker | minutes per run |\n" + "|---" * 6 + "|\n"
 SHORT_HEADER = "| config | test accuracy | worst speaker | minutes per fold |\n" + "|---" * 4 + "|\n"
@@ -185,7 +185,7 @@ def levels_table(levels: Mapping[float, Sequence[float]], label: str) -> str:
 
 
 def noise_table(name: str, result: Result) -> str:
-    """Returns the tables of a results file of `experiments.noise`."""
+    """Returns the tables of a results file of `experiments.protocols.noise`."""
     clean = [run["accuracy"] for run in result["runs"] if run["kind"] == "clean"]
     text = f"\n### noise: {name} ({len(clean)} runs)\n\nclean {records.percent(clean)}\n"
     for axis, lines in noise.panels(result["runs"]).items():
@@ -195,7 +195,7 @@ def noise_table(name: str, result: Result) -> str:
 
 def everything(found: Found) -> str:
     """Returns the content of tables.md."""
-    text = f"# Tables\n\nWritten by `python -m experiments.tables`; do not edit.\n\n{main_table(found)}"
+    text = f"# Tables\n\nWritten by `python -m experiments.protocols.tables`; do not edit.\n\n{main_table(found)}"
     for protocol, files in found.items():
         for name, result in files.items():
             if protocol == "noise":

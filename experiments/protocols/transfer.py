@@ -1,9 +1,9 @@
 """Zero-shot transfer: scores a run on another data set, of which it has no training clips.
 
-  python -m experiments.transfer --workdir runs/gru-audiomnist --config configs/gru.py:fsdd --config.data.root=DIR
+  python -m experiments.protocols.transfer --workdir RUN --config configs/gru.py:fsdd --config.data.root=DIR
 
 FSDD's speakers jackson and theo are development speakers; results are reported on the other four. The protocols
-audiomnist-to-fsdd and fsdd-to-audiomnist of `experiments.protocol` do this for all folds or seeds.
+audiomnist-to-fsdd and fsdd-to-audiomnist of `experiments.protocols` do this for all folds or seeds.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from audiojax.data.clips import Clips
 from audiojax.errors import InputError
 from audiojax.evaluation import calibration
 from audiojax.inference import Trained
-from experiments import records
+from experiments.protocols import records
 
 DEVELOPMENT = {"fsdd": ("jackson", "theo")}
 
@@ -39,7 +39,7 @@ def score(run: Trained, clips: Clips) -> dict[str, Any]:
 
 def main(argv: list[str]) -> None:
     """Prints accuracy by speaker with 95 % intervals."""
-    parser = cli.parser("experiments.transfer", __doc__ or "")
+    parser = cli.parser("experiments.protocols.transfer", __doc__ or "")
     parser.add_argument("--workdir", type=Path, required=True, help="the run")
     args, config = cli.parse_with_config(parser, argv)
     cli.setup_jax()

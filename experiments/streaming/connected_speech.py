@@ -1,6 +1,6 @@
 r"""Synthesises connected digits, spelled names and other words with the neural voices of Kokoro-82M, with word times.
 
-  python -m experiments.connected_speech --model kokoro-v1.0.int8.onnx --voices DIR --out STRINGS
+  python -m experiments.streaming.connected_speech --model kokoro-v1.0.int8.onnx --voices DIR --out STRINGS
   python -m audiojax.main --config configs/listen.py:audiomnist,recipe=real --config.data.root=DIR \
       --config.streams.real=REAL_DIR --config.streams.strings=STRINGS
 
@@ -25,7 +25,7 @@ from audiojax.audio.signal import wav_file
 from audiojax.data.strings import COLUMNS, LIST
 from audiojax.io import workers
 from audiojax.io.files import whole_folder, write_bytes, write_text
-from experiments.connected_text import KINDS, PRONUNCIATIONS, VOCABULARY, Utterance
+from experiments.streaming.connected_text import KINDS, PRONUNCIATIONS, VOCABULARY, Utterance
 
 RATE_HZ, MODEL_RATE_HZ, FRAME_SAMPLES = 16_000, 24_000, 600
 UTTERANCES_PER_SPEAKER = 12
@@ -132,7 +132,7 @@ def write(folder: Path, source: tuple[Path, Path, str], *, num_speakers: int, se
 
 def main(argv: list[str]) -> None:
     """Writes the folder."""
-    parser = cli.parser("experiments.connected_speech", __doc__ or "")
+    parser = cli.parser("experiments.streaming.connected_speech", __doc__ or "")
     parser.add_argument("--model", type=Path, required=True, help="ONNX file of Kokoro-82M")
     parser.add_argument("--voices", type=Path, required=True, help="folder of its voices, NAME.bin")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
@@ -144,6 +144,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    from experiments import connected_speech
+    from experiments.streaming import connected_speech
 
     cli.run(connected_speech.main)  # so that worker processes find the functions of this module by its name

@@ -1,13 +1,13 @@
 """Evaluates a streaming recogniser: digit errors, delay, false alarms, long streams, rooms, speed and memory.
 
-  python -m experiments.streaming_eval lists --audiomnist DIR --fsdd DIR   samples the test strings (once)
-  python -m experiments.streaming_eval develop --workdir RUN --audiomnist DIR --fsdd DIR
+  python -m experiments.streaming.evaluate lists --audiomnist DIR --fsdd DIR   samples the test strings (once)
+  python -m experiments.streaming.evaluate develop --workdir RUN --audiomnist DIR --fsdd DIR
                        validation speakers and FSDD's development speakers, for tuning
-  python -m experiments.streaming_eval test --workdir RUN --audiomnist DIR --fsdd DIR --hours 10
+  python -m experiments.streaming.evaluate test --workdir RUN --audiomnist DIR --fsdd DIR --hours 10
                        test speakers, for the reported results
-  python -m experiments.streaming_eval real --root DIR          real recordings, see experiments/real_sound.py
+  python -m experiments.streaming.evaluate real --root DIR   real recordings, see experiments/streaming/real_sound.py
 
-Without --workdir it evaluates the packaged recogniser. The strings are in experiments/strings.
+Without --workdir it evaluates the packaged recogniser. The strings are in experiments/streaming/strings.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from audiojax.streaming import scenes as streams
 from audiojax.streaming.recognizer import Recognizer, Recognizers
 from audiojax.streaming.report import StreamEvaluator
 from audiojax.streaming.scenes import Scene, Word
-from experiments.transfer import DEVELOPMENT
+from experiments.protocols.transfer import DEVELOPMENT
 
 STRINGS = Path(__file__).parent / "strings"
 NUM_STRINGS = 500
@@ -79,7 +79,7 @@ def opened(workdirs: Sequence[Path]) -> Trained:
 
 def load(source: str, root: str) -> tuple[Clips, splits.Split]:
     """Returns a data set and its split: fold 0; for FSDD, development speakers against all others."""
-    parser = cli.parser("experiments.streaming_eval", "")
+    parser = cli.parser("experiments.streaming.evaluate", "")
     arguments = [f"--config=configs/listen.py:{source}", f"--config.data.root={root}"]
     _, config = cli.parse_with_config(parser, arguments)
     clips = loading.load_clips(config)
@@ -232,10 +232,10 @@ def score(run: Trained, part: str, audiomnist: str, fsdd: str, hours: float) -> 
 def main(argv: list[str]) -> None:
     """Runs the evaluation, or samples the test strings."""
     if argv[:1] in (["real"], ["unsure"]):
-        from experiments import real_sound  # imported here because it imports this module
+        from experiments.streaming import real_sound  # imported here because it imports this module
 
         return real_sound.main(argv)
-    parser = cli.parser("experiments.streaming_eval", __doc__ or "")
+    parser = cli.parser("experiments.streaming.evaluate", __doc__ or "")
     parser.add_argument("what", choices=("lists", "develop", "test"))
     parser.add_argument("--workdir", type=Path, nargs="+", help="run; the parameters of several runs are averaged")
     parser.add_argument("--audiomnist", required=True)

@@ -1,6 +1,6 @@
 """Compares training losses of the streaming recogniser, all else equal, by digit errors and delay.
 
-  python -m experiments.streaming_losses --audiomnist DIR [--steps 750]
+  python -m experiments.streaming.losses --audiomnist DIR [--steps 750]
 
 "steps": cross-entropy of every step, as in configs/listen.py. "max": max-pooling loss of keyword spotting (Sun et al.
 2016), the best step of each word's window. "ctc": optax.ctc_loss over each segment. They are scored on strings of the
@@ -21,7 +21,7 @@ from audiojax.streaming import scoring, stream_task
 from audiojax.streaming.decoder import Decoder
 from audiojax.streaming.report import StreamEvaluator
 from audiojax.training import steps
-from experiments.streaming_eval import STRINGS, load, read_plans
+from experiments.streaming.evaluate import STRINGS, load, read_plans
 
 MAX_WORDS = 24  # per segment
 
@@ -63,7 +63,7 @@ LOSSES = {"steps": steps.cross_entropy, "max": max_pooling, "ctc": ctc}
 
 def main(argv: list[str]) -> None:
     """Trains one network per loss and prints errors and delays."""
-    parser = cli.parser("experiments.streaming_losses", __doc__ or "")
+    parser = cli.parser("experiments.streaming.losses", __doc__ or "")
     parser.add_argument("--audiomnist", required=True)
     parser.add_argument("--steps", type=int, default=750)
     parser.add_argument("--workdir", type=Path, default=Path("runs/listening_losses"))
@@ -74,7 +74,7 @@ def main(argv: list[str]) -> None:
     given = ["--config=configs/listen.py:audiomnist", f"--config.data.root={args.audiomnist}"]
     keys = {"train.num_epochs": 1, "streams.steps_per_epoch": args.steps, "streams.false_alarm_hours": 0.01}
     _, config = cli.parse_with_config(
-        cli.parser("experiments.streaming_losses", ""),
+        cli.parser("experiments.streaming.losses", ""),
         given + [f"--config.{key}={value}" for key, value in keys.items()],
     )
     for name, loss in LOSSES.items():

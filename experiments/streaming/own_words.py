@@ -1,9 +1,9 @@
 r"""Shows what the negatives of `config.streams.real` are worth to a recogniser of a user's own words.
 
-  python -m experiments.own_words layout --root DIR --words up left --out WORDS   lays these words out as WORD/*.ogg
+  python -m experiments.streaming.own_words layout --root DIR --words up left --out WORDS   writes WORD/*.ogg
   python -m audiojax.main --config configs/listen.py:folder,split=official --config.data.root=WORDS \
       --config.streams.real=DIR
-  python -m experiments.own_words score --root DIR --workdir RUN [RUN...]
+  python -m experiments.streaming.own_words score --root DIR --workdir RUN [RUN...]
 
 DIR is a folder of real recordings (see `audiojax.data.real`). The test speakers are the speakers that it holds out for
 validation; one in five of the others is for validation. Events are counted in its held-out speech and noise.
@@ -22,7 +22,7 @@ from audiojax.inference import Trained
 from audiojax.io.files import write_text
 from audiojax.streaming import report
 from audiojax.streaming.report import StreamEvaluator
-from experiments import real_scenes, real_sound
+from experiments.streaming import real_scenes, real_sound
 
 
 def layout(root: Path, words: Sequence[str], out: Path) -> dict[str, int]:
@@ -83,7 +83,7 @@ def score(run: Trained, root: Path) -> str:
 
 def main(argv: list[str]) -> None:
     """Lays out the words, or prints the scores of runs."""
-    parser = cli.parser("experiments.own_words", __doc__ or "")
+    parser = cli.parser("experiments.streaming.own_words", __doc__ or "")
     parser.add_argument("what", choices=("layout", "score"))
     parser.add_argument("--root", type=Path, required=True, help="the folder of index.csv")
     parser.add_argument("--words", nargs="+", default=["up", "left"])

@@ -1,6 +1,6 @@
 """Replaces the packaged recogniser by the last parameters of a run.
 
-  python -m experiments.package_recognizer --workdir RUN [RUN...] [--threshold 0.5]
+  python -m experiments.streaming.package_recognizer --workdir RUN [RUN...] [--threshold 0.5]
 
 The parameters of several runs are averaged; the decoder's other settings are those of configs/listen.py.
 audiojax/streaming/pretrained/MODEL_CARD.md describes the training of RUN and its results.
@@ -14,12 +14,12 @@ from audiojax import cli
 from audiojax import config as configs
 from audiojax.inference import PACKAGED
 from configs.listen import get_config
-from experiments.streaming_eval import opened
+from experiments.streaming.evaluate import opened
 
 
 def main(argv: list[str]) -> None:
     """Writes config and parameters of the packaged recogniser."""
-    parser = cli.parser("experiments.package_recognizer", __doc__ or "")
+    parser = cli.parser("experiments.streaming.package_recognizer", __doc__ or "")
     parser.add_argument("--workdir", type=Path, nargs="+", required=True)
     parser.add_argument(
         "--out", type=Path, default=PACKAGED, help="another folder, for a run to start from (init_from)"

@@ -1,9 +1,9 @@
 """Evaluates a streaming recogniser on real recordings of people and rooms, see `audiojax.data.real`.
 
-  python -m experiments.streaming_eval real --root DIR [--audiomnist DIR]   held-out part of the training corpora
-  python -m experiments.streaming_eval real --root DIR --curve --decoder ema_decay=0.6 ema_decay=0.7  over thresholds
-  python -m experiments.streaming_eval real --root DIR --part judge   the final evaluation, logged; not for tuning
-  python -m experiments.streaming_eval unsure --root DIR   lists possible digits in reading without transcripts
+  python -m experiments.streaming.evaluate real --root DIR [--audiomnist DIR]   held-out part of the training corpora
+  python -m experiments.streaming.evaluate real --root DIR --curve --decoder ema_decay=0.6 ema_decay=0.7
+  python -m experiments.streaming.evaluate real --root DIR --part judge   the final evaluation, logged; not for tuning
+  python -m experiments.streaming.evaluate unsure --root DIR   lists possible digits in reading without transcripts
 
 Without --workdir it evaluates the packaged recogniser. Words of AudioMNIST are those of its validation speakers.
 """
@@ -30,11 +30,11 @@ from audiojax.streaming.report import StreamEvaluator
 from audiojax.streaming.scenes import Word
 from audiojax.synthesis.phonemes import DIGITS
 from audiojax.training import environment
-from experiments import choose_points, real_scenes
-from experiments.real_scenes import RATE_HZ, Row
-from experiments.streaming_eval import load, opened
+from experiments.streaming import choose_points, real_scenes
+from experiments.streaming.evaluate import load, opened
+from experiments.streaming.real_scenes import RATE_HZ, Row
 
-LOG = Path(__file__).parent / "results" / "judge.md"
+LOG = Path(__file__).parent.parent / "results" / "judge.md"
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 WARM_SECONDS = 2.0
 UNSURE_PROBABILITY, UNSURE_MARGIN_SECONDS = 0.8, 0.15
@@ -230,13 +230,13 @@ def write_unsure(evaluator: StreamEvaluator, root: Path, path: Path) -> None:
 
 def main(argv: list[str]) -> None:
     """Prints the table of the evaluation, or writes the possible digits in speech."""
-    parser = cli.parser("experiments.streaming_eval", __doc__ or "")
+    parser = cli.parser("experiments.streaming.evaluate", __doc__ or "")
     parser.add_argument("what", choices=("real", "unsure"))
     parser.add_argument("--root", type=Path, required=True, help="the folder of index.csv")
     parser.add_argument("--workdir", type=Path, nargs="+", help="run; the parameters of several runs are averaged")
     parser.add_argument("--part", choices=("validation", "judge"), default="validation")
     parser.add_argument("--audiomnist", help="folder of AudioMNIST; adds its validation speakers to scenes and strings")
-    parser.add_argument("--strings", type=Path, help="folder of experiments.connected_speech; adds its rows")
+    parser.add_argument("--strings", type=Path, help="folder of experiments.streaming.connected_speech; adds its rows")
     parser.add_argument(
         "--decoder", nargs="+", default=[""], help="decoder settings, as in threshold=0.3,ema_decay=0.6; each is scored"
     )
@@ -278,7 +278,3 @@ def main(argv: list[str]) -> None:
             choose_points.write(args.workdir[0] if args.workdir else PACKAGED, run, points)
     if args.json:
         write_text(args.json, json.dumps(everything, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    cli.run(main)

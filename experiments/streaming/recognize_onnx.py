@@ -1,6 +1,6 @@
 """Recognises the words in a sound file with an exported streaming recogniser; needs numpy, onnxruntime and soundfile.
 
-python experiments/recognize_onnx.py WORKDIR/export FILE.wav
+python experiments/streaming/recognize_onnx.py WORKDIR/export FILE.wav
 
 FILE.wav is mono and has the sampling rate that the export's manifest.json names. The output has a line for each word:
 its start, its end and when it was emitted, in seconds, the word, and its probability.

@@ -2,7 +2,7 @@ r"""Counts false events in all recordings of rooms by cross-fitting: each half w
 
   python -m audiojax.main --config configs/listen.py:audiomnist,recipe=real --config.streams.real=DIR \
       --config.init_from=RUN --config.streams.real_rooms=first           # and =second
-  python -m experiments.room_halves --root DIR --workdir FIRST SECOND
+  python -m experiments.streaming.room_halves --root DIR --workdir FIRST SECOND
 
 RUN must not be trained on rooms: without `streams.real`, or with `streams.real_rooms=none`.
 """
@@ -14,7 +14,7 @@ from audiojax.data import real
 from audiojax.errors import InputError
 from audiojax.inference import Trained
 from audiojax.streaming.report import StreamEvaluator
-from experiments import real_scenes, real_sound
+from experiments.streaming import real_scenes, real_sound
 
 HALVES = ("first", "second")
 
@@ -52,7 +52,7 @@ def score(runs: list[Trained], root: Path) -> dict[str, dict]:
 
 def main(argv: list[str]) -> None:
     """Prints the table and each event that is left."""
-    parser = cli.parser("experiments.room_halves", __doc__ or "")
+    parser = cli.parser("experiments.streaming.room_halves", __doc__ or "")
     parser.add_argument("--root", type=Path, required=True, help="the folder of index.csv")
     parser.add_argument("--workdir", type=Path, nargs="+", required=True, help="the two runs")
     args = parser.parse_args(argv)

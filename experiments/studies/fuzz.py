@@ -1,6 +1,6 @@
 """Fuzzing: damages sound and metadata files at random and counts the outcomes of the readers.
 
-  python -m experiments.fuzz --files 5000
+  python -m experiments.studies.fuzz --files 5000
 
 Each file is read in a process with 4 GiB of memory and 20 seconds. The reader may return a clip of 16-bit samples or
 raise InputError with one sentence. Any other outcome is printed with the seed that reproduces it, and the exit code

@@ -1,6 +1,6 @@
 """Ablation study of the class project's recurrent network, which stayed at chance: one change per row.
 
-  python -m experiments.gru_study --fsdd DIR --audiomnist DIR [--rows 'NAME;...'] [--workdir runs/gru_study]
+  python -m experiments.studies.gru_study --fsdd DIR --audiomnist DIR [--rows 'NAME;...'] [--workdir runs/gru_study]
 
 Every row is `configs/gru.py:SOURCE,recipe=seed` with the overrides of that row, trained for two epochs: on FSDD, random
 80/20 split (2,160 training clips), and on fold 0 of AudioMNIST, takes 0 to 4 (1,800 training clips of 36 speakers; 600
@@ -53,7 +53,7 @@ ROWS: dict[str, dict] = {
     "log-mel, mean, minGRU": {**LOGMEL, "model.readout": "mean", "model.cell": "min_gru", "model.num_layers": 2},
 }
 NUM_EPOCHS = 2
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent.parent / "results"
 
 
 def few_takes(root: Path, folder: Path) -> Path:
@@ -74,7 +74,7 @@ def config_of(source: str, root: Path, overrides: dict):
         f"--config=configs/gru.py:{source},recipe=seed",
         *(f"--config.{key}={value}" for key, value in keys.items()),
     ]
-    return cli.parse_with_config(cli.parser("experiments.gru_study", ""), args)[1]
+    return cli.parse_with_config(cli.parser("experiments.studies.gru_study", ""), args)[1]
 
 
 def first_frame_gradient(config) -> tuple[float, float]:
@@ -137,7 +137,7 @@ def table(results: dict) -> str:
 
 def main(argv: list[str]) -> None:
     """Trains the rows that have no result yet, then writes and prints the table."""
-    parser = cli.parser("experiments.gru_study", __doc__ or "")
+    parser = cli.parser("experiments.studies.gru_study", __doc__ or "")
     parser.add_argument("--fsdd", type=Path, help="folder of FSDD")
     parser.add_argument("--audiomnist", type=Path, help="folder of AudioMNIST")
     parser.add_argument("--rows", default=";".join(ROWS))

@@ -1,6 +1,6 @@
 """Intelligibility of the synthesiser: word accuracy of an independent recogniser, pocketsphinx, with ten words.
 
-  pip install pocketsphinx && python -m experiments.intelligibility
+  pip install pocketsphinx && python -m experiments.studies.intelligibility
 
 The sound has twenty takes of each digit by the neutral voice, at 16 kHz, with 0.2 s of faint noise before and after.
 """

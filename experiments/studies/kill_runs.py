@@ -1,6 +1,6 @@
 """Kills training runs at random times, resumes them, and compares the results with those of an uninterrupted run.
 
-  python -m experiments.kill_runs --runs 50
+  python -m experiments.studies.kill_runs --runs 50
 
 Each run synthesises its data (a hundred clips) and writes its own cache and checkpoints, in five epochs of three steps.
 It receives SIGKILL up to three times, at times sampled uniformly from the duration of an uninterrupted run, and is

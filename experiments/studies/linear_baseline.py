@@ -1,6 +1,6 @@
 """Linear baseline: softmax regression on log-mel spectrograms of the clips and split of a config.
 
-  python -m experiments.linear_baseline --config configs/cnn.py
+  python -m experiments.studies.linear_baseline --config configs/cnn.py
 
 The features are 100 frames x 40 log-mel bands (25 ms window, 10 ms hop), standardised on the training set. The L2
 penalty is chosen on the validation set.
@@ -55,7 +55,7 @@ def fit(x: np.ndarray, label: np.ndarray, num_labels: int, penalty: float) -> di
 
 def main(argv: list[str]) -> None:
     """Fits the baseline and prints its accuracy on each part of the split."""
-    _, config = cli.parse_with_config(cli.parser("experiments.linear_baseline", __doc__ or ""), argv)
+    _, config = cli.parse_with_config(cli.parser("experiments.studies.linear_baseline", __doc__ or ""), argv)
     cli.setup_jax()
     clips = loading.load_clips(config)
     split = splits.make(clips, **config.split)

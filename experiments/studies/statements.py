@@ -1,12 +1,12 @@
 """Counts the AST statements of audiojax and experiments; imports and docstrings do not count.
 
-python -m experiments.statements
+python -m experiments.studies.statements
 """
 
 import ast
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def statements(path: Path) -> int:

@@ -23,7 +23,7 @@ from audiojax.inference import Trained
 from audiojax.training import run_dir, runlog
 from audiojax.training.checkpoint import restore_variables
 from audiojax.training.setup import read_summary
-from experiments import fuzz
+from experiments.studies import fuzz
 
 ROOT = Path(__file__).parents[2]
 CNN = f"--config={ROOT}/configs/cnn.py"

@@ -124,15 +124,17 @@ def test_help_shows_what_the_command_is_for(run_cli, name):
     assert code == 0 and f"python -m audiojax.{name}" in out and len(out.splitlines()) > 8
 
 
-EXPERIMENTS = [path for path in (ROOT / "experiments").glob("*.py") if "command.parser(" in path.read_text()]
+EXPERIMENTS = [path for path in sorted((ROOT / "experiments").rglob("*.py")) if "cli.run(main)" in path.read_text()]
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_help_of_an_experiment_names_its_module(path, capsys):
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
     with pytest.raises(SystemExit) as left:
-        importlib.import_module(f"experiments.{path.stem}").main(["--help"])
+        importlib.import_module(name).main(["--help"])
     out = capsys.readouterr().out
-    assert left.value.code == 0 and out.startswith(f"usage: python -m experiments.{path.stem} ")
+    name = name.removesuffix(".__main__")
+    assert left.value.code == 0 and out.startswith(f"usage: python -m {name} ")
     modules = set(re.findall(r"python -m ((?:audiojax|experiments)[\w.]*)", out))
     assert [name for name in modules if importlib.util.find_spec(name.rstrip(".")) is None] == []
 

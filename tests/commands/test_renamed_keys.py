@@ -10,7 +10,7 @@ from audiojax import cli, renamed
 from audiojax import config as configs
 from audiojax.errors import InputError
 from audiojax.training import run_dir
-from experiments import records
+from experiments.protocols import records
 
 OLD_RUN = ROOT / "tests" / "training" / "old_gru_run"
 FLAGS = {

@@ -20,8 +20,8 @@ from audiojax.streaming.report import StreamEvaluator
 from audiojax.synthesis.formant import synthesise
 from audiojax.synthesis.phonemes import DIGITS
 from audiojax.synthesis.voices import NEUTRAL
-from experiments import choose_points, real_scenes, real_sound, room_halves, streaming_eval
-from experiments.real_scenes import Row
+from experiments.streaming import choose_points, evaluate, real_scenes, real_sound, room_halves
+from experiments.streaming.real_scenes import Row
 
 KEYS = (*real.COLUMNS, "seconds", "licence")
 
@@ -284,7 +284,7 @@ def test_joined_rooms_have_unit_power_and_no_gap():
 def test_the_validation_table_has_every_row_and_its_numbers(folder, tmp_path, capsys):
     out = tmp_path / "numbers.json"
     arguments = ["real", "--root", str(folder), "--json", str(out), "--decoder", "threshold=0.5", "ema_decay=0.7"]
-    streaming_eval.main(arguments)
+    evaluate.main(arguments)
     shown = capsys.readouterr().out
     first, second = json.loads(out.read_text())
     assert first["decoder"]["threshold"] == 0.5 and second["decoder"]["ema_decay"] == 0.7
@@ -303,7 +303,7 @@ def test_the_validation_table_has_every_row_and_its_numbers(folder, tmp_path, ca
     assert digits["clips"] == 10 and digits["count"] >= 8  # the packaged recogniser knows these voices
     assert first["rows"]["rooms, fresh"]["minutes"] == pytest.approx(2 * 2.2 / 60)
 
-    streaming_eval.main(["real", "--root", str(folder), "--curve"])
+    evaluate.main(["real", "--root", str(folder), "--curve"])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| 0.")]
     assert len(lines) == len(real_sound.THRESHOLDS)
 
@@ -331,14 +331,14 @@ def test_the_judge_part_is_logged_with_its_number_and_refuses_a_curve(folder, tm
     log = tmp_path / "judge.md"
     arguments = ["real", "--root", str(folder), "--part", "judge", "--log", str(log)]
     for _ in range(2):
-        streaming_eval.main(arguments)
+        evaluate.main(arguments)
     text, shown = log.read_text(), capsys.readouterr().out
     assert "## 1:" in text and "## 2:" in text and "threshold 0.4" in text and "Revision " in text
     for name in ("digits class_a", "telephone numbers", "spelled names, stream", "spelled names, fresh"):
         assert text.count(f"| {name} |") == 2 and f"| {name} |" in shown
     assert "of 3 (" in text  # "double two oh" are three digits
     with pytest.raises(InputError, match="--curve"):
-        streaming_eval.main([*arguments, "--curve"])
+        evaluate.main([*arguments, "--curve"])
 
 
 @pytest.mark.parametrize("text", ["threshold", "threshold=high", "_fields=3", "speed=2"])

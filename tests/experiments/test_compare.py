@@ -2,17 +2,17 @@
 
 import pytest
 
-from experiments import bench, gpu
+from experiments.benchmarks import compare, gpu
 
 
 def test_a_missing_peer_is_named_and_the_others_are_measured(monkeypatch):
-    makers = {"audiojax": 1, "plain Flax": 2, "PyTorch": 3, f"plain Flax{bench.KEEPING}": 4}
-    monkeypatch.setattr(bench.importlib.util, "find_spec", lambda name: None)
-    assert bench.present(makers) == (["plain Flax", f"plain Flax{bench.KEEPING}"], ["PyTorch"])
-    monkeypatch.setattr(bench.importlib.util, "find_spec", lambda name: name)
-    assert bench.present(makers) == (list(makers)[1:], [])
-    monkeypatch.setattr(bench.jax, "default_backend", lambda: "gpu")
-    assert bench.present(makers) == (["plain Flax", "PyTorch"], [])
+    makers = {"audiojax": 1, "plain Flax": 2, "PyTorch": 3, f"plain Flax{compare.KEEPING}": 4}
+    monkeypatch.setattr(compare.importlib.util, "find_spec", lambda name: None)
+    assert compare.present(makers) == (["plain Flax", f"plain Flax{compare.KEEPING}"], ["PyTorch"])
+    monkeypatch.setattr(compare.importlib.util, "find_spec", lambda name: name)
+    assert compare.present(makers) == (list(makers)[1:], [])
+    monkeypatch.setattr(compare.jax, "default_backend", lambda: "gpu")
+    assert compare.present(makers) == (["plain Flax", "PyTorch"], [])
 
 
 @pytest.mark.parametrize("steps", [[10, 20, 30], [1.5, 2.5, 3.5]])

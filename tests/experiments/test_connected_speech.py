@@ -5,8 +5,8 @@ import pytest
 
 from audiojax.data.strings import UNSURE
 from audiojax.schema import DIGITS
-from experiments import connected_speech, connected_text
-from experiments.connected_text import COUNTS, OH, PRONUNCIATIONS
+from experiments.streaming import connected_speech, connected_text
+from experiments.streaming.connected_text import COUNTS, OH, PRONUNCIATIONS
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import soundfile
 from served import Served, spoken
 
 from audiojax.errors import InputError
-from experiments import load
+from experiments.benchmarks import load
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from audiojax.errors import InputError
 from audiojax.streaming import scenes
 from audiojax.training import loop
 from audiojax.training.preemption import Stopped
-from experiments import class_project, few_speakers, noise, protocol, records, sweep, tables
-from experiments.protocols import PROTOCOLS, Run
+from experiments.protocols import class_project, few_speakers, noise, protocol, records, sweep, tables
+from experiments.protocols.definitions import PROTOCOLS, Run
 
 
 def split_of(run: Run, clips: Clips) -> splits.Split:
@@ -130,7 +130,7 @@ def test_a_run_stops_at_its_deadline_and_goes_on(recipe, found):
 def test_the_tables_are_those_of_the_records(tmp_path):
     stored = tables.read_all(records.RESULTS)
     for path, text in tables.pages(stored).items():
-        assert path.read_text() == text, f"{path}: run python -m experiments.tables"
+        assert path.read_text() == text, f"{path}: run python -m experiments.protocols.tables"
     assert tables.short_table(stored).count("\n") - 2 <= 8 and "99.40 ± 0.20 % (5 folds)" in tables.short_table(stored)
     assert (records.RESULTS / "tables.md").read_text() == tables.everything(stored)
     speakers = {"01": {"accuracy": 1.0, "clips": 10, "sex": "female", "accent": "A"}}
@@ -149,7 +149,9 @@ def test_the_tables_are_those_of_the_records(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", sorted((ROOT / "experiments/sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments/protocols/sweeps").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_a_sweep_is_the_grid_that_wandb_would_run_and_its_command_parses(path, monkeypatch):
     import yaml
     from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args

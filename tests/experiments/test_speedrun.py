@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import speedrun
+from experiments.benchmarks import speedrun
 
 RECIPE = speedrun.Recipe(num_frames=12, num_bands=8)
 

@@ -252,7 +252,7 @@ def test_the_example_hears_the_same_events_without_jax(listener, exported, tmp_p
     heard += last
     out = alone(
         {"jax", "flax", "audiojax", "onnx"},
-        f"{ROOT}/experiments/recognize_onnx.py",
+        f"{ROOT}/experiments/streaming/recognize_onnx.py",
         exported[0],
         tmp_path / "sound.wav",
     )
@@ -264,14 +264,14 @@ def test_the_example_hears_the_same_events_without_jax(listener, exported, tmp_p
 
 def test_the_example_says_what_it_cannot_hear(exported, tmp_path):
     soundfile.write(tmp_path / "fast.wav", np.zeros(1600), 16_000)
-    script = [sys.executable, f"{ROOT}/experiments/recognize_onnx.py", exported[0], tmp_path / "fast.wav"]
+    script = [sys.executable, f"{ROOT}/experiments/streaming/recognize_onnx.py", exported[0], tmp_path / "fast.wav"]
     done = subprocess.run(script, capture_output=True, text=True)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
     assert f"{tmp_path}/fast.wav " in done.stderr and "8000 Hz" in done.stderr
 
 
 def test_the_example_says_how_to_use_it():
-    script = f"{ROOT}/experiments/recognize_onnx.py"
+    script = f"{ROOT}/experiments/streaming/recognize_onnx.py"
     done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "usage: recognize_onnx.py [-h] FOLDER FILE.wav" in done.stdout
     done = subprocess.run([sys.executable, script, "one"], capture_output=True, text=True)

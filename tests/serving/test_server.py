@@ -24,7 +24,7 @@ from websockets.sync.client import connect
 from audiojax.demo import __main__ as command_line
 from audiojax.errors import InputError
 from audiojax.serving import server, sessions
-from experiments.load import frame
+from experiments.benchmarks.load import frame
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from audiojax.training import runlog
 from audiojax.training.build import assemble
 from audiojax.training.checkpoint import Checkpoints
 from audiojax.training.preemption import Stopped
-from experiments.streaming_eval import opened
+from experiments.streaming.evaluate import opened
 
 pytestmark = pytest.mark.slow
 

@@ -16,8 +16,8 @@ from audiojax.models.gru import start_of_stream
 from audiojax.training import run_dir, setup, start
 from audiojax.training.build import assemble
 from audiojax.training.checkpoint import restore_variables
-from experiments import protocol, records
-from experiments.protocols import PROTOCOLS
+from experiments.protocols import protocol, records
+from experiments.protocols.definitions import PROTOCOLS
 
 
 def edited(workdir, copy, data_key=None, **changes):
