@@ -4,10 +4,10 @@ from importlib import metadata
 from typing import Any
 
 from audiojax import models
+from audiojax.audio.lead import LEAD_AMPLITUDE, LEAD_STEPS
 from audiojax.config import PATHS
 from audiojax.exporting import stablehlo
 from audiojax.inference import Trained
-from audiojax.models.gru import LEAD_STEPS
 from audiojax.streaming.decoder import FLUSH_SECONDS, Decoder
 from audiojax.training import environment
 
@@ -74,7 +74,7 @@ def _about_streams(run: Trained) -> tuple[list[str], dict[str, float]]:
     if run.model.counts:
         names += ["more than one word", "more than two words"]
     lead_seconds = LEAD_STEPS * run.model.step_samples / run.config.data.rate_hz
-    ends = {"lead_seconds": lead_seconds, "flush_seconds": FLUSH_SECONDS}
+    ends = {"lead_seconds": lead_seconds, "lead_amplitude": LEAD_AMPLITUDE, "flush_seconds": FLUSH_SECONDS}
     return names, Decoder(**run.config.decoder)._asdict() | ends
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from audiojax.audio.lead import LEAD_STEPS, lead
 from audiojax.errors import InputError
 from audiojax.models.layers import frontend, kernels
 from audiojax.models.layers.averages import READOUTS, readout_weights, running_levels
@@ -20,7 +21,6 @@ from audiojax.models.layers.cells import GRUCell, MinGRUCell
 
 CELLS = {"gru": GRUCell, "min_gru": MinGRUCell}
 NORMALISATIONS = ("none", "fixed", "running")
-LEAD_STEPS = 5  # steps of silence before the first sound of a stream
 MAX_COUNT = 3  # how many words one word stands for at most: "triple five"
 
 
@@ -167,12 +167,12 @@ class GRU(nn.Module):
         return Carry(context, level, tuple(frames), (state,) * self.num_layers, total, weight)
 
     def start_of_stream(self, batch_size: int) -> Carry:
-        """Returns the state of `batch_size` streams before their first sound: that after `LEAD_STEPS` of silence.
+        """Returns the state of `batch_size` streams before their first sound: that after `LEAD_STEPS` of faint noise.
 
         The network must have `task` "streams". From a state of zeros it would miss words that begin at once.
         """
-        silence = jnp.zeros((1, LEAD_STEPS * self.step_samples), jnp.int16)
-        carry, _ = self.listen(self.initial_carry(1), silence)
+        noise = jnp.asarray(lead(LEAD_STEPS * self.step_samples))
+        carry, _ = self.listen(self.initial_carry(1), noise[None])
         streams: Carry = jax.tree.map(lambda x: jnp.repeat(x, batch_size, axis=0), carry)
         return streams
 

@@ -25,9 +25,10 @@ def main(folder: str, path: str) -> None:
     if rate_hz != about["rate_hz"] or audio.ndim > 1:
         sys.exit(f"{path} is not mono sound of {about['rate_hz']} Hz; convert it first.")
     settings, size = about["listening"], about["step_samples"]
-    lead = round(settings.get("lead_seconds", 0.0) * rate_hz)  # a stream begins with silence
+    lead = round(settings["lead_seconds"] * rate_hz)  # a stream begins with faint noise
+    noise = np.round(settings["lead_amplitude"] * np.sin(np.arange(lead) ** 2.0)).astype(np.int16)
     silence = round(settings["flush_seconds"] * rate_hz)  # so that the last word is emitted
-    audio = np.pad(audio, (lead, silence + -(len(audio) + silence) % size))
+    audio = np.concatenate([noise, np.pad(audio, (0, silence + -(len(audio) + silence) % size))])
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # one step is too little work for several threads

@@ -313,7 +313,8 @@ def test_the_manifest_says_all_that_a_user_needs(listener, exported):
     assert about["label_names"] == list(listener.label_names) and about["checkpoint_step"] == 7
     assert about["outputs"][:10] == about["label_names"] and about["outputs"][10] == "no word"
     assert len(about["outputs"]) == 15
-    assert about["listening"].items() >= {"threshold": 0.5, "ema_decay": 0.4, "lead_seconds": 0.1}.items()
+    expected = {"threshold": 0.5, "ema_decay": 0.4, "lead_seconds": 0.5, "lead_amplitude": 4.0}
+    assert about["listening"].items() >= expected.items()
     assert about["config"]["model"]["features"] == 16 and "root" not in about["config"]["data"]
     assert "snr_db" in about["config"]["streams"] and not {"real", "strings"} & about["config"]["streams"].keys()
     assert about["source"] == "audiomnist" and about["versions"]["onnx"] == onnx.__version__
