@@ -143,6 +143,7 @@ RULES: dict[str, Rule] = {
     "streams.strings": ANY_TEXT,
     "streams.strings_share": SHARE,
     "streams.coded_share": SHARE,
+    "streams.onset_share": SHARE,
     "streams.word_weight": Range(0.1, 10),
     "streams.num_strings": Range(0, 100_000),
     "streams.false_alarm_hours": Range(0, 1000),

@@ -26,6 +26,7 @@ REAL = dict(  # the streams with real recordings, which are in config.streams.re
     real_speech=0.6,
     snr_db=(0.0, 40.0),
     fresh_share=0.25,
+    onset_share=0.4,
     repeat_share=0.1,
     overlap_seconds=0.06,
     connected_share=0.3,

@@ -6,7 +6,7 @@ word.
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from audiojax.audio.time_scale import time_scaled
 from audiojax.data.clips import Batch
 from audiojax.errors import InputError
 from audiojax.streaming import scenes
+from audiojax.streaming.mixture import SYNTHETIC_ONLY, Mixture
 from audiojax.streaming.pools import FLOOR_DB, Pool, Real
 from audiojax.streaming.scenes import Scene, Word
 from audiojax.streaming.strings import Strings
@@ -22,42 +23,6 @@ from audiojax.streaming.targets import targets
 
 SCENE_SEGMENTS = 3  # length of a scene, in training segments
 WORD_POWER = 0.01  # of each word or phrase where real recordings are used, before its level is sampled
-
-
-class Mixture(NamedTuple):
-    """The composition of training streams; all shares are in [0, 1]. The fields are keys of `config.streams`.
-
-    Attributes:
-        shares: Shares of the scenes with words, with words and other speech, with other speech, and with neither.
-        real_words: Share of the scenes whose words are real recordings.
-        synthetic_words: Share of the other scenes with words by synthetic voices; the rest use the training clips.
-        real_speech, real_noise: Share of the other speech that is recorded; share of the scenes with recorded noise.
-        snr_db: Range of the signal-to-noise ratio in dB.
-        fresh_share: Share of segments that begin with the state at the start of a stream.
-        repeat_share: Share of words that repeat the word before.
-        overlap_seconds: Maximum overlap of words without a pause between them.
-        connected_share: Share of the scenes without other speech that are spoken like a telephone number.
-        strings_share: Share of the scenes whose speech is from recordings of several words.
-        coded_share: Share of the scenes that are compressed by a lossy codec.
-        word_weight: Weight in the loss of steps at which a word has just ended.
-    """
-
-    shares: tuple[float, ...] = (0.5525, 0.2975, 0.0525, 0.0975)
-    synthetic_words: float = 0.4
-    real_words: float = 0.35
-    real_speech: float = 0.75
-    real_noise: float = 0.65
-    snr_db: tuple[float, float] = (0.0, 30.0)
-    fresh_share: float = 0.0
-    repeat_share: float = 0.0
-    overlap_seconds: float = 0.0
-    connected_share: float = 0.0
-    strings_share: float = 0.0
-    coded_share: float = 0.0
-    word_weight: float = 1.0
-
-
-SYNTHETIC_ONLY = Mixture()  # without real recordings; the default of `config.base`
 
 
 class StreamBatches:
@@ -107,7 +72,7 @@ class StreamBatches:
             )
         )
         self._rate_hz = pools[0].clips.rate_hz
-        self._seed, self._fresh_share, self._word_weight = seed, mixture.fresh_share, mixture.word_weight
+        self._seed, self._mixture = seed, mixture
 
     def __call__(self, start: int, stop: int) -> Iterator[Batch]:
         """Yields batches `start` to `stop` (exclusive).
@@ -123,11 +88,28 @@ class StreamBatches:
         number, part = divmod(segment, SCENE_SEGMENTS)
         scene, start = self._scene(row, number), part * self._segment
         steps = self._segment // self._step
-        fresh = np.random.default_rng([self._seed, row, segment, 1]).random() < self._fresh_share
+        fresh, onset = self._begins(row, segment)
+        if segment and self._begins(row, segment - 1)[1] is not None:
+            fresh = True  # the sound before was of another place in its scene
+        if onset is not None:
+            start = self._first_sample(scene, start, onset)
         target = targets(scene.words, start, steps, self._step, self._num_labels, self._rate_hz, fresh=fresh)
-        target.mask[target.label < self._num_labels] *= self._word_weight
+        target.mask[target.label < self._num_labels] *= self._mixture.word_weight
         audio = scene.audio[start : start + self._segment]
         return dict(audio=audio, length=np.int32(self._segment), reset=np.float32(fresh), **target._asdict())
+
+    def _begins(self, row: int, segment: int) -> tuple[bool, np.random.Generator | None]:
+        """Returns whether a segment starts anew; if it does so with a word, then a generator for choosing the word."""
+        rng = np.random.default_rng([self._seed, row, segment, 1])
+        fresh = bool(rng.random() < self._mixture.fresh_share)
+        return fresh, rng if fresh and rng.random() < self._mixture.onset_share else None
+
+    def _first_sample(self, scene: Scene, start: int, rng: np.random.Generator) -> int:
+        """Returns the first sample of a segment that begins at most 0.03 s before a word; `start` if there is none."""
+        last = len(scene.audio) - self._segment
+        onsets = [word.start for word in scene.words if word.label >= 0 and word.start <= last]
+        early = int(rng.integers(0, round(0.03 * self._rate_hz)))
+        return max(0, int(rng.choice(onsets)) - early) if onsets else start
 
 
 def sample_scene(

@@ -9,8 +9,9 @@ from audiojax.data import real, strings
 from audiojax.data.clips import Clips
 from audiojax.data.loading import cached, load_phrases, synthesised
 from audiojax.errors import InputError
+from audiojax.streaming.mixture import Mixture
 from audiojax.streaming.pools import Pool, Real
-from audiojax.streaming.sampler import Mixture, StreamBatches
+from audiojax.streaming.sampler import StreamBatches
 from audiojax.streaming.strings import Strings
 
 

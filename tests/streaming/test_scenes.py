@@ -14,6 +14,7 @@ from audiojax.data.real import RealSound
 from audiojax.errors import InputError
 from audiojax.schema import DIGITS
 from audiojax.streaming import sampler, scenes
+from audiojax.streaming.mixture import Mixture
 from audiojax.streaming.pools import Pool, Real
 from audiojax.streaming.scenes import Plan, Word
 from audiojax.streaming.targets import targets
@@ -224,7 +225,7 @@ def recorded(clips, unsure=(), label_names=DIGITS) -> Real:
 
 
 def test_streams_with_real_recordings_are_a_function_of_seed_and_number(clips):
-    mixture = sampler.Mixture(real_words=0.5, fresh_share=0.5, repeat_share=0.3, overlap_seconds=0.05)
+    mixture = Mixture(real_words=0.5, fresh_share=0.5, repeat_share=0.3, overlap_seconds=0.05)
     [first, again] = (list(stream_batches(clips, mixture=mixture, real=recorded(clips))(5, 9)) for _ in range(2))
     for a, b in zip(first, again, strict=True):
         for name in a:
@@ -234,10 +235,24 @@ def test_streams_with_real_recordings_are_a_function_of_seed_and_number(clips):
     assert 0 < sum(batch["reset"].sum() for batch in first) < 16
 
 
-def test_a_segment_from_the_initial_state_leaves_words_cut_by_it_open(clips):
-    usual, fresh = (
-        list(stream_batches(clips, mixture=sampler.Mixture(fresh_share=share))(0, 40)) for share in (0.0, 1.0)
+def test_segments_may_begin_with_a_word_and_the_next_starts_anew(clips):
+    words = Mixture(shares=(1.0, 0.0, 0.0, 0.0), fresh_share=0.5)
+    usual, begun = (
+        list(stream_batches(clips, mixture=words._replace(onset_share=share))(0, 40)) for share in (0.0, 1.0)
     )
+    step_seconds = 160 * np.arange(1, 51) / RATE_HZ
+    at_once, fresh = [], np.stack([batch["reset"] for batch in usual])
+    for batch in (begun[k] for k in range(40) if fresh[k].any()):
+        starts = np.where(batch["label"] < len(clips.label_names), step_seconds - batch["times"][..., 0], np.inf)
+        at_once += list(((starts > -1e-3) & (starts < 0.031)).any(axis=1)[batch["reset"] > 0])
+    # Some segments are new only because the one before was taken from another place.
+    expected = fresh[1:].astype(bool) | fresh[:-1].astype(bool)
+    np.testing.assert_array_equal(np.stack([batch["reset"] for batch in begun])[1:], expected)
+    assert np.mean(at_once) > 0.5
+
+
+def test_a_segment_from_the_initial_state_leaves_words_cut_by_it_open(clips):
+    usual, fresh = (list(stream_batches(clips, mixture=Mixture(fresh_share=share))(0, 40)) for share in (0.0, 1.0))
     cut = 0
     for a, b in zip(usual, fresh, strict=True):
         np.testing.assert_array_equal(a["audio"], b["audio"])
@@ -251,7 +266,7 @@ def test_a_segment_from_the_initial_state_leaves_words_cut_by_it_open(clips):
 
 
 def test_connected_words_come_in_groups_of_one_voice(clips):
-    mixture = sampler.Mixture(shares=(1.0, 0.0, 0.0, 0.0), connected_share=1.0, overlap_seconds=0.05)
+    mixture = Mixture(shares=(1.0, 0.0, 0.0, 0.0), connected_share=1.0, overlap_seconds=0.05)
     pools, rng, gaps = [Pool.of(clips, np.arange(6))], np.random.default_rng(0), []
     for _ in range(20):
         _, words = sampler.sample_speech(rng, pools[0], [], 20 * RATE_HZ, True, False, mixture)
@@ -263,9 +278,7 @@ def test_connected_words_come_in_groups_of_one_voice(clips):
 
 
 def test_the_steps_at_which_a_word_has_ended_weigh_as_the_mixture_says(clips):
-    usual, heavy = (
-        list(stream_batches(clips, mixture=sampler.Mixture(word_weight=weight))(0, 4)) for weight in (1.0, 2.5)
-    )
+    usual, heavy = (list(stream_batches(clips, mixture=Mixture(word_weight=weight))(0, 4)) for weight in (1.0, 2.5))
     for a, b in zip(usual, heavy, strict=True):
         is_word = a["label"] < len(clips.label_names)
         np.testing.assert_array_equal(b["mask"], np.where(is_word, 2.5 * a["mask"], a["mask"]))

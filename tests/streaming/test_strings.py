@@ -14,6 +14,7 @@ from audiojax.data.clips import Clips
 from audiojax.errors import InputError
 from audiojax.schema import DIGITS
 from audiojax.streaming import sampler, scenes
+from audiojax.streaming.mixture import Mixture
 from audiojax.streaming.pools import Pool
 from audiojax.streaming.scenes import Word
 from audiojax.streaming.strings import Strings
@@ -151,7 +152,7 @@ def words_of(number, mixture, found):
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_strings_are_a_share_of_the_scenes(folder, share):
-    mixture = sampler.Mixture(shares=(1.0, 0.0, 0.0, 0.0), strings_share=share)
+    mixture = Mixture(shares=(1.0, 0.0, 0.0, 0.0), strings_share=share)
     drawn = words_of(40, mixture, Strings(load(folder), DIGITS))
     of_strings = sum(bool(words & {-1, 1, 2}) for words in drawn) / sum(map(bool, drawn))
     assert of_strings == share if share in (0, 1) else 0.2 < of_strings < 0.8
