@@ -80,6 +80,11 @@ DTYPES, KERNELS = ("float32", "bfloat16"), ("auto", "plain")
 
 TARGETS = ("digit", "sex", "words35", "words12")
 
+STREAM_SHARES = (
+    "synthetic_words", "real_words", "real_speech", "real_noise", "fresh_share", "onset_share", "repeat_share",
+    "connected_share", "strings_share", "coded_share",
+)  # fmt: skip
+
 RULES: dict[str, Rule] = {
     "task": ("clips", "streams"),
     "seed": SEED,
@@ -131,19 +136,10 @@ RULES: dict[str, Rule] = {
     "streams.real": ANY_TEXT,
     "streams.real_rooms": ("train", "none", "first", "second"),
     "streams.shares": Items(SHARE, 4),
-    "streams.synthetic_words": SHARE,
-    "streams.real_words": SHARE,
-    "streams.real_speech": SHARE,
-    "streams.real_noise": SHARE,
+    **{f"streams.{name}": SHARE for name in STREAM_SHARES},
     "streams.snr_db": Items(Range(-200, 200), 2),
-    "streams.fresh_share": SHARE,
-    "streams.repeat_share": SHARE,
     "streams.overlap_seconds": Range(0, 0.2),
-    "streams.connected_share": Range(0, 1),
     "streams.strings": ANY_TEXT,
-    "streams.strings_share": SHARE,
-    "streams.coded_share": SHARE,
-    "streams.onset_share": SHARE,
     "streams.word_weight": Range(0.1, 10),
     "streams.num_strings": Range(0, 100_000),
     "streams.false_alarm_hours": Range(0, 1000),

@@ -32,7 +32,7 @@ DIGESTS = [
         # The recipe had these values then.
         + ["model.features=144", "model.dense=144", "model.channels=(16,32,48)", "train.num_epochs=6"]
         + ["model.counts=False", "model.mask_bands=0"]
-        + [f"streams.{key}_share=0" for key in ("connected", "coded", "strings")],
+        + [f"streams.{key}_share=0" for key in ("connected", "coded", "strings", "onset")],
     ),
     ("4d830a377ba78439", ["gru.py:fsdd,recipe=plain", "data.also=audiomnist", "train.average_decay=0.5", "seed=3"]),
     ("d5ac111b2aa0f548", ["cnn.py", "train.average_decay=0.5"]),
