@@ -150,7 +150,7 @@ def _add_streams(config: ConfigDict) -> None:
         real_rooms="train",  # which recordings of rooms without speech to train on, see `audiojax.data.real.split`
         snr_db=(0.0, 30.0),  # range of the signal-to-noise ratio, in dB
         fresh_share=0.0,  # share of segments that begin with the network's initial state, not the last segment's
-        onset_share=0.0,  # share of these segments whose sound begins with a word
+        onset_share=0.0,  # share of the segments by streams.fresh_share that are cut to begin with a word
         repeat_share=0.0,  # share of words that repeat the word before
         overlap_seconds=0.0,  # maximum overlap of words without a pause between them
         connected_share=0.0,  # share of the scenes of words alone that are spoken like a telephone number

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Tests run most programs a few times: the lowest level of optimisation. Without any, compilation is little faster and
-# training a third as fast. What XLA_FLAGS holds already comes last, and so wins.
+# Tests run most programs only a few times, so they are compiled at the lowest level of optimisation. Level 0 compiles
+# little faster, and training then takes up to three times as long. What XLA_FLAGS holds already comes last, and so
+# wins.
 os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=1 " + os.environ.get("XLA_FLAGS", "")
 )

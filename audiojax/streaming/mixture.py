@@ -13,7 +13,8 @@ class Mixture(NamedTuple):
         real_speech, real_noise: Share of the other speech that is recorded; share of the scenes with recorded noise.
         snr_db: Range of the signal-to-noise ratio in dB.
         fresh_share: Share of segments that begin with the state at the start of a stream.
-        onset_share: Share of these whose sound begins with a word.
+        onset_share: Share of these that are cut to begin with a word, where the scene has one; the segment after such a
+            one begins with that state too.
         repeat_share: Share of words that repeat the word before.
         overlap_seconds: Maximum overlap of words without a pause between them.
         connected_share: Share of the scenes without other speech that are spoken like a telephone number.

@@ -26,7 +26,7 @@ WORD_POWER = 0.01  # of each word or phrase where real recordings are used, befo
 
 
 class StreamBatches:
-    """Training batches from endless streams: each row is the next segment of one stream, with targets for each step.
+    """Training batches from endless streams: each row is the next segment of one stream, or starts anew, with targets.
 
     Batch k is a function of (seed, k). An epoch is `num_steps` batches, after which the model is scored.
     """
@@ -99,7 +99,7 @@ class StreamBatches:
         return dict(audio=audio, length=np.int32(self._segment), reset=np.float32(fresh), **target._asdict())
 
     def _begins(self, row: int, segment: int) -> tuple[bool, np.random.Generator | None]:
-        """Returns whether a segment starts anew; if it does so with a word, then a generator for choosing the word."""
+        """Returns whether a segment starts anew and, if it is to begin with a word, a generator that chooses it."""
         rng = np.random.default_rng([self._seed, row, segment, 1])
         fresh = bool(rng.random() < self._mixture.fresh_share)
         return fresh, rng if fresh and rng.random() < self._mixture.onset_share else None

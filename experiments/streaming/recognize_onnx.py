@@ -25,6 +25,8 @@ def main(folder: str, path: str) -> None:
     if rate_hz != about["rate_hz"] or audio.ndim > 1:
         sys.exit(f"{path} is not mono sound of {about['rate_hz']} Hz; convert it first.")
     settings, size = about["listening"], about["step_samples"]
+    if "lead_amplitude" not in settings:
+        sys.exit(f"{folder} was exported by an earlier version; export the network again.")
     lead = round(settings["lead_seconds"] * rate_hz)  # a stream begins with faint noise
     noise = np.round(settings["lead_amplitude"] * np.sin(np.arange(lead) ** 2.0)).astype(np.int16)
     silence = round(settings["flush_seconds"] * rate_hz)  # so that the last word is emitted

@@ -124,7 +124,7 @@ def test_help_shows_what_the_command_is_for(run_cli, name):
     assert code == 0 and f"python -m audiojax.{name}" in out and len(out.splitlines()) > 8
 
 
-EXPERIMENTS = [path for path in sorted((ROOT / "experiments").rglob("*.py")) if "cli.run(main)" in path.read_text()]
+EXPERIMENTS = [path for path in sorted((ROOT / "experiments").rglob("*.py")) if "    cli.run(" in path.read_text()]
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)

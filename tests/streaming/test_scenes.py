@@ -242,9 +242,9 @@ def test_segments_may_begin_with_a_word_and_the_next_starts_anew(clips):
     )
     step_seconds = 160 * np.arange(1, 51) / RATE_HZ
     at_once, fresh = [], np.stack([batch["reset"] for batch in usual])
-    for batch in (begun[k] for k in range(40) if fresh[k].any()):
+    for batch, onsets in zip(begun, fresh > 0, strict=True):
         starts = np.where(batch["label"] < len(clips.label_names), step_seconds - batch["times"][..., 0], np.inf)
-        at_once += list(((starts > -1e-3) & (starts < 0.031)).any(axis=1)[batch["reset"] > 0])
+        at_once += list(((starts > -1e-3) & (starts < 0.031)).any(axis=1)[onsets])
     # Some segments are new only because the one before was taken from another place.
     expected = fresh[1:].astype(bool) | fresh[:-1].astype(bool)
     np.testing.assert_array_equal(np.stack([batch["reset"] for batch in begun])[1:], expected)
