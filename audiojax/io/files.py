@@ -131,15 +131,30 @@ def whole_folder(where: Path, known: Collection[str] = ()) -> Iterator[Path]:
 
 def _check_replaceable(where: Path, known: Collection[str]) -> None:
     """Raises InputError if `where` has anything that `whole_folder` did not write."""
+    fault, before, now = "", None, identity(where)
+    while now != before:  # again if another process has replaced the folder meanwhile
+        before = now
+        fault = _fault(where, known)
+        now = identity(where)
+    if now and fault:
+        raise InputError(fault)
+
+
+def _fault(where: Path, known: Collection[str]) -> str:
+    """Returns why `where` cannot be replaced, or nothing."""
     if where.exists() and not where.is_dir():
-        raise InputError(f"{where} is a file, but a folder has to be written; give another path, or move it away.")
-    content = _content(where)
-    if foreign := content - set(known) - _listed(where):
-        what = f"{min(foreign)}{f' and {len(foreign) - 1:,} more' if len(foreign) > 1 else ''}"
-        raise InputError(
-            f"{where} has {what}, which audiojax did not write, and is not replaced; give another folder, or move its "
-            "content away."
-        )
+        return f"{where} is a file, but a folder has to be written; give another path, or move it away."
+    try:
+        foreign = _content(where) - set(known) - _listed(where)
+    except FileNotFoundError:
+        return ""
+    if not foreign:
+        return ""
+    what = f"{min(foreign)}{f' and {len(foreign) - 1:,} more' if len(foreign) > 1 else ''}"
+    return (
+        f"{where} has {what}, which audiojax did not write, and is not replaced; give another folder, or move its "
+        "content away."
+    )
 
 
 def _content(folder: Path) -> set[str]:
