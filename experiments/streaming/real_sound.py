@@ -30,11 +30,12 @@ from audiojax.streaming.report import StreamEvaluator
 from audiojax.streaming.scenes import Word
 from audiojax.synthesis.phonemes import DIGITS
 from audiojax.training import environment
+from experiments.protocols.records import RESULTS
 from experiments.streaming import choose_points, real_scenes
 from experiments.streaming.evaluate import load, opened
 from experiments.streaming.real_scenes import RATE_HZ, Row
 
-LOG = Path(__file__).parent.parent / "results" / "judge.md"
+LOG = RESULTS / "judge.md"
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 WARM_SECONDS = 2.0
 UNSURE_PROBABILITY, UNSURE_MARGIN_SECONDS = 0.8, 0.15

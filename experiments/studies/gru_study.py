@@ -23,6 +23,7 @@ from audiojax.errors import InputError
 from audiojax.io.files import write_text
 from audiojax.training import runlog
 from audiojax.training.build import assemble
+from experiments.protocols.records import RESULTS
 
 CUT = {"train.length_samples": 8000, "train.bucket_samples": ()}
 RATE = {"optimizer.schedule": "cosine", "optimizer.learning_rate": 0.1, "optimizer.warmup_steps": 50}
@@ -53,7 +54,6 @@ ROWS: dict[str, dict] = {
     "log-mel, mean, minGRU": {**LOGMEL, "model.readout": "mean", "model.cell": "min_gru", "model.num_layers": 2},
 }
 NUM_EPOCHS = 2
-RESULTS = Path(__file__).parent.parent / "results"
 
 
 def few_takes(root: Path, folder: Path) -> Path:

@@ -248,7 +248,7 @@ def test_segments_may_begin_with_a_word_and_the_next_starts_anew(clips):
     # Some segments are new only because the one before was taken from another place.
     expected = fresh[1:].astype(bool) | fresh[:-1].astype(bool)
     np.testing.assert_array_equal(np.stack([batch["reset"] for batch in begun])[1:], expected)
-    assert np.mean(at_once) > 0.5
+    assert np.mean(at_once) > 0.8  # some scenes have no word that a whole segment follows
 
 
 def test_a_segment_from_the_initial_state_leaves_words_cut_by_it_open(clips):
