@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 import urllib.request
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -71,13 +72,19 @@ def spoken(labels, rate_hz=8000) -> np.ndarray:
     return np.concatenate([silence, *(part for label in labels for part in (tone(label, 1, 0, rate_hz), silence))])
 
 
-def say(client, labels, rate_hz=8000, chunk_seconds=0.04) -> list[dict]:
-    """What a client is told of a sound, until it has ended."""
-    client.send(json.dumps({"rate_hz": rate_hz}))
+def utterance(labels, rate_hz=8000, chunk_seconds=0.04) -> Iterator[str | bytes]:
+    """The messages in which a client sends a sound."""
+    yield json.dumps({"rate_hz": rate_hz})
     sound, size = spoken(labels, rate_hz), int(chunk_seconds * rate_hz)
     for at in range(0, len(sound), size):
-        client.send(pcm(sound[at : at + size]))
-    client.send('{"end": true}')
+        yield pcm(sound[at : at + size])
+    yield '{"end": true}'
+
+
+def say(client, labels, *rate_and_chunk) -> list[dict]:
+    """What a client is told of a sound, until it has ended."""
+    for message in utterance(labels, *rate_and_chunk):
+        client.send(message)
     return told_until(client, lambda message: message.get("status") == "ended")
 
 

@@ -1,5 +1,6 @@
 """The live page's server: a real one on a real port, and real sockets; only the listener is a toy."""
 
+import asyncio
 import contextlib
 import json
 import shutil
@@ -17,7 +18,8 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import ROOT
-from served import Served, closed, get, pcm, raw_status, say, spoken, told_until, words
+from served import Served, closed, get, pcm, raw_status, say, spoken, told_until, utterance, words
+from websockets.asyncio.client import connect as asyncio_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -401,10 +403,20 @@ def certificate(tmp_path_factory):
 
 def test_the_page_and_its_sound_go_over_tls(certificate):
     trust = ssl.create_default_context(cafile=certificate[0])
+
+    async def told(url):
+        """What a client of one thread is told: OpenSSL forbids reads and writes of one connection from two threads."""
+        async with asyncio.timeout(20), asyncio_connect(url, ssl=trust, compression=None) as client:
+            for message in utterance([8]):
+                await client.send(message)
+            messages = []
+            while not messages or messages[-1].get("status") != "ended":
+                messages.append(json.loads(await client.recv()))
+            return messages
+
     with Served(tls=server.load_tls(*certificate)) as it:
         assert it.url.startswith("https://") and get(it.url, context=trust)[0] == 200
-        with it.socket(ssl=trust) as client:
-            assert words(say(client, [8])) == ["eight"]
+        assert words(asyncio.run(told(it.url.replace("https", "wss") + "listen"))) == ["eight"]
 
 
 def test_a_certificate_that_cannot_be_used_is_one_sentence(certificate, tmp_path):
