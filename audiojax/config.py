@@ -113,6 +113,7 @@ def _add_training(config: ConfigDict) -> None:
         label_smoothing=0.0,  # share of the target probability that is spread over all labels
         ema_decay=0.0,  # decay of the moving average of the parameters that is evaluated and used; 0 for no average
         log_every_steps=10,  # steps between two rows of metrics.jsonl, for each of which the host waits for the device
+        on_validation=False,  # train on the validation clips too, for a final model; its validation then shows nothing
     )
     config.optimizer = dict(
         algorithm="sgd",  # "sgd" with momentum, "adam", or "adamw" with decoupled weight decay
@@ -149,6 +150,7 @@ def _add_streams(config: ConfigDict) -> None:
         real_noise=0.65,  # share of the scenes with noise that take it from streams.real
         real_rooms="train",  # which recordings of rooms without speech to train on, see `audiojax.data.real.split`
         snr_db=(0.0, 30.0),  # range of the signal-to-noise ratio, in dB
+        changing_noise=0.0,  # share of the noises that begin, end or change their level, in scenes without real words
         fresh_share=0.0,  # share of segments that begin with the network's initial state, not the last segment's
         onset_share=0.0,  # share of the segments by streams.fresh_share that are cut to begin with a word
         repeat_share=0.0,  # share of words that repeat the word before

@@ -81,8 +81,8 @@ DTYPES, KERNELS = ("float32", "bfloat16"), ("auto", "plain")
 TARGETS = ("digit", "sex", "words35", "words12")
 
 STREAM_SHARES = (
-    "synthetic_words", "real_words", "real_speech", "real_noise", "fresh_share", "onset_share", "repeat_share",
-    "connected_share", "strings_share", "coded_share",
+    "synthetic_words", "real_words", "real_speech", "real_noise", "changing_noise", "fresh_share", "onset_share",
+    "repeat_share", "connected_share", "strings_share", "coded_share",
 )  # fmt: skip
 
 RULES: dict[str, Rule] = {
@@ -115,6 +115,7 @@ RULES: dict[str, Rule] = {
     "train.label_smoothing": BELOW_ONE,
     "train.ema_decay": BELOW_ONE,
     "train.log_every_steps": Range(1),
+    "train.on_validation": BOOLEAN,
     "optimizer.algorithm": ("sgd", "adam", "adamw"),
     "optimizer.schedule": ("cosine", "constant", "halving"),
     "optimizer.learning_rate": Range(0, 1e30, open_low=True),

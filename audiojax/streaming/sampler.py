@@ -163,6 +163,8 @@ def sample_scene(
             noise = scenes.noise_of(name, rng, num_samples, pool.clips, pool.sample(rng, int(rng.integers(1, 7))))
             easy_db = 10.0 if name in ("hum", "rumble", "clicks", "beeps") else 0.0  # these mask little of a word
         snr_db = rng.uniform(low_db, high_db) - rng.uniform(0, easy_db)
+        if mixture.changing_noise and not pool.in_rooms and rng.random() < mixture.changing_noise:
+            noise = noise * corrupt.level_changes(rng, num_samples, rate_hz)
         sound += noise * np.float32(np.sqrt(loudness * 10 ** (-snr_db / 10)))
     if real and rng.random() < 0.5:  # so that the bandwidth does not identify the corpus
         sound = corrupt.filtered(sound, None, [corrupt.low_pass(rng.uniform(2800, 3900))], rate_hz)

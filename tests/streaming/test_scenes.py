@@ -235,6 +235,23 @@ def test_streams_with_real_recordings_are_a_function_of_seed_and_number(clips):
     assert 0 < sum(batch["reset"].sum() for batch in first) < 16
 
 
+def test_noise_may_begin_end_and_change_its_level(clips):
+    gains = [corrupt.level_changes(np.random.default_rng(seed), 4 * RATE_HZ, RATE_HZ) for seed in range(100)]
+    assert all(gain.dtype == np.float32 and gain.shape == (4 * RATE_HZ,) for gain in gains)
+    assert all(gain.min() >= 0 and gain.max() <= 1 for gain in gains)
+    assert 10 < sum(gain[0] == 0 for gain in gains) < 60 and 10 < sum(gain[-1] == 0 for gain in gains) < 60
+    assert all(np.ptp(gain) > 0 for gain in gains)
+
+    noise = Mixture(shares=(0.0, 0.0, 0.0, 1.0), snr_db=(0.0, 0.0))
+    steady, changing = (
+        np.concatenate([batch["audio"] for batch in stream_batches(clips, mixture=mixture)(0, 30)])
+        for mixture in (noise, noise._replace(changing_noise=1.0))
+    )
+    swing_db = lambda audio: np.ptp(10 * np.log10(np.mean(np.square(  # noqa: E731
+        audio.reshape(len(audio), 8, -1).astype(np.float32)), axis=-1) + 1), axis=-1)  # fmt: skip
+    assert np.median(swing_db(changing)) > 2 * np.median(swing_db(steady))
+
+
 def test_segments_may_begin_with_a_word_and_the_next_starts_anew(clips):
     words = Mixture(shares=(1.0, 0.0, 0.0, 0.0), fresh_share=0.5)
     usual, begun = (
