@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from audiojax.data import subsets
 from audiojax.data.clips import Clips, copies
 from audiojax.data.listing import without_suffix
 from audiojax.data.sources import OFFICIAL_LISTS, UNKNOWN_SPEAKER
@@ -92,9 +93,11 @@ def choose(clips: Clips, *, name: str, fold: int, seed: int, num_speakers: int =
     try:
         split = _parts(clips, name, fold, seed)
         if num_speakers:
-            split = split._replace(train=fewer_speakers(clips, split.train, num_speakers=num_speakers, seed=seed))
+            split = split._replace(
+                train=subsets.fewer_speakers(clips, split.train, num_speakers=num_speakers, seed=seed)
+            )
         if num_clips:
-            split = Split(*(fewer_clips(clips, part, num_clips=num_clips, seed=seed) for part in split))
+            split = Split(*(subsets.fewer_clips(clips, part, num_clips=num_clips, seed=seed) for part in split))
         _check_parts(clips, split, name)
     except Impossible as error:
         others = [other for other in SPLIT_NAMES if other != name and _is_possible(clips, other, seed)]
@@ -263,30 +266,6 @@ def speaker(clips: Clips, *, fold: int) -> Split:
     test, validation = names[fold], names[(fold + 1) % len(names)]
     rest = [name for name in names if name not in (test, validation)]
     return Split(_spoken_by(clips, rest), _spoken_by(clips, [validation]), _spoken_by(clips, [test]))
-
-
-def fewer_speakers(clips: Clips, train: np.ndarray, *, num_speakers: int, seed: int) -> np.ndarray:
-    """Returns the indices of `train` whose speakers are the first `num_speakers` of a random order.
-
-    The sexes alternate in that order while both have speakers. The speakers of a smaller number are a subset of those
-    of a larger one with the same seed. Raises InputError if there are fewer speakers.
-    """
-    names = sorted(set(clips.speaker[train].tolist()))
-    if num_speakers > len(names):
-        raise InputError(f"config.split.num_speakers is {num_speakers}, more than the {len(names)} for training.")
-    shuffled = np.random.default_rng([seed, 36]).permutation(names).tolist()
-    sexes = sorted({clips.speakers[name].sex for name in shuffled}, key=[clips.speakers[n].sex for n in shuffled].index)
-    lines = [[name for name in shuffled if clips.speakers[name].sex == sex] for sex in sexes]
-    order = [name for turn in itertools.zip_longest(*lines) for name in turn if name is not None]
-    return train[np.isin(clips.speaker[train], order[:num_speakers])]
-
-
-def fewer_clips(clips: Clips, indices: np.ndarray, *, num_clips: int, seed: int) -> np.ndarray:
-    """Samples at most `num_clips` of `indices`, balanced over the labels, and returns them in their order."""
-    shuffled = np.random.default_rng([seed, 37]).permutation(indices)
-    lines = [shuffled[clips.label[shuffled] == label] for label in np.unique(clips.label[shuffled])]
-    order = [index for turn in itertools.zip_longest(*lines) for index in turn if index is not None]
-    return indices[np.isin(indices, order[:num_clips])]
 
 
 def _check_speakers(clips: Clips, name: str, number: int) -> None:

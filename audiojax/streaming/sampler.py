@@ -148,6 +148,21 @@ def sample_scene(
         sound = corrupt.filtered(sound, impulse, gains, rate_hz)
         sound /= max(float(np.abs(sound).max()), 1e-5)
     loudness = corrupt.power(np.concatenate([part for _, part in parts])) if parts else 0.02
+    _add_noise(rng, sound, loudness, pool, mixture, real)
+    if real and rng.random() < 0.5:  # so that the bandwidth does not identify the corpus
+        sound = corrupt.filtered(sound, None, [corrupt.low_pass(rng.uniform(2800, 3900))], rate_hz)
+    sound *= np.float32(10 ** (rng.uniform(-40, 0) / 20))
+    if mixture.coded_share and rng.random() < mixture.coded_share:
+        sound = corrupt.compressed(sound, rate_hz, *corrupt.CODECS[int(rng.integers(len(corrupt.CODECS)))])
+    else:
+        sound = _coded(rng, sound, rate_hz)
+    return Scene(scenes.quantised(sound, rng), tuple(words))
+
+
+def _add_noise(
+    rng: np.random.Generator, sound: np.ndarray, loudness: float, pool: Pool, mixture: Mixture, real: Real | None
+) -> None:
+    """Adds noises to `sound` f32[t], in place; `loudness` is the mean power of its speech, with words of `pool`."""
     real_noise = real is not None and rng.random() < mixture.real_noise
     names = ["real"] if real_noise else []
     if not (real_noise and rng.random() < 0.6):
@@ -158,22 +173,14 @@ def sample_scene(
     for name in names:
         if name == "real":
             assert real
-            noise, easy_db = real.noise(rng, num_samples), 0.0
+            noise, easy_db = real.noise(rng, len(sound)), 0.0
         else:
-            noise = scenes.noise_of(name, rng, num_samples, pool.clips, pool.sample(rng, int(rng.integers(1, 7))))
+            noise = scenes.noise_of(name, rng, len(sound), pool.clips, pool.sample(rng, int(rng.integers(1, 7))))
             easy_db = 10.0 if name in ("hum", "rumble", "clicks", "beeps") else 0.0  # these mask little of a word
         snr_db = rng.uniform(low_db, high_db) - rng.uniform(0, easy_db)
         if mixture.changing_noise and not pool.in_rooms and rng.random() < mixture.changing_noise:
-            noise = noise * corrupt.level_changes(rng, num_samples, rate_hz)
+            noise = noise * corrupt.level_changes(rng, len(sound), pool.clips.rate_hz)
         sound += noise * np.float32(np.sqrt(loudness * 10 ** (-snr_db / 10)))
-    if real and rng.random() < 0.5:  # so that the bandwidth does not identify the corpus
-        sound = corrupt.filtered(sound, None, [corrupt.low_pass(rng.uniform(2800, 3900))], rate_hz)
-    sound *= np.float32(10 ** (rng.uniform(-40, 0) / 20))
-    if mixture.coded_share and rng.random() < mixture.coded_share:
-        sound = corrupt.compressed(sound, rate_hz, *corrupt.CODECS[int(rng.integers(len(corrupt.CODECS)))])
-    else:
-        sound = _coded(rng, sound, rate_hz)
-    return Scene(scenes.quantised(sound, rng), tuple(words))
 
 
 def _noises(rng: np.random.Generator) -> list[str]:
