@@ -113,7 +113,6 @@ def _add_training(config: ConfigDict) -> None:
         label_smoothing=0.0,  # share of the target probability that is spread over all labels
         ema_decay=0.0,  # decay of the moving average of the parameters that is evaluated and used; 0 for no average
         log_every_steps=10,  # steps between two rows of metrics.jsonl, for each of which the host waits for the device
-        on_validation=False,  # train on the validation clips too, for a final model; its validation then shows nothing
     )
     config.optimizer = dict(
         algorithm="sgd",  # "sgd" with momentum, "adam", or "adamw" with decoupled weight decay

@@ -115,7 +115,6 @@ RULES: dict[str, Rule] = {
     "train.label_smoothing": BELOW_ONE,
     "train.ema_decay": BELOW_ONE,
     "train.log_every_steps": Range(1),
-    "train.on_validation": BOOLEAN,
     "optimizer.algorithm": ("sgd", "adam", "adamw"),
     "optimizer.schedule": ("cosine", "constant", "halving"),
     "optimizer.learning_rate": Range(0, 1e30, open_low=True),

@@ -31,15 +31,13 @@ class Data(NamedTuple):
     clips: Clips
     split: splits.Split
     extra: Clips | None  # of `config.data.extra_source`: additional training clips
-    on_validation: bool = False  # whether the validation clips are trained on too
 
     def training(self) -> tuple[Clips, np.ndarray]:
         """Returns all clips, with those of the extra source, and the indices i64[n] of the training clips in them."""
-        learnt = splits.learnt(self.split, self.on_validation)
         if self.extra is None:
-            return self.clips, learnt
+            return self.clips, self.split.train
         every = len(self.clips) + np.arange(len(self.extra))
-        return self.clips.joined(self.extra), np.concatenate([learnt, every])
+        return self.clips.joined(self.extra), np.concatenate([self.split.train, every])
 
     def record(self) -> dict[str, Any]:
         """Returns what config.json records of the data: the source, hashes of the clips and the names of labels."""
@@ -54,16 +52,13 @@ class Data(NamedTuple):
             parts.append(f"{name} {len(indices):,} clips of {num_speakers} speaker{'s' * (num_speakers > 1)}")
         if self.extra:
             parts[0] += f" and {len(self.extra):,} of {self.extra.source}"
-        if self.on_validation:
-            parts[0] += " and those for validation"
         return ", ".join(parts)
 
 
 def load(config: ConfigDict) -> Data:
     """Returns the clips of a config, their split, and its additional training clips. Raises InputError on failure."""
     clips, split = load_split(config)
-    extra = load_extra(config, clips, splits.held_out(split))
-    return Data(clips, split, extra, config.train.on_validation)
+    return Data(clips, split, load_extra(config, clips, splits.held_out(split)))
 
 
 def load_clips(config: ConfigDict) -> Clips:

@@ -89,20 +89,19 @@ def rows(root: Path | str) -> list[dict[str, str]]:
 
 
 def load(root: Path | str, part: str, cached: Callable[[Recordings], Clips], rooms: str = "train") -> RealSound:
-    """Returns the real recordings that `root`/index.csv lists, for the part "train" or "validation", or for "both".
+    """Returns the real recordings that `root`/index.csv lists, for the part "train" or "validation".
 
     Recordings that are labelled as a digit, but have no word in them, are left out.
 
     Args:
         root: The folder of the recordings.
-        part: "train", "validation" or "both".
+        part: "train" or "validation".
         cached: Reads the files of recordings and returns their clips.
         rooms: Which recordings of rooms without speech are for training: "train" is four fifths of them, "none" is
             none, "first" and "second" are the halves. All others are for validation.
     """
     sounds = {kind: cached(recordings(root, kind)) for kind in KINDS}
-    parts = range(2) if part == "both" else [PARTS.index(part)]
-    chosen = {kind: np.concatenate([split(clips, rooms)[i] for i in parts]) for kind, clips in sounds.items()}
+    chosen = {kind: split(clips, rooms)[PARTS.index(part)] for kind, clips in sounds.items()}
     empty, path = json.loads(WITHOUT_WORD.read_text()), sounds["digit"].path
     chosen["digit"] = chosen["digit"][[path[index] not in empty for index in chosen["digit"]]]
     listed = rows(root)

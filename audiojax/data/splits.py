@@ -50,14 +50,6 @@ class Split(NamedTuple):
     test: np.ndarray
 
 
-def learnt(split: Split, on_validation: bool) -> np.ndarray:
-    """Returns the indices i64[n] of the clips to train on: those for training and, if `on_validation`, for validation.
-
-    The latter is for a final model, once validation has chosen how to train.
-    """
-    return np.concatenate([split.train, split.validation]) if on_validation else split.train
-
-
 def make(clips: Clips, *, name: str, fold: int, seed: int, num_speakers: int = 0, num_clips: int = 0) -> Split:
     """Returns the split `name` of `clips` without training clips that are copies of validation or test clips.
 

@@ -35,15 +35,15 @@ def load_pools(config: ConfigDict, clips: Clips, indices: np.ndarray) -> tuple[l
 
 
 def load_real(config: ConfigDict, label_names: Sequence[str]) -> Real | None:
-    """Returns the real recordings to train on, of the folder `config.streams.real`; None if that key is empty.
+    """Returns the training part of the real recordings in the folder `config.streams.real`; None if that key is empty.
 
-    With `config.train.on_validation` those for validation are among them. `label_names` are the words to recognise. If
-    they are the digits, the recorded digits are words to recognise; otherwise they are other speech.
+    `label_names` are the words to recognise. If they are the digits, the recorded digits are words to recognise;
+    otherwise they are other speech.
     """
     if not config.streams.real:
         return None
-    streams, part = config.streams, "both" if config.train.on_validation else "train"
-    sound = real.load(streams.real, part, lambda recordings: cached(config, recordings), streams.real_rooms)
+    streams = config.streams
+    sound = real.load(streams.real, "train", lambda recordings: cached(config, recordings), streams.real_rooms)
     return Real(sound, label_names)
 
 

@@ -96,16 +96,13 @@ def check_unseen(config: ConfigDict, clips: Clips, split: splits.Split, say: Cal
             say(f"It is unknown whether {workdir} was trained on test clips of this run: {one_line(error, 300)}.")
             break
         source = saved.init_from
-        parts = ("test",) if config.train.on_validation else ("test", "validation")
-        counts = {part: int(seen[getattr(split, part)].sum()) for part in parts}
+        counts = {part: int(seen[getattr(split, part)].sum()) for part in ("test", "validation")}
         if any(counts.values()):
             counted = " and ".join(
                 f"{n:,} of the {len(getattr(split, part)):,} {part} clips" for part, n in counts.items() if n
             )
             same = [f"--config.split.{k}={v}" for k, v in sorted(saved.split.items()) if v != config.split[k]]
             fix = f"give this run the same split ({' '.join(same)}), or " if same else ""
-            if saved.train.on_validation and not counts["test"]:
-                fix = "set --config.train.on_validation=True, or "
             raise InputError(
                 f"config.init_from leads to {workdir}, which was trained on {counted} of this run's split; "
                 f"{fix}start from another run."
@@ -115,12 +112,12 @@ def check_unseen(config: ConfigDict, clips: Clips, split: splits.Split, say: Cal
 def _trained_on(saved: ConfigDict, data: dict[str, Any], clips: Clips) -> Iterator[tuple[Clips, np.ndarray]]:
     """Yields the training clips and indices of the run of `saved` that may be among `clips`."""
     if data["key"] == clips.key:
-        yield clips, splits.learnt(splits.make(clips, **saved.split), saved.train.on_validation)
+        yield clips, splits.make(clips, **saved.split).train
     elif saved.data.source == clips.source:
         theirs = loading.load_clips(saved)
         if theirs.key != data["key"]:
             raise InputError("its sound files have changed since")
-        yield theirs, splits.learnt(splits.make(theirs, **saved.split), saved.train.on_validation)
+        yield theirs, splits.make(theirs, **saved.split).train
     whole = [(saved.data.extra_source, saved.data.extra_root)]
     whole += [(maker, "") for maker in saved.streams.synthetic_sources if saved.streams.steps_per_epoch]
     for source, root in whole:

@@ -107,19 +107,6 @@ def test_a_corpus_of_one_speaker_or_none_holds_out_its_last_files(folder):
     assert np.abs(quiet - of.noise[index] / 10).max() <= 0.5
 
 
-def test_a_final_model_is_trained_on_the_recordings_for_validation_too(folder):
-    for kind in real.KINDS:
-        train, held_out, both = (
-            getattr(real.load(folder, part, real_sound.cached), f"{kind}_indices") for part in (*real.PARTS, "both")
-        )
-        assert sorted(both) == sorted([*train, *held_out]) and len(held_out)
-    keys = {"data.root": "nowhere", "streams.real": folder, "train.on_validation": True}
-    arguments = [f"--config={ROOT}/configs/listen.py:audiomnist", *(f"--config.{k}={v}" for k, v in keys.items())]
-    _, config = cli.parse_with_config(cli.parser("test", ""), arguments)
-    words = training_streams.load_real(config, DIGITS).words
-    assert sorted(np.concatenate(words.by_speaker)) == list(range(len(words.clips)))
-
-
 def test_a_file_without_a_word_is_in_neither_part(folder, monkeypatch, tmp_path):
     def digits() -> list[set[str]]:
         parts = [real.load(folder, part, real_sound.cached) for part in real.PARTS]

@@ -105,15 +105,6 @@ def test_all_that_a_run_learnt_counts(tiny_config, trained_run, tmp_path):
         check(tiny_config(init_from=also))
 
 
-def test_a_run_that_was_trained_on_validation_clips_may_start_only_another_such_run(tiny_config, trained_run, tmp_path):
-    final = edited(trained_run, tmp_path / "final", train__on_validation=True)
-    with pytest.raises(InputError, match=r"(\d+) of the \1 validation clips .* --config.train.on_validation=True, or"):
-        check(tiny_config(init_from=final))
-    check(tiny_config(init_from=final, **{"train.on_validation": True}))
-    with pytest.raises(InputError, match="test clips of this run's split"):
-        check(tiny_config(init_from=final, **{"train.on_validation": True, "split.seed": 1}))
-
-
 def test_what_cannot_be_told_is_said(tiny_config, trained_run, tmp_path):
     said: list[str] = []
     check(tiny_config(init_from=edited(trained_run, tmp_path / "a", "another", data__root="/nonexistent")), said)
