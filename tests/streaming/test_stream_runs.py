@@ -159,7 +159,7 @@ def _epochs(config):
 
 def test_one_device_and_two_agree(listen, tmp_path):
     """By SGD: Adam divides gradients by their size, and with them the last bits of those that are nearly zero."""
-    config = listen(**{"optimizer.algorithm": "sgd", "train.num_epochs": 1})
+    config = listen(**{"optimizer.algorithm": "sgd", "train.num_epochs": 1, "streams.num_strings": 2})
     for num_devices in (1, 2):
         tasks.train(config, tmp_path / str(num_devices), num_devices=num_devices)
     one, two = (Trained.load(tmp_path / name, "last").variables for name in ("1", "2"))
