@@ -34,7 +34,7 @@ def test_an_alarm_of_a_slow_compilation_is_no_error():
 
 
 def local(command: str) -> str:
-    """The command on synthetic clips: a trial run of one epoch and one length, whatever its argument, and no root."""
+    """The command as a trial run on synthetic clips, with one epoch, clips of one length, and no data root."""
     keys = " --config.train.num_epochs=1 --config.train.bucket_samples=()" if ".main " in command else ""
     command = re.sub(r"(configs/\w+\.py)(:\S+)?(?=\s|$)", r"\1:synthetic,runlocal", command)
     return command.replace(" --config.data.root=DIR", "") + keys

@@ -152,10 +152,11 @@ def room(rng: np.random.Generator, rate_hz: int, *, ratio_db: float | None = Non
 
 
 def level_changes(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
-    """Samples the gain f32[num_samples] of noise that begins, ends or changes its level, as by an automatic gain.
+    """Samples a gain f32[num_samples] in [0, 1] for noise that begins, ends or changes its level.
 
-    It has one to six levels after the first, each of which is 0 with a probability of 0.3 and -25 to 0 dB otherwise.
-    A change takes 1 to 100 ms.
+    The level changes one to six times, at random times. Each level, also the first, is 0 with a probability of 0.3 and
+    otherwise -25 to 0 dB; all may be 0. A change is a linear ramp of 1 to 100 ms, or shorter if the next one comes
+    earlier.
     """
     number = int(rng.integers(1, 7))
     seconds = np.sort(rng.uniform(0, num_samples / rate_hz, number))

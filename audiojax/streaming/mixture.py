@@ -11,8 +11,9 @@ class Mixture(NamedTuple):
         real_words: Share of the scenes whose words are real recordings.
         synthetic_words: Share of the other scenes with words by synthetic voices; the rest use the training clips.
         real_speech, real_noise: Share of the other speech that is recorded; share of the scenes with recorded noise.
-        snr_db: Range of the signal-to-noise ratio in dB.
-        changing_noise: Share of the noises that begin, end or change their level; there are none where words are real.
+        snr_db: Range of the signal-to-noise ratio in dB; of noise that changes its level, at full level.
+        changing_noise: Share of the noises that begin, end or change their level, in scenes without real words, which
+            have noise of their own.
         fresh_share: Share of segments that begin with the state at the start of a stream.
         onset_share: Share of these that are cut to begin with a word, where the scene has one; the segment after such a
             one begins with that state too.

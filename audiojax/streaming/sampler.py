@@ -133,7 +133,9 @@ def sample_scene(
         pool = pools[0]
     else:
         pool = pools[int(rng.integers(1, len(pools)))]
-    if strings and rng.random() < mixture.strings_share:
+    from_strings = strings is not None and rng.random() < mixture.strings_share
+    if from_strings:
+        assert strings
         parts, words = strings.sample(rng, num_samples)
     else:
         parts, words = sample_speech(rng, pool, others, num_samples, kind in (0, 1), kind in (1, 2), mixture, real)
@@ -148,7 +150,8 @@ def sample_scene(
         sound = corrupt.filtered(sound, impulse, gains, rate_hz)
         sound /= max(float(np.abs(sound).max()), 1e-5)
     loudness = corrupt.power(np.concatenate([part for _, part in parts])) if parts else 0.02
-    _add_noise(rng, sound, loudness, pool, mixture, real)
+    in_rooms = pool.in_rooms and bool(words) and not from_strings
+    _add_noise(rng, sound, loudness, pool, mixture, real, changes=not in_rooms)
     if real and rng.random() < 0.5:  # so that the bandwidth does not identify the corpus
         sound = corrupt.filtered(sound, None, [corrupt.low_pass(rng.uniform(2800, 3900))], rate_hz)
     sound *= np.float32(10 ** (rng.uniform(-40, 0) / 20))
@@ -160,9 +163,19 @@ def sample_scene(
 
 
 def _add_noise(
-    rng: np.random.Generator, sound: np.ndarray, loudness: float, pool: Pool, mixture: Mixture, real: Real | None
+    rng: np.random.Generator,
+    sound: np.ndarray,
+    loudness: float,
+    pool: Pool,
+    mixture: Mixture,
+    real: Real | None,
+    *,
+    changes: bool,
 ) -> None:
-    """Adds noises to `sound` f32[t], in place; `loudness` is the mean power of its speech, with words of `pool`."""
+    """Adds noise to `sound` f32[t], in place; its level may change if `changes`.
+
+    Signal-to-noise ratios refer to `loudness`, the mean power of the speech. `pool` is the scene's pool of words.
+    """
     real_noise = real is not None and rng.random() < mixture.real_noise
     names = ["real"] if real_noise else []
     if not (real_noise and rng.random() < 0.6):
@@ -178,7 +191,7 @@ def _add_noise(
             noise = scenes.noise_of(name, rng, len(sound), pool.clips, pool.sample(rng, int(rng.integers(1, 7))))
             easy_db = 10.0 if name in ("hum", "rumble", "clicks", "beeps") else 0.0  # these mask little of a word
         snr_db = rng.uniform(low_db, high_db) - rng.uniform(0, easy_db)
-        if mixture.changing_noise and not pool.in_rooms and rng.random() < mixture.changing_noise:
+        if changes and mixture.changing_noise and rng.random() < mixture.changing_noise:
             noise = noise * corrupt.level_changes(rng, len(sound), pool.clips.rate_hz)
         sound += noise * np.float32(np.sqrt(loudness * 10 ** (-snr_db / 10)))
 

@@ -99,7 +99,7 @@ def check_unseen(config: ConfigDict, clips: Clips, split: splits.Split, say: Cal
         counts = {part: int(seen[getattr(split, part)].sum()) for part in ("test", "validation")}
         if any(counts.values()):
             counted = " and ".join(
-                f"{n:,} of the {len(getattr(split, part)):,} {part} clips" for part, n in counts.items() if n
+                f"{n:,} of the {len(getattr(split, part)):,} {part} clips" for part, n in counts.items()
             )
             same = [f"--config.split.{k}={v}" for k, v in sorted(saved.split.items()) if v != config.split[k]]
             fix = f"give this run the same split ({' '.join(same)}), or " if same else ""

@@ -405,7 +405,7 @@ def test_the_page_and_its_sound_go_over_tls(certificate):
     trust = ssl.create_default_context(cafile=certificate[0])
 
     async def told(url):
-        """What a client of one thread is told: OpenSSL forbids reads and writes of one connection from two threads."""
+        """What a client of one thread is told: OpenSSL allows no two threads in one connection at the same time."""
         async with asyncio.timeout(20), asyncio_connect(url, ssl=trust, compression=None) as client:
             for message in utterance([8]):
                 await client.send(message)
