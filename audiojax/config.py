@@ -148,8 +148,7 @@ def _add_streams(config: ConfigDict) -> None:
         real_speech=0.75,  # share of the other speech that is from streams.real
         real_noise=0.65,  # share of the scenes with noise that take it from streams.real
         real_rooms="train",  # which recordings of rooms without speech to train on, see `audiojax.data.real.split`
-        snr_db=(0.0, 30.0),  # range of the signal-to-noise ratio, in dB; of noise that changes, at its full level
-        changing_noise=0.0,  # share of the noises that begin, end or change their level, in scenes without real words
+        snr_db=(0.0, 30.0),  # range of the signal-to-noise ratio, in dB
         fresh_share=0.0,  # share of segments that begin with the network's initial state, not the last segment's
         onset_share=0.0,  # share of the segments by streams.fresh_share that are cut to begin with a word
         repeat_share=0.0,  # share of words that repeat the word before

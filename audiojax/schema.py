@@ -81,8 +81,8 @@ DTYPES, KERNELS = ("float32", "bfloat16"), ("auto", "plain")
 TARGETS = ("digit", "sex", "words35", "words12")
 
 STREAM_SHARES = (
-    "synthetic_words", "real_words", "real_speech", "real_noise", "changing_noise", "fresh_share", "onset_share",
-    "repeat_share", "connected_share", "strings_share", "coded_share",
+    "synthetic_words", "real_words", "real_speech", "real_noise", "fresh_share", "onset_share", "repeat_share",
+    "connected_share", "strings_share", "coded_share",
 )  # fmt: skip
 
 RULES: dict[str, Rule] = {

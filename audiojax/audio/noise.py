@@ -151,22 +151,6 @@ def room(rng: np.random.Generator, rate_hz: int, *, ratio_db: float | None = Non
     return np.concatenate([[1.0], tail]).astype(np.float32)
 
 
-def level_changes(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
-    """Samples a gain f32[num_samples] in [0, 1] for noise that begins, ends or changes its level.
-
-    The level changes one to six times, at random times. Each level, also the first, is 0 with a probability of 0.3 and
-    otherwise -25 to 0 dB; all may be 0. A change is a linear ramp of 1 to 100 ms, or shorter if the next one comes
-    earlier.
-    """
-    number = int(rng.integers(1, 7))
-    seconds = np.sort(rng.uniform(0, num_samples / rate_hz, number))
-    ramps = 10 ** rng.uniform(-3, -1, number)
-    levels = 10 ** (rng.uniform(-25, 0, number + 1) / 20) * (rng.random(number + 1) >= 0.3)
-    knots = np.stack([seconds, np.minimum(seconds + ramps, np.append(seconds[1:], np.inf))], axis=1)
-    pairs = np.stack([levels[:-1], levels[1:]], axis=1)
-    return np.interp(np.arange(num_samples) / rate_hz, knots.ravel(), pairs.ravel()).astype(np.float32)
-
-
 def mu_law(sound: np.ndarray) -> np.ndarray:
     """Returns `sound` f32[t] in [-1, 1] after encoding and decoding as 8-bit mu-law (G.711)."""
     compressed = np.sign(sound) * np.log1p(255 * np.abs(np.clip(sound, -1, 1))) / np.log(256)

@@ -11,9 +11,7 @@ class Mixture(NamedTuple):
         real_words: Share of the scenes whose words are real recordings.
         synthetic_words: Share of the other scenes with words by synthetic voices; the rest use the training clips.
         real_speech, real_noise: Share of the other speech that is recorded; share of the scenes with recorded noise.
-        snr_db: Range of the signal-to-noise ratio in dB; of noise that changes its level, at full level.
-        changing_noise: Share of the noises that begin, end or change their level, in scenes without real words, which
-            have noise of their own.
+        snr_db: Range of the signal-to-noise ratio in dB.
         fresh_share: Share of segments that begin with the state at the start of a stream.
         onset_share: Share of these that are cut to begin with a word, where the scene has one; the segment after such a
             one begins with that state too.
@@ -31,7 +29,6 @@ class Mixture(NamedTuple):
     real_speech: float = 0.75
     real_noise: float = 0.65
     snr_db: tuple[float, float] = (0.0, 30.0)
-    changing_noise: float = 0.0
     fresh_share: float = 0.0
     onset_share: float = 0.0
     repeat_share: float = 0.0

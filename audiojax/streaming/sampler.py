@@ -133,9 +133,7 @@ def sample_scene(
         pool = pools[0]
     else:
         pool = pools[int(rng.integers(1, len(pools)))]
-    from_strings = strings is not None and rng.random() < mixture.strings_share
-    if from_strings:
-        assert strings
+    if strings and rng.random() < mixture.strings_share:
         parts, words = strings.sample(rng, num_samples)
     else:
         parts, words = sample_speech(rng, pool, others, num_samples, kind in (0, 1), kind in (1, 2), mixture, real)
@@ -150,8 +148,7 @@ def sample_scene(
         sound = corrupt.filtered(sound, impulse, gains, rate_hz)
         sound /= max(float(np.abs(sound).max()), 1e-5)
     loudness = corrupt.power(np.concatenate([part for _, part in parts])) if parts else 0.02
-    in_rooms = pool.in_rooms and bool(words) and not from_strings
-    _add_noise(rng, sound, loudness, pool, mixture, real, changes=not in_rooms)
+    _add_noise(rng, sound, loudness, pool, mixture, real)
     if real and rng.random() < 0.5:  # so that the bandwidth does not identify the corpus
         sound = corrupt.filtered(sound, None, [corrupt.low_pass(rng.uniform(2800, 3900))], rate_hz)
     sound *= np.float32(10 ** (rng.uniform(-40, 0) / 20))
@@ -163,16 +160,9 @@ def sample_scene(
 
 
 def _add_noise(
-    rng: np.random.Generator,
-    sound: np.ndarray,
-    loudness: float,
-    pool: Pool,
-    mixture: Mixture,
-    real: Real | None,
-    *,
-    changes: bool,
+    rng: np.random.Generator, sound: np.ndarray, loudness: float, pool: Pool, mixture: Mixture, real: Real | None
 ) -> None:
-    """Adds noise to `sound` f32[t], in place; its level may change if `changes`.
+    """Adds noise to `sound` f32[t], in place.
 
     Signal-to-noise ratios refer to `loudness`, the mean power of the speech. `pool` is the scene's pool of words.
     """
@@ -191,8 +181,6 @@ def _add_noise(
             noise = scenes.noise_of(name, rng, len(sound), pool.clips, pool.sample(rng, int(rng.integers(1, 7))))
             easy_db = 10.0 if name in ("hum", "rumble", "clicks", "beeps") else 0.0  # these mask little of a word
         snr_db = rng.uniform(low_db, high_db) - rng.uniform(0, easy_db)
-        if changes and mixture.changing_noise and rng.random() < mixture.changing_noise:
-            noise = noise * corrupt.level_changes(rng, len(sound), pool.clips.rate_hz)
         sound += noise * np.float32(np.sqrt(loudness * 10 ** (-snr_db / 10)))
 
 

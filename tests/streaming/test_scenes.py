@@ -235,39 +235,6 @@ def test_streams_with_real_recordings_are_a_function_of_seed_and_number(clips):
     assert 0 < sum(batch["reset"].sum() for batch in first) < 16
 
 
-def test_noise_may_begin_end_and_change_its_level(clips):
-    gains = [corrupt.level_changes(np.random.default_rng(seed), 4 * RATE_HZ, RATE_HZ) for seed in range(100)]
-    assert all(gain.dtype == np.float32 and gain.shape == (4 * RATE_HZ,) for gain in gains)
-    assert all(gain.min() >= 0 and gain.max() <= 1 for gain in gains)
-    assert 10 < sum(gain[0] == 0 for gain in gains) < 60 and 10 < sum(gain[-1] == 0 for gain in gains) < 60
-    assert sum(np.ptp(gain) > 0 for gain in gains) > 90
-
-    noise = Mixture(shares=(0.0, 0.0, 0.0, 1.0), snr_db=(0.0, 0.0))
-    steady, changing = (
-        np.concatenate([batch["audio"] for batch in stream_batches(clips, mixture=mixture)(0, 30)])
-        for mixture in (noise, noise._replace(changing_noise=1.0))
-    )
-
-    def swing_db(audio):
-        power = np.mean(np.square(audio.reshape(len(audio), 8, -1).astype(np.float32)), axis=-1)
-        return np.ptp(10 * np.log10(power + 1), axis=-1)
-
-    assert np.median(swing_db(changing)) > 2 * np.median(swing_db(steady))
-
-
-def test_noise_does_not_change_where_recorded_words_have_noise_of_their_own(clips):
-    pool = Pool.of(clips, np.arange(len(clips)), in_rooms=True)
-    for shares, is_steady in (((1.0, 0.0, 0.0, 0.0), True), ((0.0, 0.0, 0.0, 1.0), False)):
-        steady, changing = (
-            sampler.sample_scene(
-                np.random.default_rng(0), [pool], [], 4 * RATE_HZ, Mixture(shares, changing_noise=share)
-            )
-            for share in (0.0, 1.0)
-        )
-        assert bool(steady.words) == is_steady
-        assert np.array_equal(steady.audio, changing.audio) == is_steady
-
-
 def test_segments_may_begin_with_a_word_and_the_next_starts_anew(clips):
     words = Mixture(shares=(1.0, 0.0, 0.0, 0.0), fresh_share=0.5)
     usual, begun = (
