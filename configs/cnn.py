@@ -6,8 +6,8 @@
                                                                                9.5 minutes each, seeds 0 to 2
   python -m audiojax.main --config configs/cnn.py:audiomnist --config.data.root=DIR
                                                                                98.28 ± 0.48 % over the five folds of
-                                                                               AudioMNIST, reconstructed, seed 0, 35
-                                                                               minutes each, 47 on one core
+                                                                               AudioMNIST, reconstructed, seed 0, about
+                                                                               35 minutes each, 47 on one core
 
 Test accuracy of the checkpoint with the best validation accuracy, on 2 CPU cores unless a device is named; see also
 experiments/README.md.

@@ -11,9 +11,9 @@ from importlib import metadata
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Tests run most programs only a few times, so a short compilation matters more than fast code. At level 0 XLA compiles
-# hardly faster than at level 1, and training then takes up to three times as long. Without the fusion emitters, which
-# only jaxlib 0.10 can turn off, compilation takes 60 % of the time. Flags already in XLA_FLAGS come last, and so win.
+# Tests run most programs only a few times, so a short compilation matters more than fast code. But what level 0
+# compiles is up to three times slower in training, and its rounding fails tests of LRP. Without the fusion emitters,
+# which only jaxlib 0.10 can turn off, compilation takes 60 % of the time. Flags already in XLA_FLAGS come last and win.
 _flags = ["--xla_force_host_platform_device_count=2", "--xla_backend_optimization_level=1"]
 if metadata.version("jaxlib").startswith("0.10."):
     _flags.append("--xla_cpu_use_fusion_emitters=false")

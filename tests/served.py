@@ -82,7 +82,7 @@ def utterance(labels, rate_hz=8000, chunk_seconds=0.04) -> Iterator[str | bytes]
 
 
 def say(client, labels, rate_hz=8000, chunk_seconds=0.04) -> list[dict]:
-    """What a client is told of a sound, until it has ended."""
+    """The messages that a client receives for a sound, until it has ended."""
     for message in utterance(labels, rate_hz, chunk_seconds):
         client.send(message)
     return told_until(client, lambda message: message.get("status") == "ended")

@@ -404,8 +404,8 @@ def certificate(tmp_path_factory):
 def test_the_page_and_its_sound_go_over_tls(certificate):
     trust = ssl.create_default_context(cafile=certificate[0])
 
-    async def told(url):
-        """What a client of one thread is told: OpenSSL allows no two threads in one connection at the same time."""
+    async def received(url):
+        """The messages that a client of one thread receives: OpenSSL forbids two at the same time in a connection."""
         async with asyncio.timeout(20), asyncio_connect(url, ssl=trust, compression=None) as client:
             for message in utterance([8]):
                 await client.send(message)
@@ -416,7 +416,7 @@ def test_the_page_and_its_sound_go_over_tls(certificate):
 
     with Served(tls=server.load_tls(*certificate)) as it:
         assert it.url.startswith("https://") and get(it.url, context=trust)[0] == 200
-        assert words(asyncio.run(told(it.url.replace("https", "wss") + "listen"))) == ["eight"]
+        assert words(asyncio.run(received(it.url.replace("https", "wss") + "listen"))) == ["eight"]
 
 
 def test_a_certificate_that_cannot_be_used_is_one_sentence(certificate, tmp_path):
