@@ -33,6 +33,7 @@ import soundfile
 from filelock import FileLock
 
 from audiojax import cli, tasks
+from audiojax.evaluation import plots
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -129,6 +130,28 @@ def tiny_config(tiny_args):
 def trained_run(tiny_config) -> Path:
     """The workdir of one finished run; read it, do not write there."""
     return made_once("run", lambda workdir: tasks.train(tiny_config(), workdir))
+
+
+@pytest.fixture
+def pictures() -> None:
+    """For tests of what a picture shows: in those with this fixture pictures are drawn."""
+
+
+@pytest.fixture(autouse=True)
+def blank_pictures(request, monkeypatch) -> None:
+    """Empties each figure before it is drawn, which is most of the time of a short run.
+
+    Fixtures of a session or a module still draw, as they are made before this one.
+    """
+
+    def save(figure, path, dpi=0):
+        figure.set_layout_engine("none")  # constrained layout warns of a figure without axes
+        figure.clear()
+        return draw(figure, path, dpi=10)
+
+    draw = plots._save
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr(plots, "_save", save)
 
 
 @pytest.fixture
