@@ -1,12 +1,13 @@
 """Strict JAX on two CPU devices, a cache of its own, and small folders of real sound files."""
 
+import functools
 import os
 import re
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -34,6 +35,8 @@ from filelock import FileLock
 
 from audiojax import cli, tasks
 from audiojax.evaluation import plots
+from audiojax.evaluation.clip_task import ClipTask
+from audiojax.training import build, steps
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -130,6 +133,26 @@ def tiny_config(tiny_args):
 def trained_run(tiny_config) -> Path:
     """The workdir of one finished run; read it, do not write there."""
     return made_once("run", lambda workdir: tasks.train(tiny_config(), workdir))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_steps() -> Iterator[None]:
+    """Runs that classify clips share the training step of a network, optimizer and loss: tracing it takes a second."""
+    make_train_step = build.make_train_step
+
+    @functools.cache
+    def of_clips(model, optimizer, schedule, ema_decay, label_smoothing):
+        return make_train_step(model, optimizer, schedule, ema_decay=ema_decay, loss=steps.clip_loss(label_smoothing))
+
+    def shared(model, optimizer, schedule, *, ema_decay, loss):
+        if getattr(loss, "__func__", None) is ClipTask.loss:
+            return of_clips(model, optimizer, schedule, ema_decay, loss.__self__.config.train.label_smoothing)
+        return make_train_step(model, optimizer, schedule, ema_decay=ema_decay, loss=loss)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(build, "make_optimizer", functools.cache(build.make_optimizer))
+        patched.setattr(build, "make_train_step", shared)
+        yield
 
 
 @pytest.fixture
