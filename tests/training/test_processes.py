@@ -77,31 +77,38 @@ def test_two_processes_stop_together_and_end_where_one_does(gru_args, tmp_path):
     assert [of["devices"] for of in environments] == ["4 x cpu", "2 x cpu"]
 
 
-@pytest.mark.parametrize(
-    ("second", "sentence"),
-    [
-        ("--config.data.root=/nonexistent", "another process"),
-        ("--config.data.rate_hz=4000", "config.data.rate_hz is 8000 and 4000"),
-        ("--config.optimizer.learning_rate=0.5", "config.optimizer.learning_rate is 0.02 and 0.5"),
-        ("--config.model.batch_norm=False", "config.model.batch_norm is true and false"),
-        ("--config.wandb.name=other", 'config.wandb.name is "" and "other"'),
-    ],
-)
-def test_what_fails_in_one_process_ends_both(tiny_args, tmp_path, second, sentence):
-    both = two_processes(tiny_args, tmp_path / "run", second=(second,))
+def ends_both(args: list[str], workdir, second: tuple[str, ...]) -> str:
+    """What the first of two processes prints as both end, where the second has the flags `second`."""
+    both = two_processes(args, workdir, second=second)
     said = [process.communicate(timeout=300)[1] for process in both]
     assert [process.returncode for process in both] == [1, 1], said
-    assert sentence in said[0] and "Traceback" not in "".join(said)
+    assert "Traceback" not in "".join(said)
+    return said[0]
+
+
+def test_what_fails_in_one_process_ends_both(tiny_args, tmp_path):
+    assert "another process" in ends_both(tiny_args, tmp_path / "run", ("--config.data.root=/nonexistent",))
+
+
+def test_values_that_differ_end_both_and_each_is_named(tiny_args, tmp_path):
+    second = (
+        "--config.data.rate_hz=4000",
+        "--config.optimizer.learning_rate=0.5",
+        "--config.model.batch_norm=False",
+        "--config.wandb.name=other",
+    )
+    told = ends_both(tiny_args, tmp_path / "run", second)
+    assert "config.data.rate_hz is 8000 and 4000" in told
+    assert "config.optimizer.learning_rate is 0.02 and 0.5" in told
+    assert "config.model.batch_norm is true and false" in told
+    assert 'config.wandb.name is "" and "other"' in told
 
 
 def test_other_clips_in_one_process_end_both(tiny_args, tones, tmp_path):
     """Paths may differ, what lies there may not."""
     root = shutil.copytree(tones, tmp_path / "root")
     (root / "data" / "03" / "3_03_3.wav").unlink()
-    both = two_processes(tiny_args, tmp_path / "run", second=(f"--config.data.root={root}",))
-    said = [process.communicate(timeout=300)[1] for process in both]
-    assert [process.returncode for process in both] == [1, 1], said
-    assert "config.data " in said[0]
+    assert "config.data " in ends_both(tiny_args, tmp_path / "run", (f"--config.data.root={root}",))
 
 
 @pytest.mark.parametrize("killed", [True, False])
