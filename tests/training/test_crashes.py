@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import worker_jobs
 from runs import same_run, start, stop_at, wait_for
 
 from audiojax import tasks
@@ -183,7 +184,7 @@ def test_a_text_is_replaced_whole_or_not_at_all(tmp_path):
 @pytest.mark.slow
 def test_two_may_make_the_same_folder_at_once(tmp_path):
     with workers.pool(2) as pool:
-        list(pool.map(_make_many, [(tmp_path / "folder", n) for n in range(2)]))
+        list(pool.map(worker_jobs.make_many, [(tmp_path / "folder", n) for n in range(2)]))
     assert (tmp_path / "folder" / "file").read_text() == (tmp_path / "folder" / "other").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
@@ -338,14 +339,6 @@ def test_names_like_those_of_leftovers_that_were_not_made_here_stay(tmp_path):
     assert names == {"out", "out.partial-old", "out.partial-old.stale", "out.partial-old.lock"}
 
 
-def _make_many(job):
-    folder, number = job
-    for _ in range(50):
-        with whole_folder(folder) as partial:
-            for name in ("file", "other"):
-                (partial / name).write_text(str(number))
-
-
 def test_workers_end_with_a_killed_parent():
     code = (
         "import os, time\nfrom audiojax.io import workers\n"
@@ -362,15 +355,11 @@ def test_workers_end_with_a_killed_parent():
     wait_for(lambda: not any(_runs(pid) for pid in pids), 20)
 
 
-def _die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 @pytest.mark.slow
 def test_a_killed_worker_is_one_sentence_and_the_others_end_with_the_block():
     with pytest.raises(InputError, match="was killed"), workers.pool(2) as pool:
         pids = [pool.submit(os.getpid).result() for _ in range(4)]
-        pool.submit(_die).result()
+        pool.submit(worker_jobs.die).result()
     with pytest.raises(KeyboardInterrupt), workers.pool(2) as pool:
         pids += [pool.submit(os.getpid).result()]
         pool.submit(time.sleep, 60)
