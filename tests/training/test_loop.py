@@ -53,7 +53,7 @@ def test_a_run_learns_and_leaves_what_it_promises(trained_run):
 
 @pytest.mark.slow
 def test_another_source_is_learnt_as_well_and_not_scored(tiny_config, run_cli, tiny_args, tmp_path, capsys):
-    also = {"data.extra_source": "synthetic", "synthetic.num_voices": 5, "synthetic.num_takes": 1}
+    also = {"data.extra_source": "synthetic", "synthetic.num_voices": 7, "synthetic.num_takes": 2}
     config = tiny_config(**also, **{"train.num_epochs": 1})
     clips = loading.load_clips(config)
     other = loading.load_extra(config, clips)
@@ -66,9 +66,9 @@ def test_another_source_is_learnt_as_well_and_not_scored(tiny_config, run_cli, t
     tasks.train(config, tmp_path / "run")
     tasks.train(tiny_config(**{"train.num_epochs": 1}), tmp_path / "alone")
     run, alone = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Data: "))
-    assert "train 140 clips of 5 speakers and 50 of synthetic, validation" in run
+    assert "train 140 clips of 5 speakers and 140 of synthetic, validation" in run
     assert run.partition("validation")[2] == alone.partition("validation")[2]
-    assert [runlog.read_rows(tmp_path / name)[-1]["step"] for name in ("run", "alone")] == [9, 7]
+    assert [runlog.read_rows(tmp_path / name)[-1]["step"] for name in ("run", "alone")] == [14, 7]
     for value, sentence in (
         (f"audiomnist --config.data.extra_root={config.data.root}", "the same clips as config.data.source"),
         ("fsdd", "--config.data.extra_root=DIR"),
@@ -202,9 +202,8 @@ def test_clips_that_are_cut_are_told_once_before_training(tiny_config, tmp_path,
     assert warning_of(tiny_config(), loading.load_clips(tiny_config()), None) is None
     both = warning_of(tiny_config(), loading.load_clips(tiny_config()), clips)
     assert f"{(cut.sum() / 2) / len(clips):.0%} of the clips" in both
-    config = tiny_config(**{"train.num_epochs": 1, "train.length_samples": 640})
-    tasks.train(config, tmp_path / "run")
-    assert capsys.readouterr().err.count("config.train.length_samples, 640") == 1
+    tasks.train(tiny_config(**{"data.rate_hz": 16000, "train.num_epochs": 1}), tmp_path / "run")
+    assert capsys.readouterr().err.count("config.train.length_samples, 1,024") == 1
 
 
 @pytest.mark.slow
