@@ -49,6 +49,11 @@ def batch_of(batch_size, num_samples=256, seed=0) -> Batch:
     )
 
 
+def augmented(audio, length, **how):
+    """Sounds of some lengths after a part of the augmentation, which is one program, not one for each operation."""
+    return jax.jit(make_augment(**{**QUIET, **how}))(jax.random.key(0), audio, length)
+
+
 @pytest.mark.slow
 def test_metrics_add_sums_and_divide_once():
     rng = np.random.default_rng(0)
@@ -79,7 +84,7 @@ def test_a_mask_of_another_shape_raises():
 def test_augmentation_is_an_address_and_off_is_the_identity():
     batch = batch_of(3)
     for _ in range(2):
-        audio, length = make_augment(**QUIET)(jax.random.key(0), batch["audio"], batch["length"])
+        audio, length = augmented(batch["audio"], batch["length"])
         np.testing.assert_array_equal(audio, batch["audio"].astype(np.float32))
         np.testing.assert_array_equal(length, batch["length"])
     augment = jax.jit(make_augment(**LOUD))
@@ -93,7 +98,7 @@ def test_offset_moves_a_clip_inside_its_padding():
     audio = np.zeros((200, 50), np.int16)
     audio[:, :10] = np.arange(1, 11)
     length = np.full(200, 10, np.int32)
-    moved, new_length = make_augment(**{**QUIET, "max_offset_samples": 30})(jax.random.key(0), audio, length)
+    moved, new_length = augmented(audio, length, max_offset_samples=30)
     starts = np.asarray(new_length) - 10
     assert starts.min() == 0 and starts.max() == 30 and len(set(starts)) > 25
     for row, start in zip(np.asarray(moved), starts, strict=True):
@@ -105,7 +110,7 @@ def test_margins_are_made_anew_around_the_word():
     audio[:, :960] = 10  # 46 dB below the word, which begins and ends with a block of 80
     audio[:, 400:720] = 2000 + np.arange(320)
     length = np.full(200, 960, np.int32)
-    made, new_length = make_augment(**{**QUIET, "max_margin_samples": 600})(jax.random.key(0), audio, length)
+    made, new_length = augmented(audio, length, max_margin_samples=600)
     made, new_length = np.asarray(made), np.asarray(new_length)
     before = (made >= 2000).argmax(axis=1)
     behind = new_length - before - 320
@@ -123,7 +128,7 @@ def test_margins_are_made_anew_around_the_word():
 def test_margins_keep_within_the_batch_and_leave_silence_silent():
     audio, length = np.zeros((50, 400), np.int16), np.full(50, 330, np.int32)
     audio[:25, 80:320] = 3000 + np.arange(240)
-    made, new_length = make_augment(**{**QUIET, "max_margin_samples": 600})(jax.random.key(0), audio, length)
+    made, new_length = augmented(audio, length, max_margin_samples=600)
     before = (np.asarray(made[:25]) > 0).argmax(axis=1)
     assert before.min() < 40 and before.max() > 120 and 398 <= new_length.max() <= 400
     for row, start in zip(np.asarray(made), before, strict=False):
@@ -136,7 +141,7 @@ def test_speed_changes_pitch_and_length_together():
     t = np.arange(4000)
     audio = np.zeros((64, 8000), np.int16)
     audio[:, :4000] = (8000 * np.sin(2 * np.pi * 0.05 * t)).astype(np.int16)
-    played, length = make_augment(**{**QUIET, "speed": 0.25})(jax.random.key(0), audio, np.full(64, 4000, np.int32))
+    played, length = augmented(audio, np.full(64, 4000, np.int32), speed=0.25)
     factor = 4000 / np.asarray(length)
     assert 0.79 < factor.min() < 0.85 and 1.18 < factor.max() < 1.26
     peak = np.abs(np.fft.rfft(np.asarray(played), axis=1)).argmax(axis=1) / 8000
@@ -147,7 +152,7 @@ def test_tempo_changes_the_time_and_not_the_pitch():
     audio = np.zeros((64, 6000), np.int16)  # half a second: a tone, then one an octave above it
     tone = np.where(np.arange(4000) < 2000, 0.1, 0.2).cumsum()
     audio[:, :4000] = (8000 * np.sin(2 * np.pi * tone)).astype(np.int16)
-    spoken, length = make_augment(**{**QUIET, "tempo": 0.6})(jax.random.key(0), audio, np.full(64, 4000, np.int32))
+    spoken, length = augmented(audio, np.full(64, 4000, np.int32), tempo=0.6)
     spoken, length = np.asarray(spoken), np.asarray(length)
     factor = 4000 / length
     assert 4000 / 6000 <= factor.min() < 0.68 and 1.5 < factor.max() < 1.61  # as slow as there is room for
@@ -163,10 +168,10 @@ def test_gain_and_noise_keep_to_their_ranges():
     t = np.arange(8000)
     audio = np.tile((3000 * np.sin(0.3 * t)).astype(np.int16), (50, 1))
     length = np.full(50, 8000, np.int32)
-    louder, _ = make_augment(**{**QUIET, "gain_db": 6.0})(jax.random.key(0), audio, length)
+    louder, _ = augmented(audio, length, gain_db=6.0)
     gain_db = 20 * np.log10(np.asarray(louder).std(1) / audio.std(1))
     assert -6 <= gain_db.min() < -4 and 4 < gain_db.max() <= 6.001
-    noisy, _ = make_augment(**{**QUIET, "noise_snr_db": (10.0, 20.0)})(jax.random.key(0), audio, length)
+    noisy, _ = augmented(audio, length, noise_snr_db=(10.0, 20.0))
     snr_db = 20 * np.log10(audio.std(1) / (np.asarray(noisy) - audio).std(1))
     assert 9.8 < snr_db.min() < 12 and 18 < snr_db.max() < 20.2
 
@@ -174,7 +179,7 @@ def test_gain_and_noise_keep_to_their_ranges():
 def test_the_filter_keeps_to_its_range_and_bends_the_spectrum():
     rng = np.random.default_rng(0)
     audio = rng.normal(0, 3000, (40, 4096)).astype(np.int16)
-    filtered, _ = make_augment(**{**QUIET, "filter_db": 12.0})(jax.random.key(0), audio, np.full(40, 4096, np.int32))
+    filtered, _ = augmented(audio, np.full(40, 4096, np.int32), filter_db=12.0)
     spectra = [np.abs(np.fft.rfft(np.asarray(x, np.float64), axis=1))[:, 1:-1] for x in (filtered, audio)]
     response_db = 20 * np.log10(spectra[0] / spectra[1])
     assert -12.1 < response_db.min() < -9 and 9 < response_db.max() < 12.1
@@ -187,11 +192,9 @@ def test_the_filter_keeps_to_its_range_and_bends_the_spectrum():
 def test_augmentation_leaves_the_padding_silent():
     batch = batch_of(20)
     batch["audio"][:, 150:], batch["length"][:] = 0, 150
-    noisy, _ = make_augment(**{**QUIET, "noise_snr_db": (5.0, 20.0)})(
-        jax.random.key(0), batch["audio"], batch["length"]
-    )
+    noisy, _ = augmented(batch["audio"], batch["length"], noise_snr_db=(5.0, 20.0))
     assert not np.asarray(noisy)[:, 150:].any() and (np.asarray(noisy)[:, :150] != batch["audio"][:, :150]).all()
-    audio, length = make_augment(**LOUD)(jax.random.key(0), batch["audio"], batch["length"])
+    audio, length = augmented(batch["audio"], batch["length"], **LOUD)
     after = np.arange(256)[None, :] >= np.asarray(length)[:, None]
     assert not np.asarray(audio)[after].any() and after.any(axis=1).sum() > 10
 
@@ -227,11 +230,16 @@ def test_decay_spares_biases_and_scales_of_every_shape(name, more, algorithm):
     model = models.build(name=name, num_labels=10, rate_hz=8000, **more)
     audio = jnp.zeros((1, 256), jnp.int16)
     shapes = jax.eval_shape(model.init, jax.random.key(0), audio, jnp.full(1, 256, jnp.int32))["params"]
-    params = jax.tree.map(lambda x: jnp.ones(x.shape[-1:]).reshape((1,) * (x.ndim - 1) + (-1,)), shapes)
+    params = jax.tree.map(lambda x: np.ones((1,) * (x.ndim - 1) + x.shape[-1:], np.float32), shapes)
     changes = {**OPTIMIZER, "schedule": "constant", "warmup_steps": 0, "learning_rate": 0.01, "weight_decay": 0.1}
     optimizer, _ = make_optimizer(**{**changes, "algorithm": algorithm}, total_steps=1)
+
+    @jax.jit  # one program, not one for each operation
+    def update_of(params):
+        return optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)[0]
+
     with jax.numpy_dtype_promotion("standard"):
-        update, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+        update = update_of(params)
     names = set()
     for path, change in jax.tree_util.tree_leaves_with_path(update):
         names.add(path[-1].key)
