@@ -16,6 +16,7 @@ from audiojax.attribution.lrp_layers import parts
 from audiojax.audio.sound_files import read_sound
 from audiojax.errors import InputError
 from audiojax.inference import Trained
+from audiojax.models import alexnet
 from audiojax.models.melcnn import MelCNN
 
 pytestmark = pytest.mark.slow
@@ -42,6 +43,12 @@ CNNS = [
 ]
 FIELDS = [("audionet", fields) for fields in AUDIONETS] + [("gru", dict(features=16) | fields) for fields in GRUS]
 FIELDS += CNNS
+
+
+@pytest.fixture(autouse=True)
+def thin_alexnet(monkeypatch):
+    """An AlexNet of the same layers with an eighth of the features."""
+    monkeypatch.setattr(alexnet, "ALEXNET", tuple((features // 8, *more) for features, *more in alexnet.ALEXNET))
 
 
 def network(name, fields):
