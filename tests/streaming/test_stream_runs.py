@@ -245,7 +245,7 @@ def test_the_packaged_listener_is_small_and_has_a_card():
 
 
 def test_evaluate_counts_errors_delays_and_alarms(run, run_cli):
-    code, out, err = run_cli("evaluate", "--workdir", run, "--json", "--strings", 12, "--hours", 0.005)
+    code, out, err = run_cli("evaluate", "--workdir", run, "--json", "--strings", 6, "--hours", 0.002)
     assert code == 0, err
     told = json.loads(out)
     clean = told["strings"]["clean"]["reset"]
@@ -258,7 +258,7 @@ def test_evaluate_counts_errors_delays_and_alarms(run, run_cli):
     [at] = [p for p in told["curve"]["points"] if p["threshold"] == told["curve"]["threshold"]]
     assert at["digit_error_rate"] == clean["digit_error_rate"]
     assert at["alarms_per_hour"]["noise"] == told["false_alarms"]["noise"]["per_hour"]
-    code, out, _ = run_cli("evaluate", "--workdir", run, "--strings", 12, "--hours", 0.005)
+    code, out, _ = run_cli("evaluate", "--workdir", run, "--strings", 2, "--hours", 0.001)
     assert code == 0 and "digit errors" in out and "no words" in out
 
 
