@@ -14,7 +14,7 @@ from audiojax.models.alexnet import _by_group
 
 TUNED = {
     "becker": (dict(name="audionet", variant="becker", scale="none"), 257),
-    "gru": (dict(name="gru", features=8, stack_frames=2, channels=(3, 4), num_bands=20, num_layers=2), 800),
+    "gru": (dict(name="gru", features=8, stack_frames=2, channels=(3, 4), num_bands=22, num_layers=2), 800),
 }
 OTHERS = {
     "min_gru": (dict(name="gru", cell="min_gru", features=8, dense=6), 800),

@@ -58,9 +58,10 @@ def patches(x: jax.Array) -> jax.Array:
 
     They have 3 steps by 3 bands each, with a stride of 2 over the bands: [N, B, ceil(bands / 2), 9 * channels].
     """
-    num_steps, num_bands = x.shape[0] + 1 - WIDTH, x.shape[2]
-    padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
-    places = [(step, band) for step in range(WIDTH) for band in range(WIDTH)]
-    return jnp.concatenate(
-        [padded[step : step + num_steps, :, band : band + num_bands : 2] for step, band in places], axis=-1
-    )
+    num_steps, num_bands, num_places = x.shape[0] + 1 - WIDTH, x.shape[2], -(-x.shape[2] // 2)
+    padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1 + num_bands % 2), (0, 0)))
+    # A patch has a whole pair of bands and the first band of the next pair: two slices a step, without strides.
+    pairs = padded.reshape(*x.shape[:2], num_places + 1, -1)
+    of_step = [pairs[step : step + num_steps] for step in range(WIDTH)]
+    parts = [part for of in of_step for part in (of[:, :, :-1], of[:, :, 1:, : x.shape[3]])]
+    return jnp.concatenate(parts, axis=-1)

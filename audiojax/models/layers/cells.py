@@ -58,29 +58,31 @@ class GRUCell(nn.Module):
 
     def advance(self, hidden: jax.Array, x: jax.Array) -> jax.Array:
         """Returns the state f32[B, features] that follows the state `hidden`, for the input `x` f32[B, inputs]."""
-        return _gru_gates(hidden, *self._inputs(x))[0] if self.tuned else _plain_step(hidden, *self._plain_inputs(x))
+        inputs, kernel, bias = self._inputs(x)
+        of_hidden = _product(hidden, kernel)
+        if self.tuned:  # or XLA splits the kernel instead of the product, and copies it in each step
+            of_hidden = jax.lax.optimization_barrier(of_hidden)
+        return _gated(hidden, inputs, of_hidden, bias)
 
     def run(self, hidden: jax.Array, x: jax.Array) -> jax.Array:
         """Returns the states f32[N, B, features] after each of the N inputs `x` [N, B, inputs].
 
         `hidden` f32[B, features] is the state before the first input.
         """
+        if len(x) == 1:
+            return self.advance(hidden, x[0])[None]
+        inputs, kernel, bias = self._inputs(x)
         if self.tuned:
-            return gru_scan(hidden, *self._inputs(x))
-        inputs, *weights = self._plain_inputs(x)
+            return gru_scan(hidden, _triple(inputs), _triple(kernel), bias)
 
         def body(hidden: jax.Array, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
-            hidden = _plain_step(hidden, inputs, *weights)
+            hidden = _gated(hidden, inputs, _product(hidden, kernel), bias)
             return hidden, hidden
 
         return jax.lax.scan(body, hidden, inputs)[1]
 
-    def _plain_inputs(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def _inputs(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         return self.project(x).astype(jnp.float32), self.kernel.astype(self.dtype), self.bias
-
-    def _inputs(self, x: jax.Array) -> tuple[Triple, Triple, jax.Array]:
-        inputs, kernel, bias = self._plain_inputs(x)
-        return _triple(inputs), _triple(kernel), bias
 
 
 class MinGRUCell(nn.Module):
@@ -150,11 +152,14 @@ def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jnp.matmul(x.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32)
 
 
-def _plain_step(hidden: jax.Array, inputs: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-    """Returns the state after `hidden` [B, features], for `inputs` [B, 3 * features] and concatenated kernels."""
-    (r, z, n), of_hidden = _triple(inputs), _triple(_product(hidden, kernel))
-    r, z = nn.sigmoid(r + of_hidden[0]), nn.sigmoid(z + of_hidden[1])
-    n = jnp.tanh(n + r * (of_hidden[2] + bias))
+def _gated(hidden: jax.Array, inputs: jax.Array, of_hidden: jax.Array, bias: jax.Array) -> jax.Array:
+    """Returns the state after `hidden` [B, features].
+
+    `inputs` are x W + b and `of_hidden` are h U, [B, 3 * features], for r, z and n.
+    """
+    (r, z, n), (of_r, of_z, of_n) = _triple(inputs), _triple(of_hidden)
+    r, z = nn.sigmoid(r + of_r), nn.sigmoid(z + of_z)
+    n = jnp.tanh(n + r * (of_n + bias))
     return n + z * (hidden - n)
 
 
