@@ -1,4 +1,4 @@
-"""What all commands share: the option --config with its overrides, setup of jax, errors as one sentence."""
+"""Functions of all commands: the option --config with its overrides, the setup of jax, errors in one sentence."""
 
 import argparse
 import contextlib
@@ -103,7 +103,7 @@ def _run(main: Callable[[list[str]], int | None], interrupted: str) -> None:
 def parser(name: str, description: str) -> argparse.ArgumentParser:
     """Returns a parser for the options of `python -m audiojax.NAME`, or of `python -m NAME` if the name has a dot.
 
-    Its help shows `description` as it is formatted.
+    Its help shows `description` without reformatting it.
     """
     return argparse.ArgumentParser(
         prog=f"python -m {name if '.' in name else f'audiojax.{name}'}",
@@ -158,7 +158,7 @@ def _config_file(path: Path) -> Path:
     file = path if path.is_file() else packaged.get(path.as_posix())
     if file is None:
         names = ", ".join(packaged)
-        raise InputError(f"--config {path} is not a file; give the path of one, or a packaged one: {names}.")
+        raise InputError(f"--config {path} is not a file; give the path of a config file, or a packaged one: {names}.")
     return file
 
 
@@ -201,7 +201,7 @@ def setup_jax() -> None:
 
 
 def _on_cpu() -> bool:
-    """Returns whether jax will compute on the CPU, before jax is imported: by its variable, or else by its plugins."""
+    """Returns whether jax will compute on the CPU, before jax is imported: by $JAX_PLATFORMS or the plugins."""
     platforms = os.environ.get("JAX_PLATFORMS", "")
     return platforms == "cpu" if platforms else not (metadata.entry_points(group="jax_plugins") or find_spec("libtpu"))
 

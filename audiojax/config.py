@@ -19,10 +19,10 @@ GRAMMAR = "[SOURCE][,split=random|official|folds|speaker][,fold=K][,recipe=NAME]
 # Keys whose values are paths on this machine.
 PATHS = ("data.root", "data.extra_root", "data.cache", "streams.real", "streams.strings", "init_from")
 
-# Those of folders of training sound, which may move while a run is interrupted, but not appear or disappear.
+# Keys of folders of training recordings: while a run is interrupted, a folder may move, but not appear or disappear.
 TRAINING_FOLDERS = ("streams.real", "streams.strings")
 
-# Keys of networks that older saved configs do not have, and the values that they stand for there.
+# Keys of networks that older saved configs lack, with the values that reproduce those runs.
 LATER_MODEL_KEYS = {"normalise_decay": 0.98, "dtype": "float32", "kernels": "auto", "counts": False, "mask_bands": 0}
 
 
@@ -30,7 +30,7 @@ class Choice(NamedTuple):
     """The parsed argument of a config, which is the text after the colon in `--config FILE.py:ARGUMENT`.
 
     It has the data source, the split, the number of the fold or test speaker, the recipe (a named variant of the
-    config), and whether a trial run is wanted.
+    config), and whether a trial run is requested.
     """
 
     source: str
@@ -53,10 +53,10 @@ def parse_arg(arg: str, recipes: tuple[str, ...] = ()) -> Choice:
     for word in rest:
         name, equals, value = word.partition("=")
         if name not in words or bool(equals) == (name == "runlocal"):
-            raise InputError(f"the config's argument {arg!r} has {word!r}; its form is {GRAMMAR}.")
+            raise InputError(f"the config's argument {arg!r} contains {word!r}; its form is {GRAMMAR}.")
         words[name] = value or "yes"
     if not words["fold"].isdecimal():
-        raise InputError(f"the config's argument {arg!r} has fold={words['fold']}; a fold is a number from 0.")
+        raise InputError(f"the config's argument {arg!r} has fold={words['fold']}; give a whole number, 0 or above.")
     one_of("the config's split", words["split"], schema.RULES["split.name"])
     one_of("the config's recipe", words["recipe"], ("default", *recipes))
     return Choice(source, words["split"], int(words["fold"]), words["recipe"], bool(words["runlocal"]))
@@ -70,28 +70,28 @@ def is_trial(arg: str) -> bool:
 def base(choice: Choice) -> ConfigDict:
     """Returns a config for the source and split of `choice`: all keys but those of the network, with their defaults."""
     config = ConfigDict()
-    config.task = "clips"  # what is trained: "clips", one label a clip; "streams", an event for each word in a stream
+    config.task = "clips"  # the task: "clips", one label per clip, or "streams", an event for each word in a stream
     config.seed = 0  # seed of the initial parameters, the order of clips and the augmentation
     config.init_from = ""  # workdir of a run to start from, with its parameters but not its last layer if labels differ
     config.init_checkpoint = "best"  # its checkpoint to start from, "best" or "last"
     config.data = dict(
         source=choice.source,  # the source of the clips
-        root="",  # folder of the data set; a synthetic source makes its own; for "hub" also its name OWNER/NAME
+        root="",  # folder of the data set; unused by synthetic sources; for "hub" also a name, OWNER/NAME
         revision="",  # for "hub", the commit, branch or tag; '' for the newest
         cache=str(cache_dir()),  # folder for prepared clips
         rate_hz=8000,  # sample rate to which all sound is converted
         target="digit",  # labels: "digit" (those of the source), "sex", or "words35" and "words12" of Speech Commands
-        on_bad_file="stop",  # whether an unreadable file stops the command or is skipped with a message
+        on_bad_file="stop",  # "stop" ends the command at an unreadable file, "skip" leaves it out with a message
         extra_source="",  # another source, whose clips are all added to the training clips; '' for none
         extra_root="",  # folder of the extra source
     )
-    config.synthetic = dict(  # what a synthetic source makes
+    config.synthetic = dict(  # the clips of synthetic sources
         num_voices=20,  # number of voices
         num_takes=15,  # clips of each digit by each voice
         seed=1,  # seed of the voices and clips
     )
     config.split = dict(  # how clips are divided into training, validation and test clips
-        name=choice.split,  # "random" over clips, "official" lists, "folds" over speakers, or one "speaker" for test
+        name=choice.split,  # "random" over clips, "official" lists, "folds" over speakers, "speaker" to test on one
         fold=choice.fold,  # number of the fold or test speaker, from 0
         seed=0,  # seed of the split "random", and of the selections by the two keys below
         num_speakers=0,  # number of speakers to train on; 0 for all
@@ -105,13 +105,13 @@ def base(choice: Choice) -> ConfigDict:
 
 def _add_training(config: ConfigDict) -> None:
     config.train = dict(
-        batch_size=20,  # clips in a training step; streams, if task is "streams"
-        length_samples=8000,  # samples to which clips are padded or cut; if task is "streams", of a step of each stream
-        bucket_samples=(),  # further, shorter lengths, for networks that take any: clips of like length share batches
-        placement="start",  # where in these samples a clip begins; a "random" place is chosen once for each clip
+        batch_size=20,  # clips per training step, or streams if task is "streams"
+        length_samples=8000,  # length to which clips are padded or cropped; if task is "streams", length of a segment
+        bucket_samples=(),  # shorter lengths, for networks that take any length: clips of similar length share a batch
+        placement="start",  # position of a clip in its row: "start", or "random", sampled once for each clip
         num_epochs=5,  # number of epochs
         label_smoothing=0.0,  # share of the target probability that is spread over all labels
-        ema_decay=0.0,  # decay of the moving average of the parameters that is evaluated and used; 0 for no average
+        ema_decay=0.0,  # decay of the moving average of the parameters, which is evaluated; 0 for no average
         log_every_steps=10,  # steps between two rows of metrics.jsonl, for each of which the host waits for the device
     )
     config.optimizer = dict(
@@ -124,14 +124,14 @@ def _add_training(config: ConfigDict) -> None:
         weight_decay=0.0,  # factor of the weight decay, which spares biases and scales
         clip_norm=0.0,  # maximum global norm of the gradient; 0 for no limit
     )
-    config.augment = dict(  # random changes of training clips; 0, or an empty range, turns one off
-        max_margin_samples=0,  # maximum margin before and after the word: the clip is cut there, or silence is added
-        tempo=0.0,  # maximum change of tempo at constant pitch, a factor from 1 / (1 + tempo) to 1 + tempo
-        speed=0.0,  # maximum change of speed with pitch, likewise
-        max_offset_samples=0,  # maximum shift of the clip into its padding
+    config.augment = dict(  # random augmentation of training clips; 0, or an empty range, disables a part
+        max_margin_samples=0,  # upper bound of the random margins around the word: crops or zero-pads the clip
+        tempo=0.0,  # tempo perturbation at constant pitch, by a factor from 1 / (1 + tempo) to 1 + tempo
+        speed=0.0,  # speed perturbation, with pitch and formants, by a factor from 1 / (1 + speed) to 1 + speed
+        max_offset_samples=0,  # upper bound of the random silence before the clip, in samples
         gain_db=0.0,  # maximum gain or attenuation, in dB
         noise_snr_db=(0.0, 0.0),  # range of the signal-to-noise ratio of added white noise, in dB
-        filter_db=0.0,  # maximum gain of a random filter, as of another microphone, in dB
+        filter_db=0.0,  # maximum gain of a random equaliser that simulates another microphone, in dB
     )
 
 
@@ -139,31 +139,31 @@ def _add_streams(config: ConfigDict) -> None:
     config.streams = dict(  # the training streams, if task is "streams"
         steps_per_epoch=0,  # training steps between two evaluations; 0 if task is "clips"
         synthetic_sources=(),  # synthetic sources whose words are added to those of data.source
-        negative_sources=(),  # synthetic voices that speak words without a label: "synthetic", "espeak", "letters"
+        negative_sources=(),  # synthetic speech without the words to recognise: "synthetic", "espeak", "letters"
         num_strings=0,  # number of word strings on which each epoch is evaluated
-        real="",  # folder of real recordings with an index.csv, see `audiojax.data.real`, to train on too; '' for none
-        shares=(0.5525, 0.2975, 0.0525, 0.0975),  # shares of scenes: words; words and other speech; other speech; none
+        real="",  # folder of real recordings to add, with an index.csv, see `audiojax.data.real`; '' for none
+        shares=(0.5525, 0.2975, 0.0525, 0.0975),  # shares of scenes: words; words, other speech; other speech; neither
         synthetic_words=0.4,  # share of the scenes with words that take them from streams.synthetic_sources
         real_words=0.35,  # share of the scenes with words that take them from streams.real
         real_speech=0.75,  # share of the other speech that is from streams.real
         real_noise=0.65,  # share of the scenes with noise that take it from streams.real
-        real_rooms="train",  # which recordings of rooms without speech to train on, see `audiojax.data.real.split`
+        real_rooms="train",  # recordings of rooms without speech to train on, see `audiojax.data.real.split`
         snr_db=(0.0, 30.0),  # range of the signal-to-noise ratio, in dB
-        fresh_share=0.0,  # share of segments that begin with the network's initial state, not the last segment's
-        onset_share=0.0,  # share of the segments by streams.fresh_share that are cut to begin with a word
-        repeat_share=0.0,  # share of words that repeat the word before
+        fresh_share=0.0,  # share of segments that begin with the network's initial state, as a new stream does
+        onset_share=0.0,  # share of the segments of streams.fresh_share that are cropped to begin with a word
+        repeat_share=0.0,  # share of words that repeat the previous word
         overlap_seconds=0.0,  # maximum overlap of words without a pause between them
-        connected_share=0.0,  # share of the scenes of words alone that are spoken like a telephone number
-        strings="",  # folder of recordings of several words, see `audiojax.data.strings`, to train on too; '' for none
+        connected_share=0.0,  # share of the scenes with words only that imitate a telephone number read aloud
+        strings="",  # folder of recordings of several words to add, see `audiojax.data.strings`; '' for none
         strings_share=0.0,  # share of the scenes that take their speech from streams.strings
         coded_share=0.0,  # share of the scenes that are compressed as GSM, Opus, Vorbis or MP3
         word_weight=1.0,  # weight in the loss of steps at which a word has just ended
         false_alarm_hours=0.0,  # hours each of silence, noise and other speech on which the finished run is tested
     )
     config.decoder = dict(  # how events are found in a streaming network's outputs, see `audiojax.streaming.decoder`
-        threshold=0.4,  # averaged probability of a word above which it is emitted
+        threshold=0.4,  # threshold of the averaged probability of a word, above which an event is emitted
         ema_decay=0.6,  # decay of the moving average of the probabilities, per step
-        refractory_steps=7,  # minimum steps between events of two words without a pause
+        refractory_steps=7,  # refractory period: minimum steps between the events of two words without a pause
     )
 
 

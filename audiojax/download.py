@@ -20,7 +20,7 @@ def main(argv: list[str]) -> None:
     parser = cli.parser("download", __doc__ or "")
     parser.add_argument("name", choices=sorted(name for name, source in SOURCES.items() if source.download))
     parser.add_argument("--root", type=Path, help="folder to create (default: one in audiojax's cache)")
-    parser.add_argument("--url", help="another address of the same archive (.tar.gz), such as a mirror")
+    parser.add_argument("--url", help="another URL of the same archive (.tar.gz), such as a mirror")
     args = parser.parse_args(argv)
     root = (args.root or configs.cache_dir() / args.name).expanduser().resolve()
     found = pkgutil.resolve_name(SOURCES[args.name].download)(root, args.url)

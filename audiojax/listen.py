@@ -2,7 +2,7 @@
 
 Files can have any format, rate and length; each starts from the initial state. stdin can have any format too; samples
 without a header are 16 bit, little-endian, mono. WAV, AIFF, AU, CAF and raw samples are processed as they arrive, other
-formats at their end:
+formats when the input ends:
 
   arecord -q -t raw -f S16_LE -r 16000 | python -m audiojax.listen -
 
@@ -45,7 +45,7 @@ _SEGMENTS = (  # seven-segment digits
 
 
 class Moment(NamedTuple):
-    """What is shown after each block of sound of an input.
+    """The result after each block of sound of an input.
 
     It has the words that were recognised with this block, the level of the block in dB, the seconds of sound so far
     and in total, and the most probable word at this time with its probability.
@@ -107,7 +107,7 @@ def main(argv: list[str]) -> int:
         "--sensitivity",
         choices=operating_points.NAMES,
         default="",
-        help=f"an operating point that was measured; of the packaged recogniser, {known}".replace("%", "%%"),
+        help=f"a measured operating point; for the packaged recogniser: {known}".replace("%", "%%"),
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object per word")
     parser.add_argument("files", nargs="*", metavar="FILE", help="a sound file, or - for stdin")

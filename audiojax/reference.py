@@ -37,7 +37,7 @@ class Key(NamedTuple):
 
 
 class Section(NamedTuple):
-    """The keys of one section of the config, or of one network; `meaning` is what the section is for, in words."""
+    """The keys of one section of the config, or of one network; `meaning` describes the section."""
 
     name: str
     meaning: str
@@ -119,7 +119,7 @@ def _fields(row: schema.Network) -> list[Key]:
 
 
 def _attributes(document: str) -> dict[str, str]:
-    """Returns what the section "Attributes:" of a docstring says, {attribute: description}."""
+    """Returns the section "Attributes:" of a docstring as {attribute: description}."""
     section = re.search(r"^Attributes:\n((?:    .*\n?|\n)*)", document, re.MULTILINE)
     entries = re.findall(r"^    ([\w, ]+): ((?:.*\n?)(?:^        .*\n?)*)", section[1] if section else "", re.MULTILINE)
     return {name: " ".join(about.split()) for names, about in entries for name in names.split(", ")}

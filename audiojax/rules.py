@@ -98,7 +98,7 @@ def _check_train(flat: Mapping[str, Any]) -> None:
     for key in ("augment.noise_snr_db", "streams.snr_db"):
         pair = flat[key]
         if len(pair) != 2 or pair[0] > pair[1]:
-            raise InputError(f"config.{key} is {tuple(pair)}; give two numbers of dB, the lower first.")
+            raise InputError(f"config.{key} is {tuple(pair)}; give two numbers in dB, the lower first.")
     number, count = flat["mesh.process_id"], flat["mesh.num_processes"]
     if number >= count and flat["mesh.coordinator"] != "auto":
         raise InputError(f"config.mesh.process_id is {number}; with num_processes={count} choose 0 to {count - 1}.")
@@ -118,7 +118,7 @@ def _check_streams(flat: Mapping[str, Any]) -> None:
     if flat["task"] == "clips":
         if steps:
             raise InputError(
-                f"config.streams.steps_per_epoch is {steps}, and config.task is 'clips'; choose 0, or take "
+                f"config.streams.steps_per_epoch is {steps}, but config.task is 'clips'; choose 0, or use "
                 "--config configs/listen.py."
             )
         return

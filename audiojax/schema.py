@@ -17,17 +17,17 @@ SPLIT_NAMES = ("random", "official", "folds", "speaker")
 
 
 class Source(NamedTuple):
-    """What is known about a source of clips, such as a data set: how to read, label and download or synthesise it.
+    """A source of clips, such as a data set: how to read, label, and download or synthesise it.
 
     Functions and modules are given by name, so that they are imported when they are used.
     """
 
     reader: str  # "module:function" of (root, on_bad_file, **keys), which returns `data.sources.Recordings`
     split: str = "random"  # the default split
-    bucket_samples: tuple[int, ...] = (4400,)  # for networks of any length, the lengths of batches but the longest
+    bucket_samples: tuple[int, ...] = (4400,)  # lengths of batches, except the longest, for networks of any length
     labels: tuple[str, ...] = ()  # in their order; () if they are found in the files
     download: str = ""  # "module:function" of (root, url), which fetches it; "" where there is nothing to fetch
-    keys: tuple[str, ...] = ()  # of config.data, which the reader takes besides
+    keys: tuple[str, ...] = ()  # keys of config.data that the reader takes, too
     targets: str = ""  # "module:function" of (clips, target), which labels them; "" where they have their own labels
     synthesiser: str = ""  # a module with `write` and `VERSION`, which synthesises the files; "" for recordings
 
@@ -165,7 +165,7 @@ _CHANNELS = Range(1, 16_384)
 
 
 class Network(NamedTuple):
-    """What is known about a network: its class, a config that trains it, its settings, and what it supports.
+    """A network: its class, a config that trains it, its settings, and what it supports.
 
     Modules are given by name, so that they are imported when they are used.
     """
@@ -277,7 +277,7 @@ def check(flat: Mapping[str, Any]) -> None:
     able = [name for name, row in NETWORKS.items() if row.streams]
     if flat["task"] == "streams" and (network := flat.get("model.name")) not in able:
         fix = f"choose clips, or {', '.join(able)}"
-        raise InputError(f"config.task is 'streams', which {network} cannot be trained for; {fix}.")
+        raise InputError(f"config.task is 'streams', but {network} cannot be trained for streams; {fix}.")
     check_together(flat)
 
 
@@ -291,7 +291,7 @@ def _rules_of_model(flat: Mapping[str, Any]) -> dict[str, Rule]:
     row = NETWORKS[str(network)]
     if unknown := sorted(set(given) - {"name", *row.fields}):
         raise InputError(
-            f"config.model.name is {network!r}, whose keys are {', '.join(row.fields)}, and this config has "
-            f"config.model.{unknown[0]}; take --config {row.config}."
+            f"config.model.name is {network!r}, whose keys are {', '.join(row.fields)}, but this config has "
+            f"config.model.{unknown[0]}; use --config {row.config}."
         )
     return {f"model.{name}": rule for name, rule in (row.fields | {"name": (network,)}).items()}

@@ -29,10 +29,11 @@ ORDERS = ("random", "loudest first")  # baselines
 def curves(
     run: Trained, clips: Clips, indices: np.ndarray, methods: Sequence[str], progress: Progress
 ) -> dict[str, Any]:
-    """Returns {order: accuracies in [0, 1]} on the clips at `indices`, as each share in `SHARES` of a clip is silenced.
+    """Returns the accuracies in [0, 1] on the clips at `indices`, with each share in `SHARES` of a clip silenced.
 
-    An order is a name in `methods`, attribution methods whose most relevant inputs are silenced first, or one of the
-    baselines `ORDERS`. `progress` is called as (done, total) after each batch.
+    The result is {order: accuracies, one per share}. An order is a name in `methods`, attribution methods whose most
+    relevant inputs are silenced first, or one of the baselines `ORDERS`. `progress` is called as (done, total) after
+    each batch.
     """
     shape = configs.batch_shape(run.config) | {"bucket_samples": ()}  # one program per order
     parts = list(batches.evaluation(clips, indices, **shape))
@@ -50,7 +51,7 @@ def curves(
 def _predictions(
     model: nn.Module, variables: dict[str, Any], audio: jax.Array, length: jax.Array, key: jax.Array, order: str
 ) -> jax.Array:
-    """Returns the predicted labels i32[shares, B] as more and more of each clip is silenced, sorted by `order`."""
+    """Returns the predicted labels i32[shares, B] with each share in `SHARES` silenced in this `order`."""
     seam = lrp_layers.seam(model)
     x, layers = seam.features(audio, length), seam.layers(variables, length)
     if order == "random":

@@ -26,7 +26,7 @@ class Explanation(NamedTuple):
 
     Attributes:
         label: The name of the label.
-        probability: The probability that the network gives to it.
+        probability: The probability that the network assigns to it.
         sound: i16[t], the input of the network.
         features: The output of the front end, which is explained: samples f32[t] or bins f32[frames, bands]; 0 is
             silence.

@@ -23,7 +23,7 @@ class Linear(NamedTuple):
 
     apply: Callable[[Any, Any], jax.Array]
     kernel: Any
-    bias: jax.Array  # of the rank of the outputs, broadcast to them
+    bias: jax.Array  # has the rank of the outputs and is broadcast to them
 
     def forward(self, x: Any) -> jax.Array:
         """Returns the outputs for the inputs `x`."""
@@ -142,13 +142,13 @@ Rule = Callable[[Linear, Any, jax.Array], tuple[Any, jax.Array]]
 
 
 def epsilon_rule(layer: Linear, x: Any, relevance: jax.Array, *, epsilon: float) -> tuple[Any, jax.Array]:
-    """Distributes relevance in proportion to each input's part of the output (LRP-epsilon, Bach et al. 2015).
+    """Distributes relevance in proportion to each input's contribution to the output (LRP-epsilon, Bach et al. 2015).
 
     Args:
         layer: The layer.
         x: The inputs of the layer.
         relevance: The relevance of its outputs.
-        epsilon: Added to the magnitude of each output against division by small numbers, relative to the root mean
+        epsilon: Added to the magnitude of each output to avoid division by small numbers, relative to the root mean
             square of the layer's outputs for the clip.
 
     Returns:
@@ -224,7 +224,7 @@ def forward(layers: Sequence[Layer], x: jax.Array) -> jax.Array:
 def propagate(layers: Sequence[Layer], x: jax.Array, relevance: jax.Array, rule: Rule) -> list[Shared]:
     """Propagates the relevance of the outputs for `x` back through all layers.
 
-    Returns one result for each layer, from the last layer to the first; the last of them has the relevance of `x`.
+    Returns one result for each layer, from the last layer to the first; `relevance` of the last one is that of `x`.
     """
     inputs = [x]
     for layer in layers[:-1]:

@@ -28,9 +28,9 @@ def of_bins(
         sound: i16[t].
         relevance: f32[frames, num_bands]; frame n starts at sample n * hop_samples - before_samples.
         bands: f32[bins, num_bands], the filter bank. The weight of a bin is the average over its bands.
-        window_samples: Length of a frame.
-        hop_samples: Samples from the start of one frame to that of the next.
-        before_samples: Samples of the first frame before the sound.
+        window_samples: Length of a frame in samples.
+        hop_samples: Number of samples from the start of one frame to the start of the next.
+        before_samples: Number of samples of the first frame that precede the sound.
     """
     share = bands / np.maximum(bands.sum(axis=1, keepdims=True), 1e-12)
     weight = np.maximum(relevance, 0) @ share.T

@@ -1,13 +1,13 @@
-"""The faint noise that every stream begins with, before its first sample.
+"""The faint noise that precedes the first sample of every stream.
 
-Training sound hardly ever contains digital silence. A network that starts from the state that digital silence leaves
-misses many words that begin at once. The noise is the same for every stream.
+Training audio rarely contains digital silence. A network whose initial state is the one after digital silence misses
+many words at the start of a stream. The noise is the same for every stream.
 """
 
 import numpy as np
 
 LEAD_STEPS = 25  # its length, in steps of the network: 0.5 s of steps of 20 ms
-LEAD_AMPLITUDE = 4.0  # its amplitude, in 16-bit units: a power of -81 dB of full scale
+LEAD_AMPLITUDE = 4.0  # its amplitude at int16 scale: a power of -81 dB of full scale
 
 
 def lead(num_samples: int) -> np.ndarray:

@@ -68,7 +68,7 @@ def clicks(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarr
 
 
 def beeps(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
-    """Returns intermittent tones and chords of constant pitch, as of signals: f32[num_samples] of mean power 1."""
+    """Returns electronic beeps, tones and chords of constant pitch: f32[num_samples] of mean power 1."""
     sound, at = np.zeros(num_samples, np.float32), 0
     fade = np.sin(np.linspace(0, np.pi / 2, rate_hz // 100)).astype(np.float32)
     while at < num_samples:
@@ -86,7 +86,7 @@ def beeps(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarra
 def siren(rng: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
     """Returns a tone of varying pitch with harmonics, f32[num_samples] of mean power 1.
 
-    Training does not use it, so that it tests an unseen kind of noise.
+    It is not used in training, so that evaluation includes an unseen kind of noise.
     """
     time = np.arange(num_samples) / rate_hz
     wail = np.sin(2 * np.pi * rng.uniform(0.3, 1.5) * time + rng.uniform(0, 6.28))
@@ -116,9 +116,10 @@ def power(sound: np.ndarray) -> float:
 
 
 def response(rng: np.random.Generator, hz: np.ndarray, filter_db: float) -> np.ndarray:
-    """Returns a random smooth frequency response, as of a microphone: the f32 gains at the frequencies `hz`.
+    """Returns a random smooth frequency response that simulates a microphone: f32 gains at the frequencies `hz`.
 
-    The gains are interpolated between nine random values in [-filter_db, filter_db] dB. `hz` are equally spaced from 0.
+    The gains are interpolated between nine random values in [-filter_db, filter_db] dB. `hz` are equally spaced,
+    starting at 0.
     """
     nepers = (rng.uniform(-filter_db, filter_db, 9) * np.log(10) / 20).astype(np.float32)
     return np.exp(nepers @ _straight_lines(len(hz)))
@@ -132,7 +133,7 @@ def _straight_lines(num: int) -> np.ndarray:
 
 
 def mixed(sound: np.ndarray, noise: np.ndarray, reference: float, snr_db: float) -> np.ndarray:
-    """Returns `sound` plus `noise` of mean power 1, scaled to `snr_db` dB below the mean power `reference`; f32[t]."""
+    """Returns `sound` f32[t] plus `noise` of mean power 1, scaled to `snr_db` dB below the power `reference`."""
     return sound + noise * np.sqrt(reference * 10 ** (-snr_db / 10))
 
 
@@ -163,7 +164,7 @@ def eight_bit(sound: np.ndarray) -> np.ndarray:
     return (np.rint(np.clip(sound, -1, 1) * 127) / 127).astype(np.float32)
 
 
-# Format and encoding of soundfile, and how strongly it compresses: mobile telephone, internet telephone, recordings.
+# The arguments container, encoding and level of `compressed`: mobile telephony, internet telephony, recordings.
 CODECS = (
     ("WAV", "GSM610", None),
     ("OGG", "OPUS", 0.5),
@@ -174,10 +175,17 @@ CODECS = (
 
 
 def compressed(sound: np.ndarray, rate_hz: int, container: str, encoding: str, level: float | None) -> np.ndarray:
-    """Returns `sound` f32[t] in [-1, 1] encoded and decoded by a lossy codec, aligned with `sound`.
+    """Returns `sound` f32[t] in [-1, 1] after encoding and decoding by a lossy codec, without the codec's delay.
 
-    An item of `CODECS` has the codec's `container` and `encoding`, which are soundfile's format and subtype, and its
-    compression level; None is soundfile's default.
+    Args:
+        sound: f32[t]; values outside [-1, 1] are clipped.
+        rate_hz: The sampling rate of `sound`.
+        container: The format, as soundfile names it, such as "OGG".
+        encoding: The subtype, as soundfile names it, such as "OPUS".
+        level: The compression level, from 0 (least) to 1 (most); None for soundfile's default.
+
+    Returns:
+        f32[t], of the same length as `sound`.
     """
     file = io.BytesIO()
     soundfile.write(file, np.clip(sound, -1, 1), rate_hz, encoding, format=container, compression_level=level)
@@ -187,7 +195,7 @@ def compressed(sound: np.ndarray, rate_hz: int, container: str, encoding: str, l
 
 
 def telephone(hz: np.ndarray) -> np.ndarray:
-    """Returns the f32 gains at the frequencies `hz` of a band-pass filter from 300 to 3,400 Hz, as of a telephone."""
+    """Returns the f32 gains at the frequencies `hz` of a band-pass filter from 300 to 3,400 Hz, the telephone band."""
     return (1 / np.sqrt(1 + (300 / np.maximum(hz, 1)) ** 8) / np.sqrt(1 + (hz / 3400) ** 16)).astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Reads sound from a pipe: raw samples, WAV, AIFF, AU and CAF as they arrive, other formats at their end."""
+"""Reads sound from a pipe: raw samples, WAV, AIFF, AU and CAF as they arrive, other formats when the pipe ends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from audiojax.audio.sound_headers import (  # fmt: skip
 )
 from audiojax.errors import InputError
 
-MAX_BYTES = 1 << 30  # for formats that are decoded at their end
+MAX_BYTES = 1 << 30  # for formats that are decoded as a whole
 _MAX_HEADER_BYTES = 1 << 20
 _SAMPLE_BYTES = {
     "PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1,
@@ -36,7 +36,7 @@ Blocks = Iterator[tuple[np.ndarray, int, float | None]]
 
 
 def piped_blocks(descriptor: int, rate_hz: int | None, seconds: float, *, warn: Warn = lambda sentence: None) -> Blocks:
-    """Yields the sound of a pipe, mono, as (i16[t], sampling rate, total seconds by its header or None).
+    """Yields the sound of a pipe, mono, as (i16[t], sampling rate, total seconds according to its header, or None).
 
     Args:
         descriptor: The file descriptor of the pipe.
@@ -45,7 +45,7 @@ def piped_blocks(descriptor: int, rate_hz: int | None, seconds: float, *, warn: 
         warn: Called with a sentence if the sound is shorter than its header states.
 
     Raises:
-        InputError: The sound cannot be decoded, or has a header with another rate than `rate_hz`.
+        InputError: The sound cannot be decoded, or its header states another rate than `rate_hz`.
     """
     pipe = _Pipe(descriptor)
     if not is_sound(_head(pipe)):
@@ -55,7 +55,7 @@ def piped_blocks(descriptor: int, rate_hz: int | None, seconds: float, *, warn: 
         for samples, own_rate_hz, total_seconds in _contained(pipe, file, seconds, warn):
             if rate_hz not in (None, own_rate_hz):
                 raise InputError(
-                    f"stdin has a header with {own_rate_hz} Hz; leave out --rate {rate_hz}, which is for raw samples."
+                    f"stdin states {own_rate_hz} Hz in its header; leave out --rate {rate_hz} (for raw samples)."
                 )
             yield samples, own_rate_hz, total_seconds
 
@@ -81,7 +81,7 @@ class _Pipe:
 
 
 def _head(pipe: _Pipe) -> bytes:
-    """Returns enough of the beginning to distinguish a format from raw samples; raises InputError if it is no sound."""
+    """Returns enough of the beginning to distinguish a format from raw samples. Raises InputError for other content."""
     head = pipe.peek(12)
     if may_be_frames(head):
         head = pipe.peek(HEAD_BYTES)
@@ -135,7 +135,7 @@ def _fill(file: IO[bytes], pipe: _Pipe) -> None:
         if file.tell() > MAX_BYTES:
             raise InputError(
                 f"stdin has more than {MAX_BYTES:,} bytes of a format that is decoded as a whole; send wav instead, "
-                "as with ffmpeg -i INPUT -f wav -"
+                "for example with ffmpeg -i INPUT -f wav -"
             )
         file.write(content)
 
@@ -190,7 +190,7 @@ class _Live(NamedTuple):
                 done += len(content)
                 yield prepare_clip(block, self.rate_hz, self.rate_hz), self.rate_hz, total_seconds
         if num_bytes and done < num_bytes - num_bytes % size:
-            warn(f"stdin has {done:,} of the {num_bytes:,} bytes of samples in its header")
+            warn(f"stdin has {done:,} of the {num_bytes:,} bytes of samples that its header states")
         elif num_bytes and num_bytes % 2:
             pipe.take(1)  # chunks start at even offsets
         levels.check()

@@ -43,7 +43,7 @@ class Resampler:
         self._first = -self._reach  # the position of the first kept sample in the source
 
     def feed(self, audio: np.ndarray) -> np.ndarray:
-        """Takes the next samples of the stream; returns the f32[n] at the new rate that can then be computed."""
+        """Takes the next samples of the stream; returns f32[n], the samples at the new rate that they complete."""
         source = np.concatenate([self._kept, audio.astype(np.float32)])
         last = self._first + len(source) - 1 - self._reach  # the last position within reach
         stop = max(self._done, last * self._up // self._down + 1)

@@ -21,7 +21,7 @@ def mono(audio: np.ndarray) -> np.ndarray:
 
 
 def to_int16(units: np.ndarray) -> np.ndarray:
-    """Returns `units`, floats whose full scale is 32,768, rounded and clipped to i16."""
+    """Returns `units`, floats at int16 scale, rounded and clipped to i16, -32768 to 32767."""
     return np.clip(np.rint(units), -32768, 32767).astype(np.int16)
 
 
@@ -29,7 +29,7 @@ def prepare_clip(audio: np.ndarray, source_rate_hz: int, rate_hz: int) -> np.nda
     """Averages the channels, resamples with soxr HQ (aliases are below -143 dB), and rounds to 16 bit.
 
     Args:
-        audio: f32[t] or f32[t, channels] in [-1, 1]; values somewhat beyond are clipped.
+        audio: f32[t] or f32[t, channels] in [-1, 1]; larger values are clipped.
         source_rate_hz: The sampling rate of `audio`.
         rate_hz: The sampling rate of the result.
 
@@ -37,7 +37,7 @@ def prepare_clip(audio: np.ndarray, source_rate_hz: int, rate_hz: int) -> np.nda
         i16[t * rate_hz / source_rate_hz], at least one sample.
 
     Raises:
-        InputError: There are no samples, or samples that are not finite or far beyond full scale.
+        InputError: There are no samples, or samples that are not finite or above 8 in magnitude.
     """
     audio = mono(audio)
     if not audio.size:
@@ -61,7 +61,7 @@ def wav_file(clip: np.ndarray, rate_hz: int) -> bytes:
 
 
 def fit_length(clip: np.ndarray, out: np.ndarray) -> int:
-    """Copies `clip` i16[t] into `out` i16[T], truncated or zero right-padded; returns the samples kept, min(t, T)."""
+    """Copies `clip` i16[t] into `out` i16[T], cropped or zero right-padded; returns the number of samples kept."""
     kept = min(len(clip), len(out))
     out[:kept] = clip[:kept]
     out[kept:] = 0
@@ -69,7 +69,7 @@ def fit_length(clip: np.ndarray, out: np.ndarray) -> int:
 
 
 def loudest_part(clip: np.ndarray, num_samples: int) -> np.ndarray:
-    """Returns the part i16[min(t, num_samples)] of `clip` i16[t] with the most energy, the first if several have it."""
+    """Returns the part i16[min(t, num_samples)] of `clip` i16[t] with the most energy, the first of several."""
     if len(clip) <= num_samples:
         return clip
     energy = np.concatenate([[0.0], np.cumsum(np.square(clip, dtype=np.float64))])
@@ -93,14 +93,14 @@ def mono_samples(samples: Any) -> np.ndarray:
     """Returns any array of samples as a new mono array that shares no memory with it.
 
     Args:
-        samples: [t] or [t, channels], of any byte order; lists too. Floats are in [-1, 1]; integers have the range of
-            their type; the middle of an unsigned range is silence. Channels are averaged.
+        samples: [t] or [t, channels], of any byte order; or lists. Floats are in [-1, 1]; integers use the full range
+            of their type; the middle of an unsigned range is silence. Channels are averaged.
 
     Returns:
         i16[t] unchanged, or f32[t] scaled to [-1, 1]; NaN becomes 0, infinities become +-1.
 
     Raises:
-        InputError: The shape or type is another one, or the values do not fit the scale of their type.
+        InputError: The shape or type is not supported, or the values do not fit the scale of their type.
     """
     audio = _sample_array(samples)
     if audio.ndim == 2 and audio.shape[1] == 1:
@@ -112,7 +112,7 @@ def mono_samples(samples: Any) -> np.ndarray:
         peak = float(np.abs(scaled).max(initial=0.0))
         if peak > _LOUDEST:
             raise InputError(
-                f"float samples reach {peak:.6g}, and full scale is 1; divide those in int16's range by 32768."
+                f"float samples reach {peak:.6g}, and full scale is 1; divide samples at int16 scale by 32768."
             )
     else:
         full_scale = 2.0 ** (8 * audio.dtype.itemsize - 1)
@@ -121,7 +121,7 @@ def mono_samples(samples: Any) -> np.ndarray:
         if audio.dtype.itemsize == 8 and 0 < peak < 2.0**-32:  # below the least significant bit of 32 bit
             raise InputError(
                 f"{audio.dtype} samples reach {peak * full_scale:.6g} of {full_scale:.0f}, which is silence; "
-                "convert them to the type of their range, as in samples.astype(np.int16)."
+                "convert them to the integer type whose range they use, for example samples.astype(np.int16)."
             )
     return mono(scaled).astype(np.float32)
 
@@ -131,13 +131,13 @@ def _sample_array(samples: Any) -> np.ndarray:
     advice = "give an array of float32 in [-1, 1] or of int16, [samples] or [samples, channels]."
     if isinstance(samples, bytes | bytearray | memoryview | str):
         kind = type(samples).__name__
-        raise InputError(f'samples are {kind}, whose format is not known; {advice[:-1]}, as np.frombuffer(x, "<i2").')
+        raise InputError(f'samples are {kind}, of unknown format; {advice[:-1]}, such as np.frombuffer(x, "<i2").')
     try:
         audio = np.asarray(samples)
     except Exception as error:  # conversion can raise anything
         raise InputError(f"samples are not an array ({one_line(error)}); {advice}") from None
     if audio.dtype.kind not in "iuf":
-        raise InputError(f"samples have the type {audio.dtype}, which is not a number; {advice}")
+        raise InputError(f"samples have the type {audio.dtype}, which is not numeric; {advice}")
     if audio.ndim not in (1, 2) or (audio.ndim == 2 and not 1 <= audio.shape[1] <= MAX_CHANNELS):
         raise InputError(f"samples have the shape {audio.shape}; {advice}")
     return audio

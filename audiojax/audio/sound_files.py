@@ -146,7 +146,7 @@ def check_rate(rate_hz: int) -> None:
 
 @contextlib.contextmanager
 def _opened(path: Path | str, name: str, warn: Warn) -> Iterator[soundfile.SoundFile]:
-    """Opens a sound file; errors in the block, too, become an InputError with a sentence that names the file."""
+    """Opens a sound file; errors in opening it and inside the block become an InputError that names the file."""
     if not Path(path).is_file():
         raise InputError(f"{name} is not a file; give the path of a sound file (wav, flac, ogg, mp3, aiff, ...).")
     try:
@@ -177,11 +177,11 @@ def _target(path: str, name: str, warn: Warn, stack: contextlib.ExitStack) -> st
         fix = conversion(name).replace("-i", "-f s16le -ar 16000 -i", 1)
         raise InputError(f"cannot be read as sound (its samples have no header); {fix}")
     if (promised := nist_bytes(head)) and num_bytes < promised:
-        warn(f"{name} has {num_bytes:,} of the {promised:,} bytes in its header")
+        warn(f"{name} has {num_bytes:,} of the {promised:,} bytes that its header states")
     if not chunk or not missing:
         return path
     if not chunk.streamed:
-        warn(f"{name} has {there:,} of the {chunk.num_bytes:,} bytes of samples in its header")
+        warn(f"{name} has {there:,} of the {chunk.num_bytes:,} bytes of samples that its header states")
     return stack.enter_context(_Patched(path, chunk.size_at, chunk.size_field(there)))
 
 
@@ -215,8 +215,8 @@ def _warn_of_header(report: str, name: str, warn: Warn) -> None:
     sizes = re.search(r"^ *riff *: (\d+) \(should be (\d+)\)", report, re.MULTILINE)
     frames = re.search(r"frame count (\d+) does not match value from 'ds64' chunk of (\d+)", report)
     if sizes and int(sizes[2]) < int(sizes[1]) < 1 << 62:
-        warn(f"{name} has {int(sizes[2]):,} of the {int(sizes[1]):,} bytes in its header")
+        warn(f"{name} has {int(sizes[2]):,} of the {int(sizes[1]):,} bytes that its header states")
     elif frames and int(frames[1]) < int(frames[2]) < 1 << 62:
-        warn(f"{name} has {int(frames[1]):,} of the {int(frames[2]):,} samples in its header")
+        warn(f"{name} has {int(frames[1]):,} of the {int(frames[2]):,} samples that its header states")
     elif re.search("truncated file|without an End-Of-Stream|lacks an end-of-stream", report):
         warn(f"{name} is truncated")

@@ -66,10 +66,10 @@ _KBITS = {  # by (MPEG 1, layer)
 
 
 class DataChunk(NamedTuple):
-    """Where a sound file has its samples, and where its header has their size; all in bytes from the file's start.
+    """The position of the samples in a sound file, and of the header field with their size, in bytes from its start.
 
-    The header's field of `size_width` bytes at `size_at` states the size of the samples, which begin at `start` and
-    have `num_bytes` bytes by that field.
+    The field of `size_width` bytes at `size_at` states the size of the samples, which begin at `start` and have
+    `num_bytes` bytes according to that field.
     """
 
     size_at: int
@@ -93,7 +93,7 @@ class DataChunk(NamedTuple):
 
 
 def find_data(file: BinaryIO) -> DataChunk | None:
-    """Returns where a WAV, RF64, AIFF, AU or CAF file has its samples; None for other files, or if none are found."""
+    """Returns the position of the samples in a WAV, RF64, AIFF, AU or CAF file; None if it is not found."""
     file.seek(0)
     kind = file.read(4)
     order: ByteOrder
@@ -120,9 +120,9 @@ def find_data(file: BinaryIO) -> DataChunk | None:
 
 
 def is_empty(file: BinaryIO, chunk: DataChunk) -> bool:
-    """Returns whether the size of 0 in the header of `file` means that it has no samples, and is no placeholder.
+    """Returns whether a size of 0 in the header of `file` means that it has no samples, and is not a placeholder.
 
-    This is so if nothing or another valid chunk follows. For any other size, it returns False.
+    This is the case if nothing or another valid chunk follows. For any other size, it returns False.
     """
     there = file.seek(0, io.SEEK_END) - chunk.start
     file.seek(chunk.start)
@@ -145,7 +145,7 @@ def nist_bytes(head: bytes) -> int | None:
 
 
 def is_sound(head: bytes) -> bool:
-    """Returns whether `head`, the first bytes of a file, is of a sound format with a header, not of raw samples.
+    """Returns whether `head`, the first bytes of a file, belongs to a sound format with a header, not to raw samples.
 
     MP3 has no magic number: raw samples near zero may look like one of its frames, but not like three in sequence.
     """
@@ -173,7 +173,7 @@ def no_sound(head: bytes, name: str) -> tuple[str, str] | None:
 
 
 def conversion(name: str) -> str:
-    """Returns the advice to convert the file `name` to WAV, with the command of ffmpeg."""
+    """Returns advice, with an ffmpeg command, to convert the file `name` to WAV."""
     wav = Path(name).with_suffix(".wav")
     out = wav if str(wav) != name else wav.with_stem(f"{wav.stem}-converted")
     return f"convert it: ffmpeg -i {shlex.quote(name)} {shlex.quote(str(out))}"

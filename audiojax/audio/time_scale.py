@@ -6,7 +6,7 @@ import numpy as np
 
 
 def time_scaled(sound: np.ndarray, speed: float, tempo: float, places: Sequence[int]) -> tuple[np.ndarray, list[int]]:
-    """Changes the speed of a sound (with its pitch), then its tempo (at the same pitch).
+    """Applies speed perturbation, which also shifts pitch and formants, then tempo perturbation at constant pitch.
 
     Args:
         sound: f32[t].
@@ -15,7 +15,7 @@ def time_scaled(sound: np.ndarray, speed: float, tempo: float, places: Sequence[
         places: Positions in `sound`, in samples.
 
     Returns:
-        The new sound f32[t], and where `places` are in it.
+        The new sound f32[t], and the corresponding positions of `places` in it, in samples.
     """
     if speed != 1:
         position = np.arange(max(1, int(len(sound) / speed))) * speed

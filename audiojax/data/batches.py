@@ -28,16 +28,16 @@ def gather(
 ) -> Batch:
     """Returns a batch of the clips at `indices`, one in each row, truncated or padded with zeros.
 
-    If there are fewer clips than rows, the other rows repeat clips and have mask 0: they do not count, and statistics
-    over the batch are of sound only.
+    If there are fewer clips than rows, the other rows repeat clips and have mask 0: they are not counted, and the
+    statistics of BatchNorm are computed from clips only.
 
     Args:
         clips: The clips to choose from.
         indices: Indices of at most `batch_size` clips.
         batch_size: Number of rows.
         length_samples: Number of samples in a row.
-        placement: "start" puts the clip at the start of its row; "random" puts silence before it, which counts in its
-            length. The silence is a function of the clip's index, or of its samples if it belongs to no data set.
+        placement: "start" puts the clip at the start of its row; "random" puts silence before it, which is included
+            in its length and is a function of the clip's index, or of its samples if it belongs to no data set.
         rows: The rows that are read and returned, if several processes share a batch.
     """
     mask = (np.arange(batch_size) < len(indices))[rows].astype(np.float32)
@@ -59,7 +59,7 @@ def gather(
 
 
 class Epochs:
-    """An endless sequence of shuffled epochs of batches; batch k is a function of (seed, k).
+    """An infinite sequence of shuffled epochs of batches; batch k is a function of (seed, k).
 
     Without `bucket_samples`, all clips are padded or truncated to `length_samples`, and an epoch has full batches only,
     so that it leaves out different clips each time. With them, a clip is padded to the shortest of these lengths that
@@ -84,9 +84,9 @@ class Epochs:
     ):
         """Assigns the clips at `indices` to lengths.
 
-        `placement` is where a clip is in its row: at its "start", or at a "random" place. `rows` are those that are
-        read, if several processes share a batch. `stretch` is the largest factor by which augmentation changes the
-        length of a clip, for which its row has room.
+        `placement` is the position of a clip in its row, "start" or "random". `rows` are those that are read, if
+        several processes share a batch. `stretch` is the largest factor by which augmentation lengthens a clip, for
+        which the length of its row is chosen.
         """
         self._clips, self._indices, self._seed = clips, indices, seed
         self._batch_size, self._placement, self._rows = batch_size, placement, rows
@@ -119,7 +119,7 @@ class Epochs:
             )
 
     def _shuffled(self, epoch: int) -> list[tuple[int, np.ndarray]]:
-        """Returns the length of each batch of an epoch, and the places of its clips in `indices`."""
+        """Returns the length of each batch of an epoch, and the positions of its clips in `indices`."""
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._indices))
         parts = [(length, order[self._bucket[order] == b]) for b, length in enumerate(self._lengths)]
         size = self._batch_size
@@ -143,8 +143,8 @@ def evaluation(
 
     Without `bucket_samples`, clips are padded or truncated to `length_samples`. With them, which are further, shorter
     lengths, nothing is truncated: a batch has the length that its longest clip needs, so sort the clips by length.
-    `placement` is where a clip is in its row, at its "start" or at a "random" place; `rows` are those that are read, if
-    several processes share a batch.
+    `placement` is the position of a clip in its row, "start" or "random"; `rows` are those that are read, if several
+    processes share a batch.
     """
     for start in range(0, len(indices), batch_size):
         chosen = indices[start : start + batch_size]
@@ -156,7 +156,7 @@ def evaluation(
 
 
 def by_length(clips: Clips, indices: np.ndarray) -> np.ndarray:
-    """Returns i64[n], the places in `indices` that sort the clips from the shortest to the longest."""
+    """Returns i64[n], the positions in `indices` that sort the clips from the shortest to the longest."""
     return np.argsort(clips.length[indices], kind="stable")
 
 

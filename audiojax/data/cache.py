@@ -26,7 +26,7 @@ from audiojax.io import workers
 from audiojax.io.files import MARKER, whole_folder
 from audiojax.io.progress import Progress
 
-FORMAT = 4  # raise it when the same files give other clips, or when the fields of the manifest change
+FORMAT = 4  # increment it when the same files yield other clips, or when the fields of the manifest change
 _CLIPS_PER_TASK = 200
 _BLOCK_BYTES = 4 << 20  # per checksum
 _verified: set[tuple[Any, ...]] = (
@@ -39,9 +39,9 @@ def load_or_build(
 ) -> tuple[Clips, tuple[str, ...], tuple[str, ...]]:
     """Returns the clips of `recordings` at `rate_hz` from their cache below `folder`, which is built if needed.
 
-    A cache is built again when a name, size or time of a file, the rate, or the version of a decoding library has
-    changed. `progress` is called with (files done, files in total) only while a cache is built. A file that cannot be
-    used raises InputError if `on_bad_file` is "stop", and is left out if it is "skip".
+    A cache is built again when the name, size or modification time of a file, the rate, or the version of a decoding
+    library has changed. `progress` is called with (files done, files in total) only while a cache is built. A file that
+    cannot be used raises InputError if `on_bad_file` is "stop", and is left out if it is "skip".
 
     Returns:
         The clips; a sentence for each file left out; and a sentence for each file that is shorter than its header
@@ -50,7 +50,7 @@ def load_or_build(
     where = folder / f"{recordings.source}-{rate_hz}Hz-{_digest(str(recordings.root.resolve()))[:10]}"
     wanted = _fingerprint(recordings, rate_hz, on_bad_file)
     loaded = _load(where, wanted)
-    for _ in range(2):  # again if another process has written another cache there meanwhile
+    for _ in range(2):  # again if another process has meanwhile written another cache there
         if loaded is None:
             _build(recordings, rate_hz, on_bad_file, where, wanted, progress)
             loaded = _load(where, wanted)

@@ -23,8 +23,8 @@ class Speaker(NamedTuple):
 class Clips:
     """All clips of a source, such as a data set, as one flat array of samples.
 
-    Clip `i` is `samples[offsets[i]:offsets[i + 1]]`, mono int16 at `rate_hz`, with its full length. Other arrays have
-    its label, its speaker, the number of its take, and the path of its file.
+    Clip `i` is `samples[offsets[i]:offsets[i + 1]]`, mono int16 at `rate_hz`, untruncated. Other arrays have its
+    label, its speaker, its take number, and the path of its file.
     """
 
     source: str  # "synthetic", "audiomnist", "fsdd", ...
@@ -82,9 +82,9 @@ class Clips:
 
 
 def copies(clips: Clips, indices: np.ndarray, among: np.ndarray, of: Clips | None = None) -> np.ndarray:
-    """Returns bool[n]: for each of the n clips at `indices` of `clips`, whether another set has the same samples.
+    """Returns bool[n]: whether each of the n clips at `indices` of `clips` has the samples of a clip in another set.
 
-    The other set are the clips of `of` (by default of `clips`) at the indices `among`.
+    The other set is the clips of `of` (by default of `clips`) at the indices `among`.
     """
     of = of or clips
     sounds = {hashlib.blake2b(of[index].tobytes()).digest() for index in among if len(of[index])}
@@ -95,7 +95,7 @@ def copies(clips: Clips, indices: np.ndarray, among: np.ndarray, of: Clips | Non
 class Batch(TypedDict):
     """A batch of clips or streams: numpy arrays on the host, jax arrays on the devices.
 
-    For clips, a row is a clip. For streams, a row is the next stretch of a stream, in N steps of the network: `label`,
+    For clips, a row is a clip. For streams, a row is the next segment of a stream, of N steps of the network: `label`,
     `mask`, `times` and `copies` have a value for each step, [B, N] or [B, N, 2].
     """
 
@@ -105,4 +105,4 @@ class Batch(TypedDict):
     mask: Any  # f32[B], 1 for a clip and 0 for a row of padding
     reset: NotRequired[Any]  # f32[B], 1 where the state of a stream is reset before this batch
     times: NotRequired[Any]  # f32[B, N, 2], seconds since the start and end of a word, see `streaming.targets`
-    copies: NotRequired[Any]  # i32[B, N], how many words a word stands for
+    copies: NotRequired[Any]  # i32[B, N], how many times a word counts, see `streaming.targets`

@@ -78,17 +78,17 @@ AUDIOMNIST = _in_git(
 
 
 def fsdd(root: Path, url: str | None = None) -> sources.Recordings:
-    """Downloads the Free Spoken Digit Dataset into `root`, unless it is there, and returns its recordings.
+    """Downloads the Free Spoken Digit Dataset into `root`, unless it exists, and returns its recordings.
 
-    `url` is another address of the same archive. Raises InputError if the network fails or the content is not complete.
+    `url` is another URL of the same archive. Raises InputError if the network fails or the content is not complete.
     """
     return fetch(FSDD, root, url)
 
 
 def audiomnist(root: Path, url: str | None = None) -> sources.Recordings:
-    """Downloads AudioMNIST into `root`, unless it is there, and returns its recordings.
+    """Downloads AudioMNIST into `root`, unless it exists, and returns its recordings.
 
-    `url` is another address of the same archive. Raises InputError if the network fails or the content is not complete.
+    `url` is another URL of the same archive. Raises InputError if the network fails or the content is not complete.
     """
     return fetch(AUDIOMNIST, root, url)
 
@@ -96,7 +96,7 @@ def audiomnist(root: Path, url: str | None = None) -> sources.Recordings:
 def fetch(archive: Archive, root: Path, url: str | None = None) -> sources.Recordings:
     """Downloads, unpacks and checks an archive into `root`, unless it exists, and returns its recordings.
 
-    `url` is another address of the archive. Raises InputError, with instructions for a manual download, if the network
+    `url` is another URL of the archive. Raises InputError, with instructions for a manual download, if the network
     fails or the archive is not as expected.
     """
     transfer = root.with_name(f"{root.name}.download")
@@ -190,7 +190,7 @@ def _unpack(archive: Archive, packed: Path, folder: Path, progress: Progress) ->
                 if not too_long and (match is None or not member.isfile()):
                     continue
                 if match is None or too_long or member.size > MAX_FILE_BYTES or done > archive.num_clips + _NUM_TABLES:
-                    raise InputError(f"the archive holds more than {archive.name} should, {member.name}")
+                    raise InputError(f"the archive holds more than {archive.name} should: {member.name}")
                 target = folder / match[1]
                 target.parent.mkdir(parents=True, exist_ok=True)
                 content = members.extractfile(member)

@@ -1,4 +1,4 @@
-"""The target of a classifier: the label that the source gives a clip, or the sex of its speaker."""
+"""The target of a classifier: the label of a clip in its source, or the sex of its speaker."""
 
 import dataclasses
 import hashlib

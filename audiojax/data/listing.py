@@ -52,7 +52,8 @@ _LEFT_BEHIND = re.compile(
 class Listing:
     """The sound files and subfolders of a folder. Paths are relative to the root of the data set, with "/"."""
 
-    sounds: list[tuple[str, tuple[int, int]]] = field(default_factory=list)  # (path, (bytes, modified)), sorted
+    # (path, (size in bytes, modification time in ns)), sorted
+    sounds: list[tuple[str, tuple[int, int]]] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)  # without links to a listed folder
     faults: list[str] = field(default_factory=list)  # a sentence, without full stop, for each invalid entry
     left_out: Counter[str] = field(default_factory=Counter)  # number of other entries by kind
@@ -63,7 +64,7 @@ def find_sounds(root: Path, where: Path, layout: str) -> Listing:
 
     Paths are relative to `root`. A folder with several links to it is listed once, by its own path if that is below
     `where`; links may form loops. Raises InputError, with `layout` as a description of the expected content, if there
-    is no sound file.
+    are no sound files.
     """
     if not where.is_dir():
         raise InputError(f"{where} is not a folder; set --config.data.root to the folder that has {layout}.")
@@ -111,7 +112,7 @@ def _entries(folder: str, found: Listing) -> list[os.DirEntry[str]]:
             listed = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise InputError(
-            f"{error.filename} cannot be read ({error.strerror}); set its rights, or another root."
+            f"{error.filename} cannot be read ({error.strerror}); change its permissions, or set another root."
         ) from None
     valid = []
     for entry in listed:
@@ -122,7 +123,7 @@ def _entries(folder: str, found: Listing) -> list[os.DirEntry[str]]:
             entry.stat()
         except OSError as error:
             found.faults.append(
-                f"{entry.path} cannot be followed ({error.strerror}); restore what it links to, or remove it"
+                f"{entry.path} cannot be followed ({error.strerror}); restore the target of the link, or remove it"
             )
             continue
         valid.append(entry)
@@ -147,7 +148,7 @@ def _has_suffix_twice(name: str) -> bool:
 
 
 def read_table(path: Path, columns: Sequence[str], key: str) -> list[dict[str, str]]:
-    """Returns the rows of a CSV file as {column: text}; the first of `columns` names a sound file.
+    """Returns the rows of a CSV file as {column: text}; the first of `columns` has the paths of sound files.
 
     Raises InputError if the file is missing or damaged; the message names `key`, the config key of its folder.
     """
@@ -165,7 +166,10 @@ def read_table(path: Path, columns: Sequence[str], key: str) -> list[dict[str, s
 
 
 def listed_stat(root: Path, name: str, table: str) -> tuple[int, int]:
-    """Returns size and time of change of the file `name`, which `table` lists. Raises InputError if it is missing."""
+    """Returns the size in bytes and the modification time in ns of the file `name`, which `table` lists.
+
+    Raises InputError if it is missing.
+    """
     try:
         found = (root / name).stat()
     except OSError:

@@ -76,13 +76,13 @@ def load_split(config: ConfigDict) -> tuple[Clips, splits.Split]:
     clips = _chosen(config, recordings)
     split = chosen = _choose_split(config, clips)
     if splits.is_published(clips, config.split.name):
-        shared, done = int(copies(clips, chosen.train, splits.held_out(chosen)).sum()), "stay there"
+        shared, done = int(copies(clips, chosen.train, splits.held_out(chosen)).sum()), "are kept in the training set"
     else:
         split = splits.without_copies(clips, chosen, config.split.name)
-        shared, done = len(chosen.train) - len(split.train), "are left out of it"
+        shared, done = len(chosen.train) - len(split.train), "are left out of the training set"
     if shared:
         print(
-            f"{shared:,} training clips of {clips.source} are copies of validation or test clips, and {done}.",
+            f"{shared:,} training clips of {clips.source} are copies of validation or test clips and {done}.",
             file=sys.stderr,
         )
     if shared := int(copies(clips, split.test, split.validation).sum()):
@@ -174,7 +174,7 @@ def load_extra(config: ConfigDict, clips: Clips, held_out: Sequence[int] | np.nd
     if not shared.any():
         return also
     print(
-        f"{shared.sum():,} clips of {also.source} are copies of validation or test clips, and left out.",
+        f"{shared.sum():,} clips of {also.source} are copies of validation or test clips and are left out.",
         file=sys.stderr,
     )
     return labels.some(also, np.flatnonzero(~shared))
@@ -210,7 +210,7 @@ def synthesised(config: ConfigDict, source: str) -> sources.Recordings:
     """
     if source not in SYNTHETIC_SOURCES:
         raise InputError(
-            f"config.streams.synthetic_sources has {source!r}; choose from {', '.join(SYNTHETIC_SOURCES)}."
+            f"config.streams.synthetic_sources includes {source!r}; choose from {', '.join(SYNTHETIC_SOURCES)}."
         )
     synthesiser = _synthesiser(source)
     parameters = dict(config.synthetic)
@@ -228,7 +228,7 @@ def _phrases(config: ConfigDict, source: str, part: str) -> sources.Recordings:
 
     choices = {name: name for name in SYNTHETIC_SOURCES} | {"letters": "espeak"}
     if source not in choices:
-        raise InputError(f"config.streams.negative_sources has {source!r}; choose from {', '.join(choices)}.")
+        raise InputError(f"config.streams.negative_sources includes {source!r}; choose from {', '.join(choices)}.")
     voices, seed = config.synthetic.num_voices, config.synthetic.seed
     version = f"{phrases.VERSION}.{_synthesiser(choices[source]).VERSION}"
     root = _folder(config) / f"phrases-{source}-{part}-v{version}-seed{seed}-voices{voices}"

@@ -1,4 +1,4 @@
-"""Recordings of digits, other speech, rooms and noise from several public corpora, listed in `index.csv`.
+"""Recordings of digits, other speech, room noise and other noise from several public corpora, listed in `index.csv`.
 
 The list has the columns file, use, kind, label, speaker, gain and source, and a row for each sound file. Rows with
 `use` "train" are for training and validation, those with "judge" for a final evaluation.
@@ -42,8 +42,8 @@ class RealSound:
     speech_indices: np.ndarray
     noise: Clips
     noise_indices: np.ndarray
-    gain: dict[str, float]  # by path; the clip divided by its gain has the level of the recording
-    unsure: dict[str, list[tuple[float, float]]]  # by path: stretches in seconds that may have a digit
+    gain: dict[str, float]  # by path; a clip divided by its gain has the level of the original recording
+    unsure: dict[str, list[tuple[float, float]]]  # by path: segments in seconds that may contain a digit
     text: dict[str, str]  # by path: the label in index.csv, which is the word in a clip of one word
 
 
@@ -60,7 +60,9 @@ def recordings(root: Path | str, kind: str, use: str = "train") -> Recordings:
     for take, row in enumerate(mine):
         name = row["label"] if kind == "digit" else row["source"]
         if name not in names:
-            raise InputError(f"{root / 'index.csv'} gives {row['file']} the label {name!r}; a digit is zero to nine.")
+            raise InputError(
+                f"{root / 'index.csv'} has the invalid label {name!r} for {row['file']}; write a digit, zero to nine."
+            )
         speaker = row["speaker"].removeprefix("sc_") or f"unknown {row['source']}"
         files.append(
             Recording(names.index(name), speaker, take, row["file"], *listed_stat(root, row["file"], "index.csv"))
@@ -84,20 +86,22 @@ def rows(root: Path | str) -> list[dict[str, str]]:
         except ValueError:
             valid = False
         if not valid:
-            raise InputError(f"{path} gives {row['file']} the gain {row['gain']!r}; give a number above 0, or nothing.")
+            raise InputError(
+                f"{path} has the invalid gain {row['gain']!r} for {row['file']}; write a number above 0, or nothing."
+            )
     return found
 
 
 def load(root: Path | str, part: str, cached: Callable[[Recordings], Clips], rooms: str = "train") -> RealSound:
     """Returns the real recordings that `root`/index.csv lists, for the part "train" or "validation".
 
-    Recordings that are labelled as a digit, but have no word in them, are left out.
+    Recordings that are labelled as a digit but contain no word are left out.
 
     Args:
         root: The folder of the recordings.
         part: "train" or "validation".
         cached: Reads the files of recordings and returns their clips.
-        rooms: Which recordings of rooms without speech are for training: "train" is four fifths of them, "none" is
+        rooms: Which recordings of rooms without speech are used for training: "train" is four fifths of them, "none" is
             none, "first" and "second" are the halves. All others are for validation.
     """
     sounds = {kind: cached(recordings(root, kind)) for kind in KINDS}
@@ -144,14 +148,14 @@ def by_corpus(clips: Clips, indices: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def read_unsure() -> dict[str, list[tuple[float, float]]]:
-    """Returns where recordings of speech without transcripts may have a digit.
+    """Returns the segments of recordings of speech without transcripts that may contain a digit.
 
-    The result is {path: stretches}, where a stretch is (start, end) in seconds.
+    The result is {path: segments}, where a segment is (start, end) in seconds.
     """
     saved = json.loads(UNSURE.read_text()) if UNSURE.exists() else {}
-    return {name: [(float(start), float(end)) for start, end in stretches] for name, stretches in saved.items()}
+    return {name: [(float(start), float(end)) for start, end in segments] for name, segments in saved.items()}
 
 
 def recorded_level(sound: RealSound, clips: Clips, index: int) -> np.ndarray:
-    """Returns the clip at `index` i16[t] divided by its gain in `sound`, so that it has the level of its recording."""
+    """Returns the clip at `index` i16[t] divided by its gain in `sound`, so that it has its original level."""
     return np.rint(clips[index] / sound.gain[clips.path[index]]).astype(np.int16)

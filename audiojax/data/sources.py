@@ -23,9 +23,10 @@ UNKNOWN_SPEAKER = "unknown"  # of files without a speaker in their name
 
 @dataclass(frozen=True, order=True)
 class Recording:
-    """A sound file of a source, not yet read: its label (an index), speaker, number of the take, path, size and time.
+    """A sound file of a source, not yet read.
 
-    It sorts by label first, as the cache groups clips.
+    It has the label (an index), the speaker, the take number, the path, the size in bytes, and the modification time in
+    nanoseconds. It sorts by label first, because the cache groups clips by label.
     """
 
     label: int
@@ -71,7 +72,7 @@ class Recordings:
 class Faults:
     """The faults of single files: `on_bad_file` "stop" raises InputError at the first one, "skip" collects them.
 
-    `sentences` has those collected.
+    `sentences` has the collected ones.
     """
 
     def __init__(self, on_bad_file: str):
@@ -94,7 +95,7 @@ def audiomnist(root: Path | str, on_bad_file: str = "stop") -> Recordings:
 
     They are `data/SS/D_SS_T.wav`, with speaker, digit and take, and the table of speakers `data/audioMNIST_meta.txt`.
     Speakers are two-digit strings, "01" to "60". The sex, accent and age of speakers who are not in the table (17, 22
-    and 34 in an early copy) are unknown, as is an age that is no number below 120. For a file with another name,
+    and 34 in an early copy) are unknown, as are ages that are not numbers below 120. For a file with another name,
     `on_bad_file` "stop" raises InputError, and "skip" leaves it out.
     """
     root, faults = Path(root).expanduser(), Faults(on_bad_file)
@@ -186,7 +187,7 @@ def list_digits(
         where: The folder to search, with its subfolders.
         name: Matches the whole path relative to `root`; its groups are label (0 to 9), speaker and take (a number).
         layout: The layout of the names, for messages.
-        faults: Gets the files with another name, and those with the label, speaker and take of another file.
+        faults: Collects files with another name, and files with the label, speaker and take of another file.
 
     Returns:
         The sorted recordings, and the listing of `where`, whose `left_out` counts everything else in it.

@@ -21,7 +21,7 @@ NOISE = "_background_noise_"  # the folder, and the label and the speaker of wha
 SILENCE, UNKNOWN = "_silence_", "_unknown_"
 COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 SHARE = 0.1  # of unknown words, and of silence, to commands in each part of the split, as in kws_streaming
-SEED = 59185  # ... which shuffles by this one
+SEED = 59185  # of the shuffling, also as in kws_streaming
 
 _URL = "http://download.tensorflow.org/data/speech_commands_v0.0{}.tar.gz"
 _NUM_SPEAKERS, _NUM_CLIPS = {1: 1881, 2: 2618}, {1: 64_727, 2: 105_829}
@@ -30,7 +30,7 @@ _NUM_NOISES = 6
 
 
 def read(root: Path | str, on_bad_file: str = "stop") -> sources.Recordings:
-    """Lists the files of Speech Commands in `root`: those of words, and background noises, if any, as a last label.
+    """Lists the files of Speech Commands in `root`: those of words, and background noises, if any, with the last label.
 
     For a sound file outside of the folders of words, `on_bad_file` "stop" raises InputError, and "skip" leaves it out.
     """
@@ -59,15 +59,15 @@ def choose(clips: Clips, target: str) -> Clips:
     wanted = {"words35": tuple(words), "digit": DIGITS, "words12": COMMANDS}[target]
     if absent := sorted(set(wanted) - set(words)):
         raise InputError(
-            f"config.data.target is {target!r}, and {clips.source} has no {', '.join(absent)}; choose "
-            "--config.data.target=words35, which takes the words that are there."
+            f"config.data.target is {target!r}, but {clips.source} has no {', '.join(absent)}; choose "
+            "--config.data.target=words35, which uses the words that are present."
         )
     names = np.asarray(clips.label_names)[clips.label]
     chosen = np.flatnonzero(np.isin(names, wanted))
     if target != "words12":
         return _labelled(labels.some(clips, chosen), tuple(names[chosen]), wanted, target)
     if NOISE not in clips.label_names:
-        raise InputError(f"config.data.target is 'words12', and config.data.root has no {NOISE}; restore that folder.")
+        raise InputError(f"config.data.target is 'words12', but config.data.root has no {NOISE}; restore that folder.")
     rng, kept, silent = np.random.default_rng(SEED), [chosen], list[tuple[str, np.ndarray]]()
     for part, indices in _parts(clips).items():
         number = math.ceil(SHARE * np.isin(indices, chosen).sum())
@@ -121,9 +121,9 @@ def _silence(clips: Clips, number: int, rng: np.random.Generator) -> list[np.nda
 
 
 def download(root: Path, url: str | None = None) -> sources.Recordings:
-    """Downloads Speech Commands into `root`, unless it is there, and returns its recordings.
+    """Downloads Speech Commands into `root`, unless it exists, and returns its recordings.
 
-    It is version 2, or version 1 if `url`, another address of the archive, contains "v0.01".
+    It is version 2, or version 1 if `url`, another URL of the archive, contains "v0.01".
     """
     version = 1 if url and "v0.01" in url else 2
     by_hand = f"download {_URL.format(version)}, and tar -xzf it in DIR"

@@ -34,7 +34,7 @@ _MIN_CLIPS = 3  # per label in the random split: one for each part
 
 
 class Impossible(InputError):
-    """The error that clips cannot be split as asked; it has the fix, and whether more clips would help."""
+    """Raised if clips cannot be split as requested; it has the fix, and whether more clips would help."""
 
     def __init__(self, sentence: str, fix: str, *, too_few: bool):
         super().__init__(sentence)
@@ -158,7 +158,7 @@ def held_out(split: Split) -> np.ndarray:
 def random(clips: Clips, *, seed: int) -> Split:
     """Returns a random split of the clips of each label: 72 % for training, 8 % for validation, 20 % for test.
 
-    All parts have the same speakers, so that the accuracy does not apply to unseen speakers.
+    All parts have the same speakers, so that the accuracy is not an estimate for unseen speakers.
     """
     number = np.bincount(clips.label, minlength=len(clips.label_names))
     few = np.flatnonzero((number > 0) & (number < _MIN_CLIPS))
@@ -194,7 +194,7 @@ def official(clips: Clips) -> Split:
     if clips.source == "folder" or clips.official:
         return _by_lists(clips)
     raise Impossible(
-        f"split=official belongs to fsdd and to sources with lists, not to {clips.source}",
+        f"split=official belongs to fsdd and to sources with lists of files, not to {clips.source}",
         "choose another source",
         too_few=False,
     )
@@ -212,8 +212,8 @@ def _by_lists(clips: Clips) -> Split:
     validation, test = clips.official["validation"], clips.official["test"]
     if both := sorted(validation & test):
         raise InputError(
-            f"{both[0]} is named by {' and by '.join(OFFICIAL_LISTS.values())} in config.data.root, as "
-            f"{len(both) - 1:,} others are; remove it from one of them."
+            f"{both[0]} and {len(both) - 1:,} other files are in both {' and '.join(OFFICIAL_LISTS.values())} in "
+            "config.data.root; remove each of them from one list."
         )
     stems = [without_suffix(path) for path in clips.path]
     in_validation = np.asarray([stem in validation for stem in stems])
@@ -226,7 +226,7 @@ def folds(clips: Clips, *, fold: int) -> Split:
 
     With blocks A to E, fold 0 trains on A, B, C, validates on D and tests on E; fold 1 begins at B. If the label is the
     sex, there are four blocks, two for training. AudioMNIST has the blocks of its authors, for the sex of 24 speakers.
-    The speakers of other sources are dealt to the blocks in turn, in order of name, or in order of sex and name.
+    The speakers of other sources are assigned to the blocks in turn, in order of name, or in order of sex and name.
     """
     of_sex = clips.target == "sex"
     num_blocks = 4 if of_sex else 5

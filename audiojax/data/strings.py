@@ -1,8 +1,8 @@
-"""Recordings of several words each, with the times of the words, listed in `strings.csv`.
+"""Recordings of several words each, with start and end times of the words, listed in `strings.csv`.
 
 The list has the columns file, speaker and words, and a row for each sound file. "words" has LABEL:START:END for each
-word to be recognised, in seconds, separated by spaces; for the label "?" see `UNSURE`. LABEL*2 is a word that stands
-for two, as in "double five", LABEL*3 for three. A row may have no word.
+word to be recognised, in seconds, separated by spaces; for the label "?" see `UNSURE`. LABEL*2 is a word that counts
+twice, as in "double five", and LABEL*3 three times. A row may have no words.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,14 +15,14 @@ from audiojax.data.sources import Recording, Recordings
 from audiojax.errors import InputError
 
 LIST, COLUMNS = "strings.csv", ("file", "speaker", "words")
-UNSURE = "?"  # the label of a word that may count as one of the labels or not; training ignores it
+UNSURE = "?"  # the label of a word that may or may not be one of the labels; the loss ignores it
 
-Timed = tuple[str, float, float, int]  # label, start and end of a word in seconds, and how many words it stands for
+Timed = tuple[str, float, float, int]  # label, start and end of a word in seconds, and how many times it counts
 
 
 @dataclass(frozen=True)
 class StringRecordings:
-    """Clips with several words each; `words` has, by the path of a clip, its words with their times, sorted by end."""
+    """Clips with several words each; `words` maps the path of a clip to its words with their times, sorted by end."""
 
     clips: Clips
     words: dict[str, tuple[Timed, ...]]
@@ -56,8 +56,9 @@ def _timed(row: dict[str, str], path: Path, names: Sequence[str]) -> tuple[Timed
             timed = "", 0.0, 0.0, 0
         if timed[0] not in names or not 0 <= timed[1] < timed[2] < float("inf") or timed[3] not in (1, 2, 3):
             raise InputError(
-                f"{path} gives {row['file']} the word {word!r}; write LABEL:START:END or LABEL*2:START:END in seconds, "
-                f"with a label of {', '.join(names)}."
+                f"{path} has the invalid word {word!r} for {row['file']}; write LABEL:START:END, or "
+                'LABEL*2:START:END for a word that counts twice, as in "double five"; START and END in seconds, '
+                f"LABEL one of {', '.join(names)}."
             )
         words.append(timed)
     return tuple(sorted(words, key=lambda word: word[2]))

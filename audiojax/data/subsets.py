@@ -16,7 +16,7 @@ def fewer_speakers(clips: Clips, train: np.ndarray, *, num_speakers: int, seed: 
     """
     names = sorted(set(clips.speaker[train].tolist()))
     if num_speakers > len(names):
-        raise InputError(f"config.split.num_speakers is {num_speakers}, more than the {len(names)} for training.")
+        raise InputError(f"config.split.num_speakers is {num_speakers}, more than the {len(names)} training speakers.")
     shuffled = np.random.default_rng([seed, 36]).permutation(names).tolist()
     sexes = sorted({clips.speakers[name].sex for name in shuffled}, key=[clips.speakers[n].sex for n in shuffled].index)
     lines = [[name for name in shuffled if clips.speakers[name].sex == sex] for sex in sexes]

@@ -1,1 +1,1 @@
-"""The live page: a browser's microphone, files and sample words in, spoken words out, for many people at once."""
+"""The live page: recognises words from a browser's microphone, files and sample words, for many clients at once."""

@@ -22,7 +22,7 @@ def main(argv: list[str]) -> None:
         "--workdir", type=Path, help="folder of a run of configs/listen.py; default: the packaged recogniser"
     )
     parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only")
-    parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0 is any free one")
+    parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0 chooses a free one")
     parser.add_argument("--certfile", type=Path, help="a certificate (PEM), for HTTPS")
     parser.add_argument("--keyfile", type=Path, help="its key, if it is in another file")
     parser.add_argument(
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> None:
         metavar="NAME",
         action="append",
         default=[],
-        help="another host name of this server, as behind a proxy; can be repeated",
+        help="another host name of this server, for example behind a proxy; can be repeated",
     )
     parser.add_argument("--max-clients", type=int, default=64, help="concurrent clients; default: 64")
     args = parser.parse_args(argv)

@@ -63,7 +63,7 @@ def cross_entropy(logits: np.ndarray, label: np.ndarray, temperature: float = 1.
 
 
 def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
-    """Returns the divisor of the logits in [0.05, 20] that gives the lowest cross-entropy, called temperature.
+    """Returns the divisor of the logits in [0.05, 20] with the lowest cross-entropy, called temperature.
 
     It calibrates probabilities and does not change predictions (Guo et al. 2017, section 4.2). `logits` [n, labels] and
     the true `label` i32[n] should be of validation clips; if all or none are correct, the result is one of the bounds.

@@ -39,12 +39,12 @@ class ClipTask:
         return len(self.data.clips.label_names)
 
     def batches(self, rows: slice) -> batches.Epochs:
-        """Returns the training clips in batches, shuffled anew in each epoch; of each batch only `rows` are read."""
+        """Returns the training clips in batches, reshuffled in each epoch; of each batch only `rows` are read."""
         shape, stretch = configs.batch_shape(self.config), 1 + self.config.augment.speed
         return batches.Epochs(*self.data.training(), **shape, rows=rows, stretch=stretch, seed=self.config.seed)
 
     def initial_carry(self, model: nn.Module, variables: dict[str, Any]) -> Any:
-        """Returns an empty dict: no state is carried from batch to batch, as clips do not depend on each other."""
+        """Returns an empty dict: no state is carried from batch to batch, because clips are independent."""
         return {}
 
     def loss(

@@ -196,7 +196,7 @@ def compared(runs: Mapping[str, Mapping[str, Sequence[float]]], title: str, path
 
 
 def by_level(panels: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]], title: str, path: Path) -> Path:
-    """Plots accuracy against a level, such as of noise; `panels` is {axis label: {line: {level: accuracies of runs}}}.
+    """Plots accuracy against a level, such as an SNR; `panels` is {axis label: {line: {level: accuracies of runs}}}.
 
     Lines are means over the runs, bars range from the lowest to the highest accuracy.
     """
@@ -286,7 +286,7 @@ def relevance_of_bins(
 def faithfulness(
     shares: Sequence[float], accuracy: Mapping[str, Sequence[float]], what: str, title: str, path: Path
 ) -> Path:
-    """Plots `accuracy` {order of silencing: a value per share} against `shares` of silenced `what`, such as samples."""
+    """Plots `accuracy` {order: a value per share} against the `shares` of silenced inputs, which `what` names."""
     figure, axis = _figure(figsize=(7, 4.5))
     for order, values in accuracy.items():
         style = {"color": "0.5", "linestyle": "--"} if order == "random" else {}

@@ -13,7 +13,7 @@ from audiojax.training import environment
 
 TOLERANCE = 1e-4  # of the outputs; the order of sums depends on the runtime
 EXTRA = ("flatbuffers", "onnx", "onnxruntime")  # StableHLO needs the first only
-# Keys of the config that are left out of the manifest, as they describe this machine.
+# Keys of the config that are left out of the manifest, because they describe this machine.
 LOCAL = (*PATHS, "wandb", "mesh")
 
 
@@ -40,7 +40,7 @@ def describe(run: Trained, errors: dict[str, float], checked_on: str) -> dict[st
     )
     hop = f"int16[batch, {step_samples}]"
     inputs = {
-        "classifier.stablehlo": f"audio float32{clip}; from -32768 to 32767, as int16 has it",
+        "classifier.stablehlo": f"audio float32{clip}; at int16 scale, -32768 to 32767",
         "classifier.onnx": f"audio int16{any_clip}",
         "step.stablehlo": f"carry, a dict of float32 arrays by name; audio {hop}",
         "step.onnx": f"audio {hop}; each part of the carry",

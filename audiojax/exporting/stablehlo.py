@@ -46,8 +46,8 @@ def carry_shapes(model: GRU) -> dict[str, tuple[int, ...]]:
 def step_function(model: GRU, variables: Tree) -> Callable[[Parts, jax.Array], tuple[Parts, jax.Array]]:
     """Returns one step of the network as a function from (carry, audio) to (the next carry, outputs f32[B, n]).
 
-    The carry is the state of B streams, {name: f32[B, ...]}; `audio` [B, step_samples] has integers or floats with the
-    range of 16 bit. `variables` are the network's parameters and statistics.
+    The carry is the state of B streams, {name: f32[B, ...]}; `audio` [B, step_samples] has integers, or floats at
+    int16 scale. `variables` are the network's parameters and statistics.
     """
     names = carry_shapes(model)
 
@@ -65,8 +65,8 @@ def step_function(model: GRU, variables: Tree) -> Callable[[Parts, jax.Array], t
 def classifier_function(model: nn.Module, variables: Tree) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """Returns the network as a function from (audio [B, T], length i32[B]) to outputs f32[B, n] at each clip's end.
 
-    The audio is zero right-padded, integers or floats with the range of 16 bit; `length` is that without padding.
-    `variables` are the network's parameters and statistics.
+    The audio is zero right-padded, integers, or floats at int16 scale; `length` is the number of samples without
+    padding. `variables` are the network's parameters and statistics.
     """
     if not has_steps(model):
         return lambda audio, length: _apply(model, variables, audio, length)
@@ -93,8 +93,8 @@ def classifier(model: nn.Module, variables: Tree, length_samples: int) -> bytes:
     """Returns the bytes of a StableHLO program from audio f32[B, T] and its length i32[B] to the outputs f32[B, n].
 
     B is arbitrary, and so is T for a network that runs in steps; for others it is `length_samples`. The audio
-    has the range of 16 bit. It is floats, so that the program has a gradient with respect to the sound; convert 16-bit
-    samples with `astype`.
+    is at int16 scale (-32768 to 32767). It is float32, so that the program has a gradient with respect to the audio;
+    convert i16 samples with `astype`.
     """
     rows, samples = export.symbolic_shape("batch, samples")
     arguments = (

@@ -153,7 +153,7 @@ def _errors_of_steps(
 
 
 def initial_carry(model: GRU, num_streams: int) -> Parts:
-    """Returns the state of streams before their first step, {name: zeros}, as the exported steps take it."""
+    """Returns the state of streams before their first step, {name: zeros}, in the form that the exported steps take."""
     return {name: np.zeros((num_streams, *shape), np.float32) for name, shape in stablehlo.carry_shapes(model).items()}
 
 

@@ -31,23 +31,23 @@ def row(model: nn.Module) -> tuple[str, Network]:
 
 
 def build(*, name: str, num_labels: int, rate_hz: int, task: str = "clips", **fields: Any) -> nn.Module:
-    """Returns the network that `schema.NETWORKS` lists as `name`, without parameters.
+    """Returns the network that `schema.NETWORKS` lists as `name`; its parameters are not initialised.
 
-    It has one output for each label, a logit. If `task` is "streams", it has those of `gru.StreamOutputs`. Raises
+    It has one logit per label or, if `task` is "streams", the outputs `gru.StreamOutputs`. Raises
     InputError for a name or field that does not exist.
 
     Args:
         name: A key of `schema.NETWORKS`.
         num_labels: The number of labels.
-        rate_hz: The sound's sample rate.
-        task: "clips" for one prediction per clip, "streams" for one at each step of endless sound.
+        rate_hz: The sampling rate of the sound in Hz.
+        task: "clips" for one prediction per clip, "streams" for one at each step of a continuous stream.
         fields: Other attributes of the network's class, the keys of the config's section `model`.
     """
     model = module_class(name)
     known = {field.name for field in dataclasses.fields(model)}
     unknown = sorted(fields.keys() - known)
     if unknown:
-        raise InputError(f"config.model.{unknown[0]} is no key of {name}; was this run made by another version?")
+        raise InputError(f"config.model.{unknown[0]} is not a key of {name}; was this run made by another version?")
     fields |= {key: value for key, value in (("rate_hz", rate_hz), ("task", task)) if key in known}
     # A config from JSON has lists in the place of tuples, and a network must be hashable.
     fields = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}

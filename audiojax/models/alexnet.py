@@ -13,7 +13,7 @@ from audiojax.models.melcnn import HOP_SAMPLES, LOWEST_DB, WINDOW_SAMPLES
 
 
 class AlexNet(nn.Module):
-    """AlexNet (Krizhevsky et al. 2012) on a spectrogram of sound of a fixed length, with one logit a label.
+    """AlexNet (Krizhevsky et al. 2012) on a spectrogram of sound of a fixed length, with one logit per label.
 
     As Becker et al. released it (models/AlexNet/alexnet_train.prototxt in github.com/soerenab/AudioMNIST): one input
     channel, two groups in three of the five convolutions, two hidden dense layers of 1,024, and no local response
@@ -39,12 +39,15 @@ class AlexNet(nn.Module):
         """Returns logits f32[B, num_labels].
 
         Args:
-            audio: [B, T] in 16-bit units, zero right-padded.
-            length: i32[B], the samples of each clip without padding; not used, as the padding is part of the input.
+            audio: i16[B, T], or f32[B, T] at int16 scale (-32768 to 32767), zero right-padded.
+            length: i32[B], the number of samples of each clip without padding; not used, because the padding is part of
+                the input.
             train: whether dropout is on.
         """
-        if audio.shape[1] < 3300:  # three pools leave nothing of a shorter one
-            raise InputError(f"config.train.length_samples is {audio.shape[1]}; AlexNet needs 3300, and had 8000.")
+        if audio.shape[1] < 3300:  # three poolings leave no output for a shorter clip
+            raise InputError(
+                f"config.train.length_samples is {audio.shape[1]}; AlexNet needs 3300 or more, 8000 in the paper."
+            )
         constant, normal, dtype = nn.initializers.constant, nn.initializers.normal, jnp.dtype(self.dtype)
         grouped = _by_group if kernels.tuned(self.kernels) else jax.lax.conv_general_dilated
         x = decibel_picture(audio)[..., None].astype(dtype)
@@ -79,7 +82,7 @@ def _by_group(x: jax.Array, kernel: jax.Array, *args: Any, feature_group_count: 
     return jnp.concatenate(of_groups, axis=-1)
 
 
-# Features, size, stride, groups and first bias of each convolution, and whether a max-pool follows.
+# Features, size, stride, groups and initial bias of each convolution, and whether a max-pool follows.
 ALEXNET = (
     (96, 11, 4, 1, 0.0, True),
     (256, 5, 1, 2, 0.1, True),
@@ -90,7 +93,7 @@ ALEXNET = (
 
 
 def decibel_picture(audio: jax.Array) -> jax.Array:
-    """Returns the spectrogram f32[B, 227, N], frequencies by frames, of `audio` [B, T] in 16-bit units.
+    """Returns the spectrogram f32[B, 227, N], frequencies by frames, of `audio` [B, T] at int16 scale.
 
     Values are in dB relative to the clip's loudest bin, and at least -80; N is 227 for 8,000 samples. As in
     AudioMNIST's preprocess_data.py it is scipy's `stft`, with a Hann window of 455 samples, a hop of 35 and zeros

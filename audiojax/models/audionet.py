@@ -23,7 +23,7 @@ HIDDEN = (1024, 512)
 
 
 class AudioNet(nn.Module):
-    """AudioNet for sound of a fixed length, with one logit a label.
+    """AudioNet for sound of a fixed length, with one logit per label.
 
     Attributes:
         num_labels: the number of logits.
@@ -35,7 +35,7 @@ class AudioNet(nn.Module):
             averages over the zero padding too: the padding is part of a fixed-length network's input, here as in the
             original.
         dropout: the dropout rate after each of the two hidden dense layers; the paper has 0.5, without BatchNorm.
-        relu_on_logits: whether a ReLU is applied to the logits, as in the class project. It can only harm.
+        relu_on_logits: whether a ReLU is applied to the logits, as in the class project; it can only reduce accuracy.
         dtype: the type of the computation, "float32" or "bfloat16"; parameters, statistics and logits stay float32.
         kernels: "auto" uses code tuned for the CPU, with custom gradients, where jax runs on a CPU; "plain" never does.
     """
@@ -56,8 +56,8 @@ class AudioNet(nn.Module):
         """Returns logits f32[B, num_labels].
 
         Args:
-            audio: [B, T] in 16-bit units, zero right-padded.
-            length: i32[B], the samples of each clip without padding.
+            audio: i16[B, T], or f32[B, T] at int16 scale (-32768 to 32767), zero right-padded.
+            length: i32[B], the number of samples of each clip without padding.
             train: whether dropout is on and BatchNorm uses the batch's statistics.
         """
         if self.variant not in ("batch_norm", "becker"):
@@ -73,7 +73,7 @@ class AudioNet(nn.Module):
             x = Conv(features, bias_trains=not (normed and train), **layer, name=f"conv_{i}")(x)
             if normed:
                 x = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=dtype, name=f"norm_{i}")(x)
-            x = nn.relu(max_pool(x))  # they commute, and ReLU has half the work on this side
+            x = nn.relu(max_pool(x))  # they commute, and ReLU after the pooling has half as many values to process
         x = x.reshape(x.shape[0], -1)
         for i, features in enumerate(HIDDEN):
             x = nn.Dense(features, dtype=dtype, kernel_init=init, name=f"dense_{i}")(x)
@@ -153,8 +153,8 @@ def _convolve_fwd(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax
 def _convolve_bwd(residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the gradients, the kernel's as one matrix product.
 
-    XLA's own is a convolution, for which it transposes the whole activation on the CPU: the training step takes half as
-    long again with it.
+    XLA's own is a convolution, for which it transposes the whole activation on the CPU: the training step takes
+    1.5 times as long with it.
     """
     x, kernel = residuals
     g = jax.lax.optimization_barrier(g)
@@ -207,13 +207,13 @@ def _taps(x: jax.Array) -> list[jax.Array]:
 
 
 def _convolved(taps: list[jax.Array], rows: jax.Array, wide: bool) -> list[jax.Array]:
-    """Returns the convolution [B, T // 2, features] at each place in the pool's window: two, or three if `wide`."""
+    """Returns the convolution [B, T // 2, features] at each position in the pool's window: two, or three if `wide`."""
     kernel = [row.reshape(1, 1, -1) for row in rows[:3]]
     return [sum(taps[at + i][..., None] * row for i, row in enumerate(kernel)) for at in range(3 if wide else 2)]
 
 
 def _pooled(convolved: list[jax.Array], num_samples: int) -> jax.Array:
-    """Returns the maximum over the window's places, without a third one beyond the end."""
+    """Returns the maximum over the window's positions, without a third one beyond the end."""
     largest = jnp.maximum(convolved[0], convolved[1])
     if len(convolved) == 2:
         return largest
@@ -233,14 +233,14 @@ def _wave_conv_pool_bwd(
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the gradients; it computes the convolution again, which is not stored.
 
-    The kernel's gradient is one matrix product for each place in the window. As the sums over shifted samples that
-    automatic differentiation gives, it takes several times as long.
+    The kernel's gradient is one matrix product for each position in the window. The sums over shifted samples that
+    automatic differentiation produces take several times as long.
     """
     x, rows = residuals
     taps, num_features = _taps(x), rows.shape[1]
     _, to_places = jax.vjp(lambda convolved: _pooled(convolved, x.shape[1]), _convolved(taps, rows, wide))
     samples = jnp.stack([tap.reshape(-1) for tap in (*taps, jnp.ones_like(taps[0]))])
-    # The gradient as if the first place always were the largest, corrected by the part of each later place.
+    # The gradient as if the first position always were the largest, corrected by the part of each later position.
     whole = samples @ g.reshape(-1, num_features)
     of_kernel = whole[:3]
     for at, of_place in enumerate(to_places(g)[0][1:], start=1):

@@ -21,11 +21,11 @@ from audiojax.models.layers.cells import GRUCell, MinGRUCell
 
 CELLS = {"gru": GRUCell, "min_gru": MinGRUCell}
 NORMALISATIONS = ("none", "fixed", "running")
-MAX_COUNT = 3  # how many words one word stands for at most: "triple five"
+MAX_COUNT = 3  # how many times a word counts at most: "triple five"
 
 
 class Carry(NamedTuple):
-    """The state of the network between two steps, for each of B streams: what it needs to know of the sound before."""
+    """The state of the network between two steps, for each of B streams: all that it keeps of earlier sound."""
 
     context: jax.Array  # f32[B, context_samples], the sound before the next hop
     level: jax.Array  # f32[B, bands], the running mean of the frames
@@ -47,8 +47,8 @@ class StreamOutputs(NamedTuple):
     Attributes:
         logits: f32[..., labels + 1], of each word to have just ended, and of "no word has just ended".
         times: f32[..., 2], seconds since the word began and since it ended.
-        more: f32[..., 2], logits that the word stands for more than one word, and for more than two; f32[..., 0]
-            without `GRU.counts`.
+        more: f32[..., 2], logits that the word counts more than once, and more than twice, as in "double five";
+            f32[..., 0] without `GRU.counts`.
     """
 
     logits: Any
@@ -63,20 +63,20 @@ class StreamOutputs(NamedTuple):
 
 
 class GRU(nn.Module):
-    """A recurrent network on sound of any length, with one logit a label.
+    """A recurrent network on sound of any length, with one logit per label.
 
     Attributes:
         num_labels: the number of labels.
-        rate_hz: the sound's sample rate.
-        frontend: what turns sound into frames: "logmel"; "filterbank", log-mel with trainable filters; "learned",
-            trainable convolutions; or "raw", the samples of each hop.
-        window_samples: the samples that a frame covers.
-        hop_samples: the samples from one frame to the next.
+        rate_hz: the sampling rate of the sound in Hz.
+        frontend: the front end, which computes frames from sound: "logmel"; "filterbank", log-mel with trainable
+            filters; "learned", trainable convolutions; or "raw", the samples of each hop.
+        window_samples: the number of samples that a frame covers.
+        hop_samples: the number of samples from one frame to the next.
         num_bands: the number of features of a frame.
         low_hz: the lower end of the lowest band.
         high_hz: the upper end of the highest band.
         normalise: "fixed" brings each band to the mean 0 and standard deviation 1 over the training frames; "running"
-            then subtracts the band's running mean, which removes microphone and room; "none".
+            then subtracts the band's running mean, which compensates for microphone and room; "none".
         normalise_decay: the running mean's decay per frame; 0.98 is a mean over about 50 frames.
         mask_bands: in training, up to this many neighbouring bands of each row are set to zero after the normalisation,
             in all its frames (SpecAugment, Park et al. 2019, arXiv:1904.08779).
@@ -94,7 +94,7 @@ class GRU(nn.Module):
             no convolutions.
         dense: the size of a dense layer before the recurrence; 0 for none.
         task: "clips"; or "streams", with the outputs `StreamOutputs` at every step. It needs the readout "last".
-        counts: whether a network for streams also predicts how many words a word stands for, as in "double five".
+        counts: whether a network for streams also predicts how many times a word counts, 2 in "double five".
         dtype: the type of the matrix products after the front end, "float32" or "bfloat16"; parameters, states and
             logits stay float32.
         kernels: "auto" uses code tuned for the CPU, with custom gradients, where jax runs on a CPU; "plain" never does.
@@ -169,7 +169,7 @@ class GRU(nn.Module):
     def start_of_stream(self, batch_size: int) -> Carry:
         """Returns the state of `batch_size` streams before their first sound: that after `LEAD_STEPS` of faint noise.
 
-        The network must have `task` "streams". From a state of zeros it would miss words that begin at once.
+        The network must have `task` "streams". From a state of zeros it would miss words at the start.
         """
         noise = jnp.asarray(lead(LEAD_STEPS * self.step_samples))
         carry, _ = self.listen(self.initial_carry(1), noise[None])
@@ -181,7 +181,7 @@ class GRU(nn.Module):
 
         Args:
             carry: the state after the step before.
-            audio: [B, step_samples] in 16-bit units, the next sound of each stream.
+            audio: i16[B, step_samples], or f32 at int16 scale, the next samples of each stream.
 
         Returns:
             The next state, and the outputs: logits f32[B, num_labels], or, if `task` is "streams", the concatenated
@@ -205,7 +205,7 @@ class GRU(nn.Module):
 
         Args:
             carry: the state after the step before.
-            audio: [B, N * step_samples] in 16-bit units, the next sound of each stream.
+            audio: i16[B, N * step_samples], or f32 at int16 scale, the next samples of each stream.
             train: whether dropout is on and the normalisation uses the batch's statistics.
 
         Returns:
@@ -223,8 +223,8 @@ class GRU(nn.Module):
         """Returns logits f32[B, num_labels] for B whole clips.
 
         Args:
-            audio: [B, T] in 16-bit units, zero right-padded.
-            length: i32[B], the samples of each clip without padding.
+            audio: i16[B, T], or f32[B, T] at int16 scale (-32768 to 32767), zero right-padded.
+            length: i32[B], the number of samples of each clip without padding.
             train: whether dropout is on and the normalisation uses the batch's statistics.
         """
         start = self.initial_carry(audio.shape[0])

@@ -13,25 +13,25 @@ WINDOW_SAMPLES, HOP_SAMPLES, LOWEST_DB = 455, 35, -80.0  # of `decibel_picture`
 
 
 class MelCNN(nn.Module):
-    """A residual network on log-mel frames of sound of any length, with one logit a label.
+    """A residual network on log-mel frames of sound of any length, with one logit per label.
 
     It has a convolution and residual stages, then the mean over all valid frames and all bands, dropout and a dense
     layer. The zero padding of shorter clips in a batch does not change the logits.
 
     Attributes:
         num_labels: the number of logits.
-        rate_hz: the sound's sample rate.
-        frontend: what turns sound into frames: "logmel"; "filterbank", log-mel with trainable filters; or "learned",
-            trainable convolutions.
-        window_samples: the samples that a frame covers.
-        hop_samples: the samples from one frame to the next.
+        rate_hz: the sampling rate of the sound in Hz.
+        frontend: the front end, which computes frames from sound: "logmel"; "filterbank", log-mel with trainable
+            filters; or "learned", trainable convolutions.
+        window_samples: the number of samples that a frame covers.
+        hop_samples: the number of samples from one frame to the next.
         num_bands: the number of features of a frame.
         low_hz: the lower end of the lowest band.
         high_hz: the upper end of the highest band.
         silence_samples: how many zeros are added before and after each clip, in whole hops, so that a word that fills
             its clip looks like one that does not.
         normalise: "fixed" brings each band to the mean 0 and standard deviation 1 over the training frames; "clip" then
-            subtracts the band's mean over the clip, which removes microphone and room; "none".
+            subtracts the band's mean over the clip, which compensates for microphone and room; "none".
         channels: the number of channels after the first convolution and after each residual stage.
         dropout: the dropout rate before the logits.
         dtype: the type of the computation after the front end, "float32" or "bfloat16"; parameters, statistics
@@ -59,8 +59,8 @@ class MelCNN(nn.Module):
         """Returns logits f32[B, num_labels].
 
         Args:
-            audio: [B, T] in 16-bit units, zero right-padded.
-            length: i32[B], the samples of each clip without padding.
+            audio: i16[B, T], or f32[B, T] at int16 scale (-32768 to 32767), zero right-padded.
+            length: i32[B], the number of samples of each clip without padding.
             train: whether dropout is on and BatchNorm uses the batch's statistics.
         """
         x, num_valid = self._frames(audio, length, train)
@@ -97,7 +97,7 @@ class MelCNN(nn.Module):
     def margin(self, num_samples: int) -> tuple[int, int]:
         """Returns how many zeros to add before a clip of `num_samples`, and how many after it.
 
-        They are the silence on both sides, the context of the first frame, and what is missing to whole hops.
+        They are the silence on both sides, the context of the first frame, and the zeros that complete the last hop.
         """
         before = self.window_samples - self.hop_samples + self.silence_samples
         return before, self.silence_samples + -num_samples % self.hop_samples

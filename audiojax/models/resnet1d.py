@@ -9,7 +9,7 @@ from audiojax.models.layers.frontend import rescale, to_unit_range
 
 
 class ResNet1D(nn.Module):
-    """A residual network on the waveform of sound of any length, with one logit a label.
+    """A residual network on the waveform of sound of any length, with one logit per label.
 
     A wide convolution with a stride takes the place of a spectrogram, as in M5 (Dai et al. 2017, arXiv 1610.00087);
     residual stages, the mean over all valid frames, dropout and a dense layer follow. The zero padding of shorter clips
@@ -40,8 +40,8 @@ class ResNet1D(nn.Module):
         """Returns logits f32[B, num_labels].
 
         Args:
-            audio: [B, T] in 16-bit units, zero right-padded.
-            length: i32[B], the samples of each clip without padding.
+            audio: i16[B, T], or f32[B, T] at int16 scale (-32768 to 32767), zero right-padded.
+            length: i32[B], the number of samples of each clip without padding.
             train: whether dropout is on and BatchNorm uses the batch's statistics.
         """
         dtype = jnp.dtype(self.dtype)

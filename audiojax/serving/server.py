@@ -54,9 +54,9 @@ def open_port(host: str, port: int) -> socket.socket:
                 f"--port {port} is in use at {host}; stop the program that uses it, or choose another port."
             ) from error
         if number in (errno.EACCES, errno.EPERM):
-            raise InputError(f"--port {port} needs more rights than yours; choose one from 1024 on.") from error
+            raise InputError(f"--port {port} requires administrator rights; choose a port of 1024 or above.") from error
         if isinstance(error, OverflowError):
-            raise InputError(f"--port {port} is not a port; choose one from 0 to 65535.") from error
+            raise InputError(f"--port {port} is not a port; choose a port from 0 to 65535.") from error
         raise InputError(f"--host {host} cannot be used ({one_line(error)}); try 127.0.0.1.") from error
 
 
@@ -136,7 +136,7 @@ async def run(
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 if task.done():
-                    task.result()  # raises, as the tasks end by errors only
+                    task.result()  # raises, because the tasks end by errors only
         finally:
             for task in tasks:
                 task.cancel()

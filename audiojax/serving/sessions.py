@@ -108,7 +108,7 @@ class Client:
         if not self._rate_hz:
             raise WrongMessage(POLICY, 'sound came before its rate; send {"rate_hz": N} first.')
         if len(message) % 2:
-            sentence = f"a message of {len(message)} bytes is not 16-bit sound; send two bytes a sample."
+            sentence = f"a message of {len(message)} bytes is not 16-bit sound; send two bytes per sample."
             raise WrongMessage(UNSUPPORTED_DATA, sentence)
         size = 2 * max(1, int(SOUND_PER_TURN_SECONDS * min(self._rate_hz, FULL_COST_RATE_HZ)))
         return [message[at : at + size] for at in range(0, len(message), size)] or [b""]

@@ -1,1 +1,1 @@
-"""Streaming recognition: a network and a decoder that report each word of an endless sound as soon as it ends."""
+"""Streaming recognition: a network and a decoder that report each word of a continuous stream as soon as it ends."""

@@ -13,7 +13,7 @@ FLUSH_SECONDS = 0.5  # of silence appended to a sound that ends, so that its las
 
 
 class Event(NamedTuple):
-    """A word recognised in a stream: its label, when it was spoken, and how probable it is.
+    """A word recognised in a stream: its label, its start and end times, and its probability.
 
     Times are in seconds from the first sample of the stream. `emitted_seconds` is the length of the sound that had been
     processed when the word was reported. `probability` is that of this word, given that it is one of the known words.
@@ -51,7 +51,7 @@ class Decision(NamedTuple):
         probability: The probability of the most probable word, given that it is one of the known words.
         began_seconds: Time from the start of the word to the end of the step.
         ended_seconds: Time from the end of the word to the end of the step.
-        copies: How many events the word gives, 2 in "double five".
+        copies: How many events the word yields, 2 in "double five".
     """
 
     label: jax.Array  # i32[B], -1 for no event
@@ -61,7 +61,7 @@ class Decision(NamedTuple):
     copies: jax.Array  # i32[B], 1 to 3
 
     def events(self, at: Any, now_seconds: float, label_names: Sequence[str]) -> list[Event]:
-        """Returns the events at the index `at` of the arrays, whose label there must not be -1; all are equal.
+        """Returns the events at the index `at` of the arrays, where the label must not be -1: `copies` equal events.
 
         `now_seconds` is the time at the end of the step, from the first sample of the stream.
         """
@@ -79,12 +79,12 @@ class Decoder(NamedTuple):
     It emits an event when the average of a word exceeds `threshold`, a number or f32[B]. It emits the next event after
     the sum over all words has fallen below a third of the threshold, or when another word exceeds the threshold at
     least `refractory_steps` steps later. The settings are arguments of the compiled program, so other values need no
-    compilation.
+    recompilation.
     """
 
-    threshold: float | jax.Array | np.ndarray = 0.4  # f32[B] gives each stream its own
-    ema_decay: float = 0.6  # how much of an average the next step leaves
-    refractory_steps: int = 7  # from one word's event to another's, where they follow at once
+    threshold: float | jax.Array | np.ndarray = 0.4  # f32[B] has one for each stream
+    ema_decay: float = 0.6  # weight of the old average in the next one
+    refractory_steps: int = 7  # minimum between events of different words while the first is not over
 
     def fresh(self, num_streams: int, num_labels: int) -> Evidence:
         """Returns the state for the start of `num_streams` streams, in which the probability of "no word" is 1."""

@@ -9,7 +9,7 @@ from flax import linen as nn
 
 
 class Stream:
-    """Computes the logits of a recurrent network for one endless sound, which arrives in chunks.
+    """Computes the logits of a recurrent network for one continuous stream, which arrives in chunks.
 
     The logits depend on the sound alone, not on the sizes of its chunks.
     """

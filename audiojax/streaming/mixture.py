@@ -13,11 +13,12 @@ class Mixture(NamedTuple):
         real_speech, real_noise: Share of the other speech that is recorded; share of the scenes with recorded noise.
         snr_db: Range of the signal-to-noise ratio in dB.
         fresh_share: Share of segments that begin with the state at the start of a stream.
-        onset_share: Share of these that are cut to begin with a word, where the scene has one; the segment after such a
-            one begins with that state too.
-        repeat_share: Share of words that repeat the word before.
+        onset_share: Share of these segments that are cropped to begin with a word, if the scene has one; the segment
+            after such a segment begins with that state, too.
+        repeat_share: Share of words that repeat the previous word.
         overlap_seconds: Maximum overlap of words without a pause between them.
-        connected_share: Share of the scenes without other speech that are spoken like a telephone number.
+        connected_share: Share of the scenes without other speech that imitate a telephone number read aloud: one voice,
+            fast, in groups with pauses.
         strings_share: Share of the scenes whose speech is from recordings of several words.
         coded_share: Share of the scenes that are compressed by a lossy codec.
         word_weight: Weight in the loss of steps at which a word has just ended.

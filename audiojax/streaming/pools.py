@@ -16,7 +16,7 @@ FLOOR_DB = 6.0  # argument of `scenes.span`, so that the span ends with the word
 
 @dataclass(frozen=True)
 class Pool:
-    """Clips of single words, grouped by speaker, to compose training streams of.
+    """Clips of single words, grouped by speaker, from which training streams are composed.
 
     Attributes:
         clips: The clips of a source; only those in `by_speaker` are used.
@@ -61,7 +61,7 @@ NOISE_WEIGHTS = {"rooms": 4.0, "esc10": 1.5, "speech_commands_background": 1.5, 
 
 
 class Real:
-    """Real recordings to compose training streams of: words by speaker; other speech and noise by corpus.
+    """Real recordings for training streams: words grouped by speaker; other speech and noise grouped by corpus.
 
     `words` is the pool of words to recognise; None if none are recorded.
     """
@@ -87,7 +87,7 @@ class Real:
     def speech(self, rng: np.random.Generator) -> np.ndarray:
         """Returns a random piece of other speech, i16[t], without a known or suspected word to recognise.
 
-        It has 0.6 to 4 s, or less if the recording is shorter.
+        It lasts 0.6 to 4 s, or less if the recording is shorter.
         """
         while True:
             clips, indices, _ = self._speech[_weighted(rng, self._speech)]
@@ -127,7 +127,7 @@ def _by_corpus(clips: Clips, indices: np.ndarray, weights: dict[str, float]) -> 
 
 
 def _without(sound: RealSound, clips: Clips, indices: np.ndarray, names: Collection[str]) -> np.ndarray:
-    """Returns the `indices` of clips in which none of `names` is the word that is spoken."""
+    """Returns the `indices` of clips whose spoken word is not one of `names`."""
     return indices[[sound.text[clips.path[index]].lower() not in names for index in indices]]
 
 

@@ -100,7 +100,7 @@ class Recognizers:
         """
         if not run.streams:
             raise InputError(
-                f"config.model.name is {run.config.model.name!r} of a run that classifies clips, not streams; "
+                f"config.model.name is {run.config.model.name!r}, but the run classifies clips, not streams; "
                 "train a streaming recogniser with --config configs/listen.py."
             )
         settings: dict[str, Any] = dict(rate_hz=run.config.data.rate_hz, decoder=Decoder(**run.config.decoder))
@@ -136,7 +136,7 @@ class Recognizers:
     def push(self, slot: int, samples: Any, rate_hz: Any = None) -> None:
         """Appends samples, which are copied, to the sound in a slot that waits to be processed by `advance`.
 
-        `samples` is an array [t] or [t, channels]: floats in [-1, 1], or integers with the range of their type. Their
+        `samples` is an array [t] or [t, channels]: floats in [-1, 1], or integers over the range of their type. Their
         sampling rate is `rate_hz`, by default the network's. Raises InputError, and leaves the stream unchanged, if the
         samples or the rate are invalid, or if the rate differs from that of earlier samples.
         """
@@ -249,7 +249,7 @@ class Recognizer:
     def feed(self, samples: Any, rate_hz: Any = None) -> list[Event]:
         """Processes samples and returns the events for words recognised in them.
 
-        `samples` is an array [t] or [t, channels]: floats in [-1, 1], or integers with the range of their type. Their
+        `samples` is an array [t] or [t, channels]: floats in [-1, 1], or integers over the range of their type. Their
         sampling rate is `rate_hz`, by default the network's. Raises InputError as `Recognizers.push` does.
         """
         self._all.push(self._slot, samples, rate_hz)

@@ -68,7 +68,7 @@ def report(
     Args:
         run: A streaming recogniser.
         clips: The clips of the data set.
-        indices: Those from which the strings are built.
+        indices: Indices of the clips from which the strings are built.
         num_strings: Number of strings at each noise level; they are the same at all levels.
         hours: Hours each of silence, of noise, and of speech without words.
         progress: Called as (done, total) after each part.

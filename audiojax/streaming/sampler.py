@@ -1,7 +1,7 @@
-"""Samples endless training streams that are composed of words, noise and other speech.
+"""Samples continuous training streams that are composed of words, noise and other speech.
 
-Room, microphone, coding, level and noise are sampled for each scene, a stretch of a stream; speed and tempo for each
-word.
+Room, microphone, coding, level and noise are sampled for each scene, `SCENE_SEGMENTS` consecutive segments of a stream;
+speed and tempo for each word.
 """
 
 import functools
@@ -26,7 +26,7 @@ WORD_POWER = 0.01  # of each word or phrase where real recordings are used, befo
 
 
 class StreamBatches:
-    """Training batches from endless streams: each row is the next segment of one stream, or starts anew, with targets.
+    """Training batches of stream segments with targets: each row continues its stream, or starts a new one.
 
     Batch k is a function of (seed, k). An epoch is `num_steps` batches, after which the model is scored.
     """
@@ -46,7 +46,7 @@ class StreamBatches:
         real: Real | None = None,
         strings: Strings | None = None,
     ):
-        """Describes the batches; raises InputError if `segment_samples` is not a multiple of `step_samples`.
+        """Configures the batches; raises InputError if `segment_samples` is not a multiple of `step_samples`.
 
         The words of `pools` are to be recognised (the training set, then synthetic voices), those of `others` are not.
         `real` and `strings` are real recordings, of single and of several words. `mixture` has the shares of all these.
@@ -54,7 +54,7 @@ class StreamBatches:
         """
         if segment_samples % step_samples:
             raise InputError(
-                f"config.train.length_samples is {segment_samples}; choose a multiple of the network's {step_samples}."
+                f"config.train.length_samples is {segment_samples}; choose a multiple of the step, {step_samples}."
             )
         self.num_steps, self.clips_per_step = num_steps, float(batch_size)
         self._rows = range(batch_size)[rows]
@@ -78,7 +78,7 @@ class StreamBatches:
         """Yields batches `start` to `stop` (exclusive).
 
         `label` i32[B, N], `mask` f32[B, N], `times` f32[B, N, 2] and `copies` i32[B, N] are the targets of the N steps,
-        see `targets.Targets`; `mask` is the weight in the loss. `reset` f32[B] is 1 where a stream starts anew.
+        see `targets.Targets`; `mask` is the weight in the loss. `reset` f32[B] is 1 where a new stream starts.
         """
         for k in range(start, stop):
             segments = [self._part(row, k + row) for row in self._rows]
@@ -90,7 +90,7 @@ class StreamBatches:
         steps = self._segment // self._step
         fresh, onset = self._begins(row, segment)
         if segment and self._begins(row, segment - 1)[1] is not None:
-            fresh = True  # the sound before was of another place in its scene
+            fresh = True  # the previous segment was from another position of its scene
         if onset is not None:
             start = self._first_sample(scene, start, onset)
         target = targets(scene.words, start, steps, self._step, self._num_labels, self._rate_hz, fresh=fresh)
@@ -99,7 +99,7 @@ class StreamBatches:
         return dict(audio=audio, length=np.int32(self._segment), reset=np.float32(fresh), **target._asdict())
 
     def _begins(self, row: int, segment: int) -> tuple[bool, np.random.Generator | None]:
-        """Returns whether a segment starts anew and, if it is to begin with a word, a generator that chooses it."""
+        """Returns whether a segment starts a new stream and, if it is to begin with a word, a generator."""
         rng = np.random.default_rng([self._seed, row, segment, 1])
         fresh = bool(rng.random() < self._mixture.fresh_share)
         return fresh, rng if fresh and rng.random() < self._mixture.onset_share else None
@@ -121,7 +121,7 @@ def sample_scene(
     real: Real | None = None,
     strings: Strings | None = None,
 ) -> Scene:
-    """Samples a stretch of training sound: words, other speech, both or neither, in a room, with noise and coding.
+    """Samples a training scene: words, other speech, both or neither, with reverberation, noise and coding.
 
     `pools` have the words to recognise (the training set, then synthetic voices), `others` the other speech.
     """

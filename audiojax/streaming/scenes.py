@@ -1,4 +1,4 @@
-"""Scenes: stretches of sound composed of words, other speech and noise.
+"""Scenes: audio segments composed of words, other speech and noise.
 
 A `Plan` describes a test scene: its clips, gaps, level and noise; `render` computes its sound. Training scenes are
 sampled in `sampler`.
@@ -22,14 +22,14 @@ FRAME_SECONDS = 0.01
 class Word(NamedTuple):
     """A spoken word in a sound: the index of its label, its first sample, and its end (exclusive) in samples."""
 
-    label: int  # -1 for a sound that may be a word or not, which the loss ignores
+    label: int  # -1 for a sound that may or may not be a word, which the loss ignores
     start: int
     end: int
-    copies: int = 1  # how many words it stands for: 2 for the five in "double five"
+    copies: int = 1  # how many times it counts: 2 for the five in "double five"
 
 
 class Scene(NamedTuple):
-    """A stretch of sound, `audio` i16[t], and the words in it with their places."""
+    """An audio segment, `audio` i16[t], and the words in it, each with its start and end in samples of `audio`."""
 
     audio: np.ndarray  # i16[t]
     words: tuple[Word, ...]
@@ -37,12 +37,12 @@ class Scene(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """The composition of a test scene, a string of words with noise. The same plan and clips give the same sound.
+    """The composition of a test scene, a string of words with noise. The same plan and clips yield the same sound.
 
     Attributes:
         seed: Seed of the noise.
         clips: Indices of the clips with the words, in order of time.
-        gap_seconds: Silence before each clip, and after the last.
+        gap_seconds: Seconds of silence before each clip, and after the last.
         peak_db: Level of the loudest sample of the words; full scale is 0 dB.
         noise: A key of `audio.noise.NOISES`, or "babble".
         snr_db: Power of the words over that of the noise; None is without noise.
@@ -76,8 +76,8 @@ def span(clip: np.ndarray, rate_hz: int, floor_db: float | None = None) -> tuple
 def spoken_span(clip: np.ndarray, rate_hz: int) -> tuple[int, int]:
     """Returns the first sample, and the end (exclusive), of the word in a recording i16[t] with background noise.
 
-    Frames of 10 ms within 22 dB of the loudest are grouped into stretches, separated by pauses of more than 120 ms; the
-    span is the stretch with the most energy. This leaves out breath, clicks and rumble before and after the word.
+    Frames of 10 ms within 22 dB of the loudest are grouped into runs, separated by pauses of more than 120 ms; the span
+    is the run with the most energy. This leaves out breath, clicks and rumble before and after the word.
     Frames less than 12 dB above the 10th percentile are ignored, unless they are within 12 dB of the loudest.
     """
     power_db, size = _frame_power_db(clip, rate_hz)
@@ -133,7 +133,7 @@ def faded(sound: np.ndarray, num_samples: int, *, opens: bool = True) -> np.ndar
 
 
 def laid_out(parts: Sequence[tuple[int, np.ndarray]], num_samples: int) -> np.ndarray:
-    """Returns f32[num_samples], the sum of sounds that begin at given samples; what exceeds its end is cut off.
+    """Returns f32[num_samples], the sum of sounds that begin at given samples, cropped at its end.
 
     `parts` are pairs of the first sample and the sound f32[t].
     """
@@ -192,7 +192,7 @@ def sample_plans(
     """Samples the composition of `number` strings of 1 to 8 words, each by one speaker; 30 % of their gaps are zero.
 
     `indices` are those of the clips to choose from. The noise is one of `noises` in turn, `snr_db` dB below the words;
-    None is without noise. Two calls with one seed that differ in `snr_db` give the same strings at two noise levels.
+    None is without noise. Two calls with one seed that differ in `snr_db` yield the same strings at two noise levels.
     """
     speakers = by_speaker(clips, indices)
     plans = []
@@ -233,8 +233,8 @@ def by_speaker(clips: Clips, indices: np.ndarray) -> list[np.ndarray]:
 def background(name: str, seed: int, seconds: float, clips: Clips, indices: np.ndarray) -> np.ndarray:
     """Returns `seconds` of a noise or of silence, i16[t], whose level changes every 20 seconds.
 
-    `name` is a noise of `noise_of`; or "silence", which is digital zero or white noise as of a microphone. Babble uses
-    the `clips` at `indices`.
+    `name` is a noise of `noise_of`; or "silence", which is digital zero or faint white noise like that of a
+    microphone. Babble uses the `clips` at `indices`.
     """
     parts, rate_hz = [], clips.rate_hz
     for number in range(math.ceil(seconds / 20)):

@@ -49,9 +49,9 @@ class Match(NamedTuple):
 
 
 def strings(clips: Clips, indices: np.ndarray, number: int, seed: int = 0) -> list[Plan]:
-    """Returns the composition of `number` strings of clips for scoring an epoch, in turn clean and with noise at 10 dB.
+    """Returns the composition of `number` strings of clips for scoring an epoch, alternately clean and with noise.
 
-    The clips are chosen from those at `indices`.
+    The clips are chosen from those at `indices`; the SNR is 10 dB.
     """
     clean, noisy = (sample_plans(clips, indices, number=number, seed=seed, snr_db=snr_db) for snr_db in (None, 10.0))
     return [plan for pair in zip(clean[::2], noisy[1::2], strict=False) for plan in pair]
@@ -124,7 +124,7 @@ def match(words: Sequence[Word], found: Sequence[Event], label_names: Sequence[s
     """Aligns spoken words with recognised ones, both in order of time, with the fewest errors (Levenshtein distance).
 
     `words` are the spoken words, `found` the events. The result has all of them, in order of time, as pairs or alone; a
-    word that stands for several is there as often.
+    word that counts several times occurs that many times.
     """
     words = [word for word in words for _ in range(word.copies)]
     spoken = [label_names[word.label] for word in words]

@@ -29,7 +29,7 @@ class Slot:
         """Appends samples to the waiting sound, resampled to the network's rate.
 
         Args:
-            samples: An array [t] or [t, channels]: floats in [-1, 1], or integers with the range of their type.
+            samples: An array [t] or [t, channels]: floats in [-1, 1], or integers over the range of their type.
             rate_hz: Their sampling rate in Hz; None for the network's.
 
         Raises:

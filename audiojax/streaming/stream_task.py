@@ -1,4 +1,4 @@
-"""The training task of a streaming recogniser: report each word of an endless stream when it ends."""
+"""The training task of a streaming recogniser: report each word of a continuous stream when it ends."""
 
 import functools
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ step_loss = cross_entropy  # experiments/streaming/losses.py compares others
 
 @dataclass(frozen=True, eq=False)
 class StreamTask:
-    """The task of predicting, at each step of an endless stream, the word that has just ended, if any.
+    """The task of predicting, at each step of a continuous stream, the word that has just ended, if any.
 
     It provides the training loop with the batches, the loss and the scores of the run with `config` and `data`.
     """
@@ -86,7 +86,7 @@ class StreamTask:
         return {}  # the same in every epoch
 
     def score(self, model: nn.Module, variables: dict[str, Any], part: str, mesh: Mesh, guard: Guard) -> Metrics:
-        """Returns the loss and the confusion matrix on strings of words, in turn clean and with noise at 10 dB.
+        """Returns the loss and the confusion matrix on strings of words, alternately clean and at an SNR of 10 dB.
 
         The strings are composed of the clips of `part`, "validation" or "test"; they are the same in every epoch.
         `guard` ends the computation of their sound after Ctrl-C.
@@ -126,9 +126,9 @@ def times_loss(times: jax.Array, batch: Batch, num_outputs: int) -> jax.Array:
 
 
 def copies_loss(more: jax.Array, batch: Batch) -> jax.Array:
-    """Returns the weighted cross-entropy f32[] of how many words a word stands for, at the steps around its end.
+    """Returns the weighted cross-entropy f32[] of how many times a word counts, at the steps around its end.
 
-    `more` f32[B, N, 2] has logits that the word stands for more than one word, and for more than two. Steps whose
+    `more` f32[B, N, 2] has logits that the word counts more than once, and more than twice. Steps whose
     `batch["copies"]` is 0 do not count.
     """
     copies = batch["copies"][..., None]

@@ -14,12 +14,12 @@ SPEECH_POWER = 0.005  # of each recording, its pauses included, before its level
 
 
 class Strings:
-    """Recordings of several words with the times of the words, grouped by speaker, to compose training sound of."""
+    """Word strings for training scenes: recordings of several words each, with start and end times of the words."""
 
     def __init__(self, recordings: StringRecordings, label_names: Sequence[str]):
         """Converts the times of the words to samples, and their labels to indices of `label_names`.
 
-        The index -1 is for a word that may count as one of the labels or not, which training ignores.
+        The index -1 is for a word that may or may not be one of the labels, which the loss ignores.
         """
         self._clips = recordings.clips
         self._by_speaker = scenes.by_speaker(self._clips, np.arange(len(self._clips)))
@@ -34,7 +34,7 @@ class Strings:
         """Samples recordings of one speaker to fill `num_samples`, with random speed, tempo, level and pauses.
 
         Returns:
-            The recordings as [(first sample, f32[t])], and the words in them; all places are in samples, from 0 to
+            The recordings as [(first sample, f32[t])], and the words in them; all positions are in samples, from 0 to
             `num_samples`.
         """
         parts: list[tuple[int, np.ndarray]] = []

@@ -10,7 +10,8 @@ from audiojax.streaming.scenes import Word
 
 # Seconds after the end of a word in which the target is that word, and in which the loss ignores the target.
 TARGET_SECONDS, IGNORED_SECONDS = (0.08, 0.22), (-0.04, 0.28)
-# A word repeated within so many seconds has no target for so long before those of the second one: two events.
+# If a word is repeated within REPEAT_SECONDS, the target is "no word" for REPEAT_GAP_SECONDS before the second one's
+# targets, so that there are two events.
 REPEAT_SECONDS, REPEAT_GAP_SECONDS = 0.6, 0.08
 COUNT_SECONDS = 0.8  # from the beginning of "double" to that of the next word, at most
 
@@ -21,10 +22,10 @@ class Targets(NamedTuple):
     Attributes:
         label: i32[N], the word that ended 0.08 to 0.22 s before the end of the step, or the number of labels for none.
         mask: f32[N], 0 where the loss ignores the target: at other steps that end from 0.04 s before to 0.28 s after
-            the end of a word, or from the start to 0.28 s after the end of a word of label -1, which may count or not;
+            the end of a word, or from the start to 0.28 s after the end of a word of label -1, which is ambiguous;
             1 elsewhere.
         times: f32[N, 2], seconds from the start and the end of that word to the end of the step, 0 for none.
-        copies: i32[N], how many words a word stands for, 2 for the five in "double five", at the steps that end from
+        copies: i32[N], how many times a word counts, 2 for the five in "double five", at the steps that end from
             0.04 s before to 0.28 s after its end; 0 at other steps, and where the number is not known.
     """
 
@@ -48,7 +49,7 @@ def targets(
 
     A step has `step_samples` samples, `rate_hz` is the sampling rate, `num_labels` the number of labels. If `fresh`,
     the network's state is reset at `start`: a word that began earlier has no target, and for a word soon after `start`
-    that stands for several, `copies` is 0, as "double" may have been earlier.
+    that counts several times, `copies` is 0, because "double" may have been before `start`.
     """
     step_end = start + step_samples * np.arange(1, num_steps + 1)
     reach = round((REPEAT_SECONDS + TARGET_SECONDS[0]) * rate_hz)

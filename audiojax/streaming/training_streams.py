@@ -16,7 +16,7 @@ from audiojax.streaming.strings import Strings
 
 
 def load_pools(config: ConfigDict, clips: Clips, indices: np.ndarray) -> tuple[list[Pool], list[Pool]]:
-    """Returns the clips to compose training streams of, as pools of words to recognise and pools of other speech.
+    """Returns the clips for training streams, as pools of words to recognise and pools of other speech.
 
     The first pool of words has the `clips` at `indices`, the others have synthetic voices. All other speech is
     synthetic. Raises InputError if the synthetic voices speak other words than `clips`.
@@ -26,10 +26,11 @@ def load_pools(config: ConfigDict, clips: Clips, indices: np.ndarray) -> tuple[l
     for synthetic in voices:
         if synthetic.label_names != clips.label_names:
             raise InputError(
-                f"config.streams.synthetic_sources has {synthetic.source!r}, which has digits; "
-                f"{clips.source} has other words."
+                f"config.streams.synthetic_sources includes {synthetic.source!r}, which has only digits, but the "
+                f"labels of {clips.source} are not the ten digits; remove {synthetic.source!r} from the list."
             )
-    own = Pool.of(clips, indices, in_rooms=config.data.source == "folder")  # which has recordings of any kind
+    # A folder may have recordings with background noise.
+    own = Pool.of(clips, indices, in_rooms=config.data.source == "folder")
     pools = [own, *(Pool.of(synthetic, np.arange(len(synthetic))) for synthetic in voices)]
     return pools, [Pool.of(other, np.arange(len(other))) for other in others]
 

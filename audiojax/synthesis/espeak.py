@@ -140,7 +140,7 @@ class Speaker:
         self._rate, self._pitch, self._range = rng.integers(130, 200), rng.integers(25, 75), rng.integers(30, 70)
 
     def synthesise(self, text: str, rate_hz: int, max_seconds: float) -> np.ndarray:
-        """Returns f32[t] in [-1, 1] at `rate_hz`: silence, then the text, cut to `max_seconds`, at a random level."""
+        """Returns f32[t] in [-1, 1] at `rate_hz`: silence, then speech, cropped to `max_seconds`, at a random level."""
         rng = self._rng
         clip = self._espeak.synthesise(
             text,

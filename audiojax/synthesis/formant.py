@@ -22,7 +22,7 @@ from audiojax.schema import DIGITS
 from audiojax.synthesis.phonemes import PHONEMES, PRONUNCIATIONS, VOWELS
 from audiojax.synthesis.voices import Voice, make_voice
 
-VERSION = 2  # raise it when the same seed gives another sound
+VERSION = 2  # increment it when the same seed yields different sound
 RATE_HZ = 16_000
 FILE_RATE_HZ = 48_000  # as in AudioMNIST
 HOP_SAMPLES = 64

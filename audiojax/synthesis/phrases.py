@@ -21,7 +21,7 @@ from audiojax.synthesis.formant import RATE_HZ, synthesise
 from audiojax.synthesis.phrase_lists import SENTENCES, SPELLINGS, WORDS
 from audiojax.synthesis.voices import Voice, make_voice
 
-VERSION = 1  # raise it when the same seed gives another sound
+VERSION = 1  # increment it when the same seed yields different sound
 PARTS = ("train", "test")
 WORDS_PER_VOICE, SENTENCES_PER_VOICE = 32, 8
 _LONGEST_SECONDS = 10.0  # longer than any sentence
@@ -34,7 +34,7 @@ def write_phrases(folder: Path, *, source: str, part: str, num_voices: int, seed
 
     The files are WORDS/VOICE_nohash_0.wav, 16 kHz, 16 bit; the folder is complete or absent. For "synthetic", the
     voices of "train" are those of the synthetic digits with the same seed, so that the voice does not reveal whether a
-    word is a digit. Fifty voices give 30 to 40 minutes.
+    word is a digit. Fifty voices yield 30 to 40 minutes.
 
     Args:
         folder: The folder to write.

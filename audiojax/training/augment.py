@@ -21,21 +21,23 @@ def make_augment(
 ) -> Augment:
     """Returns the augmentation of a batch of clips as a function (key, audio, length) -> (audio, length).
 
-    `key` is a random key, `audio` [B, T] in 16-bit units, and `length` i32[B] the samples of each clip before its zero
-    padding. The factors, gains and offsets are sampled for each clip. The padding stays silent. An argument of 0, or an
-    empty range, leaves its part of the augmentation out.
+    `key` is a random key, `audio` is i16[B, T], or f32[B, T] at int16 scale (-32768 to 32767), zero right-padded, and
+    `length` i32[B] is the number of samples of each clip without padding. The result is f32 at the same scale; without
+    any augmentation `audio` is returned unchanged. The factors, gains and offsets are sampled for each clip. The
+    padding stays silent. An argument of 0, or an empty range, disables its part of the augmentation.
 
     Args:
-        max_margin_samples: Maximum time left before and after the word, in samples; the clip is truncated there, or
-            silence is added.
-        tempo: Maximum change of tempo at constant pitch: a factor in [1 / (1 + tempo), 1 + tempo], limited by the
-            length of the batch.
-        speed: Maximum change of speed, with pitch and formants: a factor in [1 / (1 + speed), 1 + speed].
-        max_offset_samples: Maximum shift of the clip into its padding, in samples.
-        gain_db: Maximum gain, in dB: [-gain_db, gain_db].
+        max_margin_samples: Upper bound of the random margins before and after the word, in samples; the clip is
+            cropped or zero-padded to these margins.
+        tempo: Bound of the tempo perturbation at constant pitch: a factor in [1 / (1 + tempo), 1 + tempo], limited by
+            the length of the batch.
+        speed: Bound of the speed perturbation by resampling, which also shifts pitch and formants: a factor in
+            [1 / (1 + speed), 1 + speed].
+        max_offset_samples: Upper bound of the random silence before the clip, in samples.
+        gain_db: Bound of the random gain, in dB: [-gain_db, gain_db].
         noise_snr_db: Range of the signal-to-noise ratio of added white noise, in dB; none is added for an empty range.
-        filter_db: Maximum gain of a random filter, as of another microphone: nine values in [-filter_db, filter_db],
-            interpolated linearly over frequency.
+        filter_db: Bound of the gains of a random equaliser that simulates another microphone: nine gains in dB, in
+            [-filter_db, filter_db], interpolated linearly over the square root of frequency.
     """
     low_snr_db, high_snr_db = noise_snr_db
     parts: list[Augment] = []
@@ -53,7 +55,7 @@ def make_augment(
         parts.append(functools.partial(_shift_and_speed, speed=speed, max_offset_samples=max_offset_samples))
 
     def augment(key: jax.Array, audio: jax.Array, length: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Augments `audio` [B, T] in 16-bit units with `length` i32[B]; returns f32[B, T] and i32[B]."""
+        """Augments `audio` [B, T] at int16 scale with `length` i32[B]; returns [B, T] and i32[B]."""
         audio = audio.astype(jnp.float32) if parts else audio
         for part, part_key in zip(parts, jax.random.split(key, max(len(parts), 1)), strict=False):
             audio, length = part(part_key, audio, length)

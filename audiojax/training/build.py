@@ -34,7 +34,7 @@ def assemble(
     Args:
         config: The config of the run.
         num_labels: The number of labels.
-        rate_hz: The sound's sample rate.
+        rate_hz: The sampling rate of the sound in Hz.
         num_steps: The number of training steps of the run, for the schedule.
         task: Provides the loss, the network's initial recurrent state and the number of classes; by default clips
             are classified.

@@ -190,7 +190,7 @@ def restore_variables(workdir: Path, which: str) -> tuple[dict[str, Any], int]:
             if not proves_damage(error):
                 raise _unreadable(folder / str(step), error) from None
             raise InputError(
-                f"checkpoint {step} in {folder} is damaged ({reason(error)}); take the other with "
+                f"checkpoint {step} in {folder} is damaged ({reason(error)}); use the other one with "
                 "--checkpoint=best or last, or train again."
             ) from None
     raise InputError(f"{workdir} holds no checkpoint yet; let training reach the end of an epoch.")

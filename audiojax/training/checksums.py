@@ -37,7 +37,7 @@ def verify(parts: dict[str, Any], checksums: dict[str, Any]) -> None:
 def proves_damage(error: BaseException) -> bool:
     """Returns whether `error`, raised while files were read, means that the files are damaged or missing.
 
-    Other causes prove nothing: too little memory, too many open files, no permission, a disk that does not answer.
+    Other causes prove nothing: too little memory, too many open files, no permission, a disk that does not respond.
     """
     error, absent = _root(error), (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
     if isinstance(error, OSError):

@@ -34,7 +34,7 @@ def _version(name: str) -> str | None:
 
 
 def _revision() -> str | None:
-    """Returns the revision of the repository that tracks this file, as the environment may be inside another one."""
+    """Returns the revision of the repository that tracks this file; the environment may be inside another one."""
     here = Path(__file__).resolve()
     try:
         _git(here.parent, "ls-files", "--error-unmatch", here.name)

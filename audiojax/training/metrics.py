@@ -29,7 +29,7 @@ class Metrics(flax.struct.PyTreeNode):
 
         The predictions are `logits` f32[B, labels], the true labels `label` i32[B]. `mask` f32[B] is 1 for predictions
         that count, and 0 for padding. For streams, the steps are a second axis of all three. Raises ValueError for
-        a mask of another shape than `label`, as [B, 1] would be broadcast to a wrong sum.
+        a mask of another shape than `label`, because [B, 1] would be broadcast to a wrong sum.
         """
         if mask.shape != label.shape:
             raise ValueError(f"mask has shape {mask.shape}, label {label.shape}; they must be the same")

@@ -23,7 +23,7 @@ class Interrupt:
     """A context manager under which Ctrl-C, SIGTERM or a deadline stop training between two items of `guard`.
 
     A second signal ends the process at once. `deadline` is in seconds of `time.monotonic`. `alone` is whether the run
-    has one process; otherwise this does nothing, as several processes have to stop at the same step. Signals are
+    has one process; otherwise this does nothing, because several processes have to stop at the same step. Signals are
     handled on the main thread only, the deadline on any thread.
     """
 

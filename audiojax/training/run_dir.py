@@ -23,7 +23,7 @@ FREE_TO_CHANGE = ("data.root", "data.extra_root", "data.cache", "wandb", "mesh",
 
 
 def save(workdir: Path, config: ConfigDict, data: dict[str, Any], environment: dict[str, Any]) -> None:
-    """Writes `workdir/config.json`: the config, what is known of the data, and all environments the run has had.
+    """Writes `workdir/config.json`: the config, the record of the data, and all environments the run has had.
 
     `data` is the result of `Data.record`: source, hashes and label names. `environment`, the result of
     `environment.describe`, is added to those that the file already has.

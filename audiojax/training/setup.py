@@ -97,7 +97,7 @@ class Job:
         return summary
 
     def open_log(self) -> RunLog:
-        """Prints what the data and the model are, and returns the log of the run, a context manager."""
+        """Prints a description of the data and the model, and returns the log of the run, a context manager."""
         task, num_parameters = self.task, sum(x.size for x in jax.tree.leaves(self.state.params))
         _say(f"Data: {task.data.clips.source}, split {task.config.split.name}: {task.data.describe()}")
         device = f"{self.mesh.size} x {jax.devices()[0].device_kind}"
@@ -202,7 +202,7 @@ def set_up(task: Task, workdir: Path, num_devices: int | None, deadline: float, 
             stack.enter_context(_claim(workdir, config, record, mesh.size))
             checkpoints = stack.enter_context(Checkpoints(workdir))
         state = checkpoints.restore("last", state) or (state if new else begin())
-    sharding.check_same(json.dumps(record), "config.data holds other clips")
+    sharding.check_same(json.dumps(record), "config.data has different clips")
     interrupt = stack.enter_context(Interrupt(alone=jax.process_count() == 1, deadline=deadline))
     state = sharding.replicate(state, mesh)
     of_steps = (parts.augment_step, parts.train_step, parts.schedule)

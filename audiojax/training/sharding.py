@@ -20,7 +20,7 @@ from audiojax.errors import InputError, one_line
 from audiojax.training.preemption import Stopped
 
 T = TypeVar("T")
-HEARTBEAT_SECONDS = 15  # without a heartbeat, after which a process counts as dead
+HEARTBEAT_SECONDS = 15  # time without a heartbeat after which a process counts as dead
 LOST = "another process of this run has ended or cannot be reached"
 _RESTART = "start all of them again with the same commands, which continue from the last checkpoint."
 # Messages of jax and gloo in that case.
@@ -186,11 +186,11 @@ def gather(text: str) -> list[str]:
 def check_same(text: str, what: str) -> None:
     """Raises InputError in all processes if they do not pass the same `text`.
 
-    `what` begins the message and is followed by "in one process of this run than in another".
+    `what` begins the message and is followed by "in the processes of this run".
     """
     if len(set(gather(text))) > 1:
         _agreed.append(True)
-        raise InputError(f"{what} in one process of this run than in another; give all of them the same.")
+        raise InputError(f"{what} in the processes of this run; give all of them the same.")
 
 
 def check_same_values(values: Mapping[str, Any]) -> None:

@@ -81,7 +81,7 @@ def _other_shapes(workdir: Path, config: ConfigDict, saved: ConfigDict, paramete
 def check_unseen(config: ConfigDict, clips: Clips, split: splits.Split, say: Callable[[str], Any]) -> None:
     """Raises InputError if the run in `config.init_from` was trained on test or validation clips of `split`.
 
-    So it does for the runs which that run was itself initialised from. If this cannot be determined, `say` prints a
+    It also checks the runs from which that run was itself initialised. If this cannot be determined, `say` prints a
     message. `clips` are those of the run with `config`, and `split` is their split.
     """
     source, seen, visited = config.init_from, np.zeros(len(clips), bool), set()

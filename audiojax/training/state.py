@@ -77,6 +77,6 @@ def check_finite(state: TrainState) -> None:
 def diverged(what: str) -> InputError:
     """Returns the error for training that has diverged; `what` names the values that are not finite."""
     return InputError(
-        f"{what}; nothing of it was saved: lower --config.optimizer.learning_rate or set "
+        f"{what}; this state was not saved: lower --config.optimizer.learning_rate or set "
         "--config.optimizer.clip_norm=1, in another --workdir."
     )

@@ -18,7 +18,7 @@ Guard = Callable[[Any], Iterator[Any]]  # yields the items, and raises Stopped b
 
 
 class Batches(Protocol):
-    """An endless sequence of training batches, numbered from 0; batch k is a function of the seed and k only."""
+    """An infinite sequence of training batches, numbered from 0; batch k is a function of the seed and k only."""
 
     num_steps: int  # per epoch
     clips_per_step: float  # mean number of clips, or streams, per batch

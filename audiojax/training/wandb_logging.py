@@ -76,7 +76,7 @@ class Tracker:
         confusion: np.ndarray,
         names: Sequence[str],
     ) -> None:
-        """Sends what is shown of a run besides numbers.
+        """Sends the plots, sounds and the confusion matrix of a run.
 
         Args:
             step: The training step.
@@ -245,7 +245,7 @@ def wandb_mode(configured: str) -> str:
     """Returns the mode of W&B: "online", "offline" or "disabled".
 
     It is that of the environment variable WANDB_MODE, if that is set, or else `configured`, which may also be "auto".
-    "online" and "auto" are online with an API key, and offline without one, as W&B would prompt for a login.
+    "online" and "auto" are online with an API key, and offline without one, because W&B would prompt for a login.
     """
     modes = {"auto": "auto", "online": "online", "offline": "offline", "disabled": "disabled"}
     modes |= {"run": "auto", "dryrun": "offline", "shared": "auto"}  # other names in W&B

@@ -15,12 +15,12 @@ from audiojax.errors import InputError
 
 
 def seam(model: nn.Module) -> Seam:
-    """Returns a network cut in two: its front end, and the layers after it, through which relevance is propagated.
+    """Returns a network split in two: its front end, and the layers after it, through which relevance is propagated.
 
     The function that describes the network is named in `schema.NETWORKS`. Raises InputError for a network without one.
     """
     name, row = models.row(model)
     if not row.lrp:
-        raise InputError(f"config.model.name is {name!r}, which has no layers for explain in audiojax.schema.NETWORKS.")
+        raise InputError(f"config.model.name is {name!r}, which explain does not support (audiojax.schema.NETWORKS).")
     found: Seam = pkgutil.resolve_name(row.lrp)(model)
     return found

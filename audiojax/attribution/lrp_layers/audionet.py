@@ -16,7 +16,7 @@ from audiojax.models.resnet1d import ResNet1D
 
 
 def audionet_seam(model: AudioNet) -> Seam:
-    """Returns an AudioNet cut in two: the scaling of the samples, and the layers after it, which are explained."""
+    """Returns an AudioNet split in two: the scaling of the samples, and the layers after it, which are explained."""
     return samples_seam(model.scale, lambda variables, length: audionet_layers(model, variables))
 
 
@@ -39,14 +39,15 @@ def audionet_layers(model: AudioNet, variables: dict[str, Any]) -> list[Layer]:
 
 
 def resnet_seam(model: ResNet1D) -> Seam:
-    """Returns a ResNet1D cut in two: the scaling of the samples, and the layers after it, which are explained."""
+    """Returns a ResNet1D split in two: the scaling of the samples, and the layers after it, which are explained."""
     return samples_seam(model.scale, lambda variables, length: resnet_layers(model, variables, length))
 
 
 def resnet_layers(model: ResNet1D, variables: dict[str, Any], length: jax.Array) -> list[Layer]:
     """Returns a ResNet1D's layers from scaled samples f32[B, T], zero right-padded, to logits.
 
-    `variables` are its parameters and statistics, and `length` i32[B] the samples of each clip without padding.
+    `variables` are its parameters and statistics, and `length` i32[B] the number of samples of each clip without
+    padding.
     """
     num_valid = -(-length // model.hop_samples)
     return [

@@ -16,16 +16,16 @@ from audiojax.models.layers.cells import GRUCell, MinGRUCell
 
 
 def gru_seam(model: GRU) -> Seam:
-    """Returns a GRU cut in two: its log-mel front end, and the layers after it, which are explained.
+    """Returns a GRU split in two: its log-mel front end, and the layers after it, which are explained.
 
     Raises InputError for a network for streams, and for other front ends.
     """
     if model.task == "streams":
         raise InputError(
-            "config.task is 'streams'; explain one that classifies clips (configs/cnn.py, configs/gru.py)."
+            "config.task is 'streams', but explain supports clip classifiers only (configs/cnn.py, configs/gru.py)."
         )
     if model.frontend != "logmel":
-        raise InputError(f"config.model.frontend is {model.frontend!r}; explain needs logmel before a recurrence.")
+        raise InputError(f"config.model.frontend is {model.frontend!r}; explain supports logmel only for this network.")
 
     def margin(num_samples: int) -> tuple[int, int]:
         return model.window_samples - model.hop_samples, -num_samples % model.step_samples
@@ -40,9 +40,9 @@ def gru_seam(model: GRU) -> Seam:
 def gru_layers(model: GRU, variables: dict[str, Any], length: jax.Array) -> list[Layer]:
     """Returns a GRU's layers from log-mel bins f32[B, frames, bands] above their floor to logits.
 
-    `variables` are its parameters and statistics, and `length` i32[B] the samples of each clip without padding. A bin's
-    relevance is that of its normalised value: the means that are subtracted, over the training clips and over the
-    frames before, count as constants.
+    `variables` are its parameters and statistics, and `length` i32[B] the number of samples of each clip without
+    padding. A bin's relevance is that of its normalised value: the means that are subtracted, over the training clips
+    and over the previous frames, are treated as constants.
     """
     params, stack = variables["params"], model.stack_frames
     layers: list[Layer] = [Through(lambda x: _normalised(model, variables, x))]

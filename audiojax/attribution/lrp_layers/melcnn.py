@@ -28,9 +28,9 @@ from audiojax.models.melcnn import MelCNN
 
 
 def melcnn_seam(model: MelCNN) -> Seam:
-    """Returns a MelCNN cut in two: its front end, and the layers after it, which are explained.
+    """Returns a MelCNN split in two: its front end, and the layers after it, which are explained.
 
-    The front end "logmel" is left out of the layers. The trainable "filterbank" is among them, so that samples are
+    The layers exclude the front end "logmel" but include the trainable "filterbank", so that with it samples are
     explained. Raises InputError for other front ends.
     """
 
@@ -44,7 +44,7 @@ def melcnn_seam(model: MelCNN) -> Seam:
             "none", lambda variables, length: filterbank_layers(model, variables) + layers(variables, length)
         )
     raise InputError(
-        f"config.model.frontend is {model.frontend!r}; explain needs logmel or filterbank before a MelCNN."
+        f"config.model.frontend is {model.frontend!r}; explain supports logmel and filterbank only for this network."
     )
 
 
@@ -68,9 +68,9 @@ def filterbank_layers(model: MelCNN, variables: dict[str, Any]) -> list[Layer]:
 def melcnn_layers(model: MelCNN, variables: dict[str, Any], length: jax.Array) -> list[Layer]:
     """Returns a MelCNN's layers from log-mel bins f32[B, frames, bands] above their floor to logits.
 
-    `variables` are its parameters and statistics, and `length` i32[B] the samples of each clip without padding. Each
-    BatchNorm is folded into its convolution. A bin's relevance is that of its normalised value: the means that are
-    subtracted, over the training clips and over its own clip, count as constants.
+    `variables` are its parameters and statistics, and `length` i32[B] the number of samples of each clip without
+    padding. Each BatchNorm is folded into its convolution. A bin's relevance is that of its normalised value: the means
+    that are subtracted, over the training clips and over its own clip, are treated as constants.
     """
     num_valid = model.num_frames(length)
 
@@ -89,7 +89,7 @@ def melcnn_layers(model: MelCNN, variables: dict[str, Any], length: jax.Array) -
 
 
 def alexnet_seam(model: AlexNet) -> Seam:
-    """Returns an AlexNet cut in two: its spectrogram, and the layers after it, which are explained.
+    """Returns an AlexNet split in two: its spectrogram, and the layers after it, which are explained.
 
     Bins are decibels above the lowest level; frame n is centred on sample (n + 2) hop.
     """

@@ -1,4 +1,4 @@
-"""Networks cut in two after their front end, and the layers that several networks share."""
+"""Networks split in two after their front end, and the layers that several networks share."""
 
 import math
 from collections.abc import Callable
@@ -21,14 +21,14 @@ NumFrames = Callable[[jax.Array], jax.Array]  # length i32[B] -> frames i32[B]
 
 
 class Bins(NamedTuple):
-    """The place of spectrogram bins in the sound: frame n begins at sample n * hop_samples - before_samples.
+    """The positions of spectrogram bins in the sound: frame n begins at sample n * hop_samples - before_samples.
 
     Attributes:
-        what: What the bins are, as text for the user.
+        what: A description of the bins, shown to the user.
         bands: f32[bins, num_bands], the weights of a filter bank for spectra from 0 Hz to half the sampling rate.
-        window_samples: Length of a frame.
-        hop_samples: Samples from the start of one frame to that of the next.
-        before_samples: Samples of the first frame before the sound.
+        window_samples: Length of a frame in samples.
+        hop_samples: Number of samples from the start of one frame to the start of the next.
+        before_samples: Number of samples of the first frame that precede the sound.
     """
 
     what: str
@@ -44,26 +44,26 @@ class Bins(NamedTuple):
 
 
 class Seam(NamedTuple):
-    """A network cut in two: a front end, and the layers after it, through which the logits are explained.
+    """A network split in two: a front end, and the layers after it, through which the logits are explained.
 
     Attributes:
         features: Computes the front end's output for audio i16[B, T] and its length i32[B]: samples f32[B, T], or bins
             f32[B, frames, bands], where 0 is silence.
-        valid: Returns, for the features and the length, which features are no padding, as bool of their shape.
+        valid: Returns, for the features and the length, which features are not padding, as bool of their shape.
         layers: Returns, for the network's variables and the length, the layers from features to logits.
-        bins: The place of the bins in the sound; None where the features are samples.
+        bins: The positions of the bins in the sound; None where the features are samples.
         recurrent: Whether the layers have a recurrence.
     """
 
     features: Callable[[jax.Array, jax.Array], jax.Array]  # audio i16[B, T], length i32[B] -> f32[B, ...], 0 is silence
-    valid: Callable[[jax.Array, jax.Array], jax.Array]  # features, length -> bool, as features: no padding
+    valid: Callable[[jax.Array, jax.Array], jax.Array]  # features, length -> bool, as features: False for padding
     layers: Layers  # variables, length -> the layers from features to logits
     bins: Bins | None  # of features f32[B, frames, bands]; None where they are samples f32[B, T]
     recurrent: bool = False
 
 
 def samples_seam(scale: str, layers: Layers) -> Seam:
-    """Returns a network whose front end only scales the samples, cut in two after that.
+    """Returns a network whose front end only scales the samples, split in two after it.
 
     `scale` is "rms", "percentile" or "none", the argument of `frontend.rescale`; `layers` returns, for the network's
     variables and the length i32[B] of clips, the layers from scaled samples to logits.
@@ -76,12 +76,12 @@ def samples_seam(scale: str, layers: Layers) -> Seam:
 
 
 def log_mel_seam(model: nn.Module, margin: Margin, num_frames: NumFrames, layers: Layers) -> Seam:
-    """Returns a network with a log-mel front end, cut in two after that.
+    """Returns a network with a log-mel front end, split in two after it.
 
     Args:
         model: The network.
-        margin: Returns how many zeros the network puts before and after a number of samples.
-        num_frames: Returns how many frames clips of the length i32[B] have, i32[B].
+        margin: Maps a number of samples to the numbers of zeros that the network adds before and after them.
+        num_frames: Maps the lengths of clips in samples, i32[B], to their numbers of frames, i32[B].
         layers: Returns, for the network's variables and the length, the layers after the front end.
     """
     front_end = cast(frontend.LogMel, frontend.of(model))
@@ -151,7 +151,7 @@ def convolved(variables: dict[str, Any], name: str, num_valid: jax.Array, **fiel
     """Returns a convolution, the BatchNorm and the ReLU after it as layers that set frames of padding to 0.
 
     Their parameters are conv_`name` and norm_`name` in `variables`. The first `num_valid` i32[B] frames of the outputs
-    are no padding. `fields` are arguments of `conv`.
+    are not padding. `fields` are arguments of `conv`.
     """
     of_norm = variables["params"][f"norm_{name}"], variables["batch_stats"][f"norm_{name}"]
     block = folded(variables["params"][f"conv_{name}"], *of_norm)
@@ -164,7 +164,7 @@ def convolved(variables: dict[str, Any], name: str, num_valid: jax.Array, **fiel
 def stages(variables: dict[str, Any], num_valid: jax.Array, num_stages: int) -> list[Layer]:
     """Returns the end of a residual network as layers: its stages, the mean over valid frames, and the logits.
 
-    Before the stages, the first `num_valid` i32[B] frames of each clip are no padding. `variables` are the network's
+    Before the stages, the first `num_valid` i32[B] frames of each clip are not padding. `variables` are the network's
     parameters and statistics.
     """
     layers: list[Layer] = []

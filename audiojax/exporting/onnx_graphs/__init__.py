@@ -1,7 +1,7 @@
 """Export of networks as ONNX graphs, written node by node; it needs the extra `[onnx]`.
 
 Each network that has a graph has a module here, which its row in `schema.NETWORKS` names. Sound is [B, T] at the input,
-and [B, channels, T] inside, as ONNX's convolutions have it.
+and [B, channels, T] inside, the layout of ONNX's convolutions.
 """
 
 import importlib
@@ -20,14 +20,14 @@ from audiojax.models.gru import GRU
 def classifier(model: nn.Module, variables: Tree, length_samples: int) -> bytes:
     """Returns the bytes of an ONNX model from `audio` i16[B, T] and `length` i32[B] to `outputs` f32[B, n].
 
-    The audio is zero right-padded; `length` is that without padding. B is arbitrary; T is so for a network that takes
-    sound of any length, and `length_samples` otherwise. Raises InputError for a network without a graph, and for
-    bfloat16, which ONNX's runtimes do not support.
+    The audio is zero right-padded; `length` is the number of samples without padding. B is arbitrary, and so is T for a
+    network that takes sound of any length; otherwise T is `length_samples`. Raises InputError for a network without a
+    graph, and for bfloat16, which ONNX's runtimes do not support.
     """
     builder, graph = _builder(model), Graph()
     if model.dtype != "float32":
         raise InputError(
-            f"config.model.dtype is {model.dtype!r}; ONNX's runtimes have no such convolutions: train with float32."
+            f"config.model.dtype is {model.dtype!r}; ONNX runtimes do not support its convolutions; train with float32."
         )
     audio = graph.input("audio", ["batch", "samples" if model.any_length else length_samples], TensorProto.INT16)
     length = graph.input("length", ["batch"], TensorProto.INT32)

@@ -63,7 +63,7 @@ def step(graph: Graph, model: GRU, variables: Tree, audio: str, carry: dict[str,
 
 
 def _step(graph: Graph, model: GRU, variables: Tree, frames: str, carry: dict[str, str]) -> tuple[dict[str, str], str]:
-    """Adds a step after the front end; returns the carry without its context, and what the logits depend on.
+    """Adds a step after the front end; returns the carry without its context, and the features of the readout.
 
     `frames` are [stack_frames, B, bands], the result is [B, features].
     """

@@ -15,7 +15,7 @@ from audiojax.exporting.stablehlo import Tree
 def padded_to_hops(graph: Graph, sound: str, hop_samples: int, before: int, after: int) -> str:
     """Adds the padding of `sound` [B, T] with zeros, to whole hops; returns the name of the result.
 
-    There are `before` zeros at its start, and `after` zeros and those to a whole hop at its end.
+    It adds `before` zeros at the start, and at the end `after` zeros and as many as complete the last hop.
     """
     rest = graph("Mod", graph("Neg", graph("Shape", sound, start=1, end=2)), [hop_samples])
     return graph("Pad", sound, graph("Concat", [0, before, 0], graph("Add", rest, [after]), axis=0))
@@ -58,8 +58,8 @@ def convolved(graph: Graph, variables: Tree, name: str, x: str, num_valid: str, 
 def logits(graph: Graph, variables: Tree, x: str, num_valid: str, sizes: tuple[int, ...]) -> str:
     """Adds all stages, the mean over valid frames and a dense layer; returns the name of the logits [B, num_labels].
 
-    `x` and `num_valid` i64[B] are names of values. `sizes` are those of the axes of `x` after the frames. Pooling in
-    ceil mode is as padding with zeros, as `x` is not negative.
+    `x` and `num_valid` i64[B] are names of values. `sizes` are the sizes of the axes of `x` that follow the frame axis.
+    Max pooling uses `ceil_mode`, which is equivalent to zero padding because `x` is non-negative.
     """
     num_axes = 1 + len(sizes)
     pool: dict[str, Any] = dict(kernel_shape=[2] * num_axes, strides=[2] * num_axes, ceil_mode=1)

@@ -10,22 +10,22 @@ from flax import linen as nn
 
 from audiojax.errors import InputError
 
-POWER_FLOOR = 1e-10  # of a mel band, against a full-scale power of 1: 17 dB above the rounding to 16 bit
+POWER_FLOOR = 1e-10  # of a mel band, against a full-scale power of 1: 17 dB above 16-bit quantisation noise
 
 
 def to_unit_range(audio: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """Returns `audio` [B, T] in 16-bit units, [-32768, 32767], scaled to [-1, 1]: every network's first operation."""
+    """Returns `audio` [B, T], at int16 scale, scaled to [-1, 1]: the first operation of every network."""
     return (audio.astype(jnp.float32) / 32768.0).astype(dtype)
 
 
 def rescale(audio: jax.Array, length: jax.Array, scale: str) -> jax.Array:
     """Brings each clip of `audio` [B, T] in [-1, 1], zero right-padded, to the same loudness; silence stays silence.
 
-    Every scale but "none" needs the whole clip, so it is not for streams.
+    Every scale but "none" needs the whole clip, so it cannot be used for streams.
 
     Args:
         audio: [B, T] in [-1, 1].
-        length: i32[B], the samples of each clip without padding.
+        length: i32[B], the number of samples of each clip without padding.
         scale: "rms" for a mean power of 1 over the clip; "percentile" to divide by the 95th percentile of the signed,
             padded samples, as AudioMNIST's preprocess_data.py does; "none".
     """
@@ -36,7 +36,7 @@ def rescale(audio: jax.Array, length: jax.Array, scale: str) -> jax.Array:
         power = jnp.sum(jnp.square(sound), axis=1) / length.astype(jnp.float32)
         factor = jax.lax.rsqrt(power + 1e-9)  # 1e-9: one step of 16 bit
     elif scale == "percentile":
-        factor = 1 / (jnp.percentile(sound, 95, axis=1) + 0.001 / 32768)  # theirs are in 16-bit units
+        factor = 1 / (jnp.percentile(sound, 95, axis=1) + 0.001 / 32768)  # theirs are at int16 scale
     else:
         raise InputError(f"config.model.scale is {scale!r}; choose rms, percentile or none.")
     return audio * factor.astype(audio.dtype)[:, None]
@@ -50,11 +50,11 @@ class FrontEnd(nn.Module):
     `context_samples` are the sound before the first hop, or zeros at the beginning of a clip or stream.
 
     Attributes:
-        window_samples: the samples that a frame covers, at least one hop.
-        hop_samples: the samples from one frame to the next.
+        window_samples: the number of samples that a frame covers, at least one hop.
+        hop_samples: the number of samples from one frame to the next.
         num_bands: the number of features of a frame.
         low_hz, high_hz: the frequencies where the lowest band begins and the highest ends.
-        rate_hz: the sound's sample rate.
+        rate_hz: the sampling rate of the sound in Hz.
     """
 
     window_samples: int
@@ -129,7 +129,7 @@ class Learned(FrontEnd):
         if self.hop_samples % 10 or rest or steps < 9:
             raise InputError(
                 f"config.model.hop_samples is {self.hop_samples} and window_samples {self.window_samples}; learned "
-                "frames need a hop that 10 divides, and a window of at least 1.7 hops that a tenth of a hop divides."
+                "frames need a hop that 10 divides, and a window of 1.7 hops or more that a tenth of a hop divides."
             )
         x = nn.Conv(self.num_bands, (kernel,), strides=stride, padding="VALID", name="filters")(audio[..., None])
         x = nn.Conv(self.num_bands, (steps + 1,), strides=10, padding="VALID", name="frames")(

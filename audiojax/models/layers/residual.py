@@ -42,7 +42,7 @@ def stages(x: jax.Array, num_valid: jax.Array, channels: tuple[int, ...], train:
 
     A stage halves the axes of time and bands by `max_pool`, has a convolution to its channels, and another one with a
     skip connection. Of `x` [B, N, ..., channels], the first `num_valid` i32[B] frames are valid; it must not be
-    negative, as the pooling pads with zeros. `train` is whether BatchNorm uses the batch's statistics.
+    negative, because the pooling pads with zeros. `train` is whether BatchNorm uses the batch's statistics.
     """
     for stage, features in enumerate(channels, start=1):
         x, num_valid = max_pool(x), -(-num_valid // 2)
