@@ -1,4 +1,4 @@
-r"""Streaming recognition: the recurrent network on endless streams, which outputs each word as it ends.
+r"""Streaming recognition: the recurrent network on continuous streams, which outputs each word as it ends.
 
   python -m audiojax.main --config configs/listen.py
                        synthetic: 2.9 % of the words wrong in clean strings, test voices, 13 minutes with other jobs

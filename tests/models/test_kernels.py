@@ -26,7 +26,7 @@ OTHERS = {
 
 
 def build(fields, num_samples, **more):
-    """A network, its fresh variables, sound f32[2, num_samples] in 16-bit units and its length."""
+    """A network, its fresh variables, sound f32[2, num_samples] at int16 scale and its length."""
     model = models.build(num_labels=10, rate_hz=8000, **fields, **more)
     audio = np.random.default_rng(0).normal(0, 3000, (2, num_samples)).astype(np.float32)
     length = np.full(2, num_samples, np.int32)
