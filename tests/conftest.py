@@ -44,6 +44,7 @@ cli.setup_jax()  # the same programs are compiled in several tests: keep them
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("AUDIOJAX_DATA", "/nonexistent"))
+DRAW = plots._save
 
 
 def tone(label: int, speaker: int, take: int, rate_hz: int = 8000) -> np.ndarray:
@@ -68,7 +69,9 @@ def made_once(name: str, make: Callable[[Path], object]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not (made := Path(f"{folder}.made")).exists():
-            make(folder)
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(plots, "_save", DRAW)  # what many tests read has its pictures
+                make(folder)
             made.touch()
     return folder
 
@@ -162,17 +165,13 @@ def pictures() -> None:
 
 @pytest.fixture(autouse=True)
 def blank_pictures(request, monkeypatch) -> None:
-    """Empties each figure before it is drawn, which is most of the time of a short run.
-
-    Fixtures of a session or a module still draw, as they are made before this one.
-    """
+    """Empties each figure before it is drawn, which is most of the time of a short run; `made_once` draws."""
 
     def save(figure, path, dpi=0):
         figure.set_layout_engine("none")  # constrained layout warns of a figure without axes
         figure.clear()
-        return draw(figure, path, dpi=10)
+        return DRAW(figure, path, dpi=10)
 
-    draw = plots._save
     if "pictures" not in request.fixturenames:
         monkeypatch.setattr(plots, "_save", save)
 
