@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -234,13 +235,11 @@ def test_a_folder_that_may_not_be_written_is_one_sentence(run_cli, tiny_args, tm
 
 
 def run_on_a_full_disk(tiny_args, workdir, num_kib):
-    """Trains where no file may grow beyond `num_kib`: the same error as on a disk without room, for one process.
-
-    Its programs are those of `trained_run`, which are compiled: none is written to the cache of compiled ones.
-    """
+    """Trains where no file may grow beyond `num_kib`: the same error as on a disk without room, for one process."""
     start = [sys.executable, "-m", "audiojax.main", *tiny_args, f"--workdir={workdir}"]
+    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
     limited = ["bash", "-c", f'ulimit -f {num_kib}; exec "$@"', "bash", *map(str, start)]
-    return subprocess.run(limited, cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(limited, cwd=ROOT, capture_output=True, text=True, env=environment)
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ class GRUCell(nn.Module):
 
         `hidden` f32[B, features] is the state before the first input.
         """
-        if len(x) == 1:
+        if len(x) == 1:  # `gru_scan` would split the kernel for this one step
             return self.advance(hidden, x[0])[None]
         inputs, kernel, bias = self._inputs(x)
         if self.tuned:
