@@ -1,13 +1,12 @@
 """Strict JAX on two CPU devices, a cache of its own, and small folders of real sound files."""
 
-import functools
 import os
 import re
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
@@ -34,9 +33,6 @@ import soundfile
 from filelock import FileLock
 
 from audiojax import cli, tasks
-from audiojax.evaluation import plots
-from audiojax.evaluation.clip_task import ClipTask
-from audiojax.training import build, steps
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -44,7 +40,6 @@ cli.setup_jax()  # the same programs are compiled in several tests: keep them
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("AUDIOJAX_DATA", "/nonexistent"))
-DRAW = plots._save
 
 
 def tone(label: int, speaker: int, take: int, rate_hz: int = 8000) -> np.ndarray:
@@ -69,9 +64,7 @@ def made_once(name: str, make: Callable[[Path], object]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not (made := Path(f"{folder}.made")).exists():
-            with pytest.MonkeyPatch.context() as patched:
-                patched.setattr(plots, "_save", DRAW)  # what many tests read has its pictures
-                make(folder)
+            make(folder)
             made.touch()
     return folder
 
@@ -136,44 +129,6 @@ def tiny_config(tiny_args):
 def trained_run(tiny_config) -> Path:
     """The workdir of one finished run; read it, do not write there."""
     return made_once("run", lambda workdir: tasks.train(tiny_config(), workdir))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def shared_steps() -> Iterator[None]:
-    """Runs that classify clips share the training step of a network, optimizer and loss: tracing it takes a second."""
-    make_train_step = build.make_train_step
-
-    @functools.cache
-    def of_clips(model, optimizer, schedule, ema_decay, label_smoothing):
-        return make_train_step(model, optimizer, schedule, ema_decay=ema_decay, loss=steps.clip_loss(label_smoothing))
-
-    def shared(model, optimizer, schedule, *, ema_decay, loss):
-        if getattr(loss, "__func__", None) is ClipTask.loss:
-            return of_clips(model, optimizer, schedule, ema_decay, loss.__self__.config.train.label_smoothing)
-        return make_train_step(model, optimizer, schedule, ema_decay=ema_decay, loss=loss)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(build, "make_optimizer", functools.cache(build.make_optimizer))
-        patched.setattr(build, "make_train_step", shared)
-        yield
-
-
-@pytest.fixture
-def pictures() -> None:
-    """For tests of what a picture shows: in those with this fixture pictures are drawn."""
-
-
-@pytest.fixture(autouse=True)
-def blank_pictures(request, monkeypatch) -> None:
-    """Empties each figure before it is drawn, which is most of the time of a short run; `made_once` draws."""
-
-    def save(figure, path, dpi=0):
-        figure.set_layout_engine("none")  # constrained layout warns of a figure without axes
-        figure.clear()
-        return DRAW(figure, path, dpi=10)
-
-    if "pictures" not in request.fixturenames:
-        monkeypatch.setattr(plots, "_save", save)
 
 
 @pytest.fixture

@@ -223,7 +223,7 @@ def test_a_network_without_layers_is_refused_by_name(monkeypatch):
         lrp_layers.seam(nn.Dense(3))
 
 
-def test_the_default_is_integrated_gradients(run_cli, trained_run, tones, tmp_path, pictures):
+def test_the_default_is_integrated_gradients(run_cli, trained_run, tones, tmp_path):
     run, sound = Trained.load(trained_run), read_sound(tones / "data/01/3_01_0.wav", 8000)
     default, integrated = explanation.explain(run, sound), explanation.explain(run, sound, "integrated")
     np.testing.assert_array_equal(default.relevance, integrated.relevance)

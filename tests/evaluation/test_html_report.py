@@ -89,7 +89,7 @@ def test_the_report_adds_up(evaluated):
 
 
 @pytest.mark.slow
-def test_the_page_holds_everything_and_needs_nothing(run_cli, tiny_config, tmp_path, capsys, pictures):
+def test_the_page_holds_everything_and_needs_nothing(run_cli, tiny_config, tmp_path, capsys):
     workdir = tmp_path / "run"
     tasks.train(tiny_config(**{"train.num_epochs": 1, "optimizer.learning_rate": 1e-9}), workdir)
     capsys.readouterr()  # what training said
@@ -97,9 +97,9 @@ def test_the_page_holds_everything_and_needs_nothing(run_cli, tiny_config, tmp_p
     assert len(result["worst"]) == classify.NUM_WORST  # it has not learnt
     page = (workdir / "report.html").read_text()
     assert not re.search(r"(src|href)=.?(http|//|/)", page)
-    images = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    assert len(images) == 4 + sum(len(result[f"accuracy_by_{kind}"]) > 1 for kind in ("speaker", "sex", "accent"))
-    assert all(base64.b64decode(image).startswith(b"\x89PNG") for image in images)
+    pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    assert len(pictures) == 4 + sum(len(result[f"accuracy_by_{kind}"]) > 1 for kind in ("speaker", "sex", "accent"))
+    assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
     sounds = re.findall(r'src="data:audio/wav;base64,([^"]+)"', page)
     assert len(sounds) == len(result["worst"])
     for sound in sounds:

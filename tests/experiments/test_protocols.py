@@ -189,7 +189,7 @@ def test_noise_is_exactly_as_loud_as_it_says_and_the_same_for_every_level(kind):
 
 
 @pytest.mark.slow
-def test_a_run_is_heard_in_noise_once(trained_run, tmp_path, capsys, pictures):
+def test_a_run_is_heard_in_noise_once(trained_run, tmp_path, capsys):
     args = [f"--workdir={trained_run}", "--name=tones", f"--results={tmp_path}", "--takes=1"]
     args = ["--workdir", str(trained_run), *args[1:]]
     noise.main(args)
