@@ -79,7 +79,7 @@ def base(choice: Choice) -> ConfigDict:
         root="",  # folder of the data set; unused by synthetic sources; for "hub" also a name, OWNER/NAME
         revision="",  # for "hub", the commit, branch or tag; '' for the newest
         cache=str(cache_dir()),  # folder for prepared clips
-        rate_hz=8000,  # sample rate to which all sound is converted
+        rate_hz=8000,  # sampling rate to which all sound is converted
         target="digit",  # labels: "digit" (those of the source), "sex", or "words35" and "words12" of Speech Commands
         on_bad_file="stop",  # "stop" ends the command at an unreadable file, "skip" leaves it out with a message
         extra_source="",  # another source, whose clips are all added to the training clips; '' for none

@@ -190,7 +190,7 @@ def _unpack(archive: Archive, packed: Path, folder: Path, progress: Progress) ->
                 if not too_long and (match is None or not member.isfile()):
                     continue
                 if match is None or too_long or member.size > MAX_FILE_BYTES or done > archive.num_clips + _NUM_TABLES:
-                    raise InputError(f"the archive holds more than {archive.name} should: {member.name}")
+                    raise InputError(f"the archive has more or larger files than {archive.name}, such as {member.name}")
                 target = folder / match[1]
                 target.parent.mkdir(parents=True, exist_ok=True)
                 content = members.extractfile(member)
@@ -203,7 +203,7 @@ def _unpack(archive: Archive, packed: Path, folder: Path, progress: Progress) ->
             assert stream is not None
             while stream.read(1 << 20):  # gzip compares the checksum at the end of the stream
                 if stream.tell() > MAX_ARCHIVE_BYTES:
-                    raise InputError(f"the archive holds more than {archive.name} should, after its last file")
+                    raise InputError("the archive has too much data after its last file")
         _check(archive, folder)
     except (tarfile.TarError, zlib.error, EOFError, ValueError, OSError, InputError) as error:
         if isinstance(error, OSError) and error.errno:  # the disk, not the archive

@@ -241,7 +241,7 @@ def _phrases(config: ConfigDict, source: str, part: str) -> sources.Recordings:
 def load_phrases(config: ConfigDict, source: str, part: str) -> Clips:
     """Returns clips of words and sentences without digits by synthetic voices; `part` is "train" or "test".
 
-    `source` is "synthetic", "espeak" or "letters" (spelled letters). The clips are synthesised if needed.
+    `source` is "synthetic", "espeak" or "letters" (the names of letters). The clips are synthesised if needed.
     """
     return cached(config, _phrases(config, source, part))
 

@@ -144,7 +144,7 @@ def waveforms_and_spectrograms(
 
 
 def misses_and_alarms(curve: dict[str, Any], title: str, path: Path) -> Path:
-    """Plots how many words are missed or substituted against false alarms per hour of sounds without words.
+    """Plots how many words are missed or substituted against false alarms per hour of sounds without any of them.
 
     `curve` is {"points": [{"threshold", "misses", "alarms_per_hour": {sound: number}}], "threshold": the chosen one,
     marked by a diamond}, with misses in [0, 1]. A sound without a false alarm at any threshold is a line at 0.

@@ -85,7 +85,7 @@ class Real:
         self._noise = _by_corpus(sound.noise, sound.noise_indices, NOISE_WEIGHTS)
 
     def speech(self, rng: np.random.Generator) -> np.ndarray:
-        """Returns a random piece of other speech, i16[t], without a known or suspected word to recognise.
+        """Returns a random segment of speech, i16[t], that avoids words to recognise, labelled or possible ones.
 
         It lasts 0.6 to 4 s, or less if the recording is shorter.
         """

@@ -26,7 +26,7 @@ from audiojax.training.runlog import RunLog
 SNRS_DB = (None, 20.0, 10.0, 5.0, 0.0)
 NOISES = ("white", "pink", "brown", "hum", "rumble", "clicks", "beeps", "babble", "siren")
 Sound = Callable[[int, float], np.ndarray]  # (seed, seconds) -> i16[t]
-ROW_SECONDS = 300.0  # length of the sounds without words, which are processed in batches
+ROW_SECONDS = 300.0  # length of the sounds without a word to recognise, which are processed in batches
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
@@ -63,14 +63,14 @@ class StreamEvaluator:
 def report(
     run: Trained, clips: Clips, indices: np.ndarray, *, num_strings: int, hours: float, progress: Progress
 ) -> dict[str, Any]:
-    """Evaluates a run on strings of the clips at `indices`, on each clip alone, and on sounds without words.
+    """Evaluates a run on strings of clips, on each clip alone, and on sounds without words to recognise.
 
     Args:
         run: A streaming recogniser.
         clips: The clips of the data set.
         indices: Indices of the clips from which the strings are built.
         num_strings: Number of strings at each noise level; they are the same at all levels.
-        hours: Hours each of silence, of noise, and of speech without words.
+        hours: Hours each of silence, of noise, and of speech without words to recognise.
         progress: Called as (done, total) after each part.
 
     Returns:
@@ -120,7 +120,7 @@ def report(
 
 
 def wordless_sounds(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str, dict[str, Sound]]:
-    """Returns functions from (seed, seconds) to i16[t], sounds without words, as {group: {kind: function}}."""
+    """Returns functions (seed, seconds) -> i16[t], sounds without words to recognise, as {group: {kind: function}}."""
 
     def background(name: str) -> Sound:
         return lambda seed, seconds: streams.background(name, seed, seconds, clips, indices)
@@ -138,7 +138,7 @@ def wordless_sounds(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str
 def false_alarms(
     evaluator: StreamEvaluator, kinds: dict[str, Sound], hours: float
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """Counts the events in `hours` of sounds without words, in equal parts of each kind, {name: function}.
+    """Counts the events in `hours` of sounds without words to recognise, in equal parts of each {kind: function}.
 
     Returns:
         The counts, the rate per hour and its upper 95 % confidence bound (Poisson); and the outputs of the network.

@@ -38,8 +38,8 @@ def load_pools(config: ConfigDict, clips: Clips, indices: np.ndarray) -> tuple[l
 def load_real(config: ConfigDict, label_names: Sequence[str]) -> Real | None:
     """Returns the training part of the real recordings in the folder `config.streams.real`; None if that key is empty.
 
-    `label_names` are the words to recognise. If they are the digits, the recorded digits are words to recognise;
-    otherwise they are other speech.
+    `label_names` are the words to recognise. If these are the digits, the recorded digits are used as such; otherwise
+    the recorded digits are used as speech without words to recognise.
     """
     if not config.streams.real:
         return None

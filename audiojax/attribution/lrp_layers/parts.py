@@ -164,8 +164,8 @@ def convolved(variables: dict[str, Any], name: str, num_valid: jax.Array, **fiel
 def stages(variables: dict[str, Any], num_valid: jax.Array, num_stages: int) -> list[Layer]:
     """Returns the end of a residual network as layers: its stages, the mean over valid frames, and the logits.
 
-    Before the stages, the first `num_valid` i32[B] frames of each clip are not padding. `variables` are the network's
-    parameters and statistics.
+    At the input of the first stage, the first `num_valid` i32[B] frames of each clip are valid. `variables` are the
+    network's parameters and statistics.
     """
     layers: list[Layer] = []
     for stage in range(1, num_stages + 1):

@@ -71,7 +71,7 @@ class Graph:
         return name
 
     def proto(self, name: str) -> onnx.GraphProto:
-        """Returns the graph as a message of ONNX's format, for a node that contains it, such as a Scan."""
+        """Returns the graph as an ONNX `GraphProto`, for a model, or for a node that contains it, such as a Scan."""
         return helper.make_graph(self._nodes, name, self._inputs, self._outputs, self._weights)
 
     def file(self, name: str) -> bytes:
