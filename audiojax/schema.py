@@ -232,6 +232,7 @@ NETWORKS = {
             "channels": Items(_CHANNELS, 1),
             "dropout": BELOW_ONE,
             "dtype": DTYPES,
+            "kernels": KERNELS,
         },
         lrp="audiojax.attribution.lrp_layers.melcnn:melcnn_seam",
         onnx="audiojax.exporting.onnx_graphs.melcnn",

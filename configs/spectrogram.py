@@ -36,6 +36,7 @@ def get_config(arg: str = "") -> ConfigDict:
             channels=(16, 24, 48, 96),
             dropout=0.3,
             dtype="float32",
+            kernels="auto",
         )
         train_any_length(config, choice.source, NUM_EPOCHS.get(choice.source, 25))
         config.augment.update(ANY_LENGTH_AUGMENT, max_margin_samples=1600)

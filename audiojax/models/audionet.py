@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from audiojax.errors import InputError
+from audiojax.models.layers.convolution import convolve, plain_convolve
 from audiojax.models.layers.frontend import rescale, to_unit_range
 from audiojax.models.layers.kernels import tuned
 
@@ -134,37 +135,9 @@ class Conv(_Kernel3):
         kernel, bias = self.kernel_and_bias(x.shape[-1])
         bias = bias if self.bias_trains else jax.lax.stop_gradient(bias)
         if not self.tuned:
-            return _plain_convolve(x, kernel) + bias.reshape(1, 1, self.features)
+            return plain_convolve(x, kernel) + bias.reshape(1, 1, self.features)
         x = jax.lax.optimization_barrier(x)  # or XLA computes and stores it twice, for both passes
-        return _convolve(x, kernel) + bias.reshape(1, 1, self.features)
-
-
-def _plain_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return jax.lax.conv_general_dilated(x, kernel, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"))
-
-
-_convolve = jax.custom_vjp(_plain_convolve)
-
-
-def _convolve_fwd(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _convolve(x, kernel), (x, kernel)
-
-
-def _convolve_bwd(residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the gradients, the kernel's as one matrix product.
-
-    XLA's own is a convolution, for which it transposes the whole activation on the CPU: the training step takes
-    1.5 times as long with it.
-    """
-    x, kernel = residuals
-    g = jax.lax.optimization_barrier(g)
-    padded = jnp.pad(g, ((0, 0), (1, 1), (0, 0)))
-    shifted = jnp.concatenate([padded[:, 2 - tap : 2 - tap + x.shape[1]] for tap in range(3)], axis=-1)
-    product = (x.reshape(-1, x.shape[-1]).T @ shifted.reshape(-1, shifted.shape[-1])).reshape(x.shape[-1], 3, -1)
-    return _convolve(g, jnp.swapaxes(kernel[::-1], 1, 2)), jnp.swapaxes(product, 0, 1)
-
-
-_convolve.defvjp(_convolve_fwd, _convolve_bwd)
+        return convolve(x, kernel) + bias.reshape(1, 1, self.features)
 
 
 class WaveConvPool(_Kernel3):
@@ -189,7 +162,7 @@ class WaveConvPool(_Kernel3):
         """Returns the pooled convolution [B, T // 2, features] of `x` [B, T]."""
         kernel, bias = self.kernel_and_bias(1)
         if not self.tuned:
-            convolved = _plain_convolve(x[..., None], kernel) + bias.reshape(1, 1, self.features)
+            convolved = plain_convolve(x[..., None], kernel) + bias.reshape(1, 1, self.features)
             return max_pool_wide(convolved) if self.wide else max_pool(convolved)
         return _wave_conv_pool(x, jnp.concatenate([kernel[:, 0], bias[None]]), self.wide)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from audiojax.errors import InputError
-from audiojax.models.layers import frontend, residual
+from audiojax.models.layers import frontend, kernels, residual
 
 FRAMES = ("logmel", "filterbank", "learned")
 NORMALISATIONS = ("none", "fixed", "clip")
@@ -36,6 +36,7 @@ class MelCNN(nn.Module):
         dropout: the dropout rate before the logits.
         dtype: the type of the computation after the front end, "float32" or "bfloat16"; parameters, statistics
             and logits stay float32.
+        kernels: "auto" uses code tuned for the CPU, with custom gradients, where jax runs on a CPU; "plain" never does.
     """
 
     any_length = True
@@ -53,6 +54,7 @@ class MelCNN(nn.Module):
     channels: tuple[int, ...] = (16, 24, 48, 96)
     dropout: float = 0.3
     dtype: str = "float32"
+    kernels: str = "auto"
 
     @nn.compact
     def __call__(self, audio: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
@@ -64,8 +66,9 @@ class MelCNN(nn.Module):
             train: whether dropout is on and BatchNorm uses the batch's statistics.
         """
         x, num_valid = self._frames(audio, length, train)
-        x = residual.convolved(x.astype(jnp.dtype(self.dtype)), num_valid, self.channels[0], "0a", train)
-        x, num_valid = residual.stages(x, num_valid, self.channels[1:], train)
+        tuned = kernels.tuned(self.kernels)
+        x = residual.convolved(x.astype(jnp.dtype(self.dtype)), num_valid, self.channels[0], "0a", train, tuned)
+        x, num_valid = residual.stages(x, num_valid, self.channels[1:], train, tuned)
         x = nn.Dropout(self.dropout, deterministic=not train)(residual.mean(x, num_valid))
         return nn.Dense(self.num_labels, dtype=self.dtype, name="logits")(x).astype(jnp.float32)
 

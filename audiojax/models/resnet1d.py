@@ -58,7 +58,7 @@ class ResNet1D(nn.Module):
         )
         num_valid = -(-length // self.hop_samples)
         x = residual.normed(stem(x[..., None]), num_valid, "0", train)
-        x, num_valid = residual.stages(x, num_valid, self.channels[1:], train)
+        x, num_valid = residual.stages(x, num_valid, self.channels[1:], train, tuned=False)
         x = nn.Dropout(self.dropout, deterministic=not train)(residual.mean(x, num_valid))
         return nn.Dense(self.num_labels, dtype=dtype, name="logits")(x).astype(jnp.float32)
 

@@ -28,7 +28,7 @@ from audiojax.audio.signal import fit_length
 from audiojax.data import loading
 from audiojax.data.clips import Clips
 from audiojax.errors import InputError
-from audiojax.models.layers import frontend, residual
+from audiojax.models.layers import frontend, kernels, residual
 from experiments.protocols import records
 
 
@@ -95,8 +95,9 @@ class FrameCNN(nn.Module):
         x = frames.reshape(num_rows, num_frames // 2, 2, num_bands // 2, 2)
         x = x.swapaxes(2, 3).reshape(num_rows, num_frames // 2, num_bands // 2, 4)
         length = -(-length // 2)
-        x = residual.convolved(x, length, self.channels[0], "0a", train)
-        x, length = residual.stages(x, length, self.channels[1:], train)
+        tuned = kernels.tuned("auto")
+        x = residual.convolved(x, length, self.channels[0], "0a", train, tuned)
+        x, length = residual.stages(x, length, self.channels[1:], train, tuned)
         x = nn.Dropout(self.dropout, deterministic=not train)(residual.mean(x, length))
         return nn.Dense(self.num_labels)(x)
 

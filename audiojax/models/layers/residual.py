@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from audiojax.models.layers.convolution import Convolution
+
 
 def valid_mask(x: jax.Array, num_valid: jax.Array) -> jax.Array:
     """Returns which frames of `x` [B, N, ...] are among the first `num_valid` i32[B], as bool[B, N, 1, ...]."""
@@ -26,28 +28,29 @@ def normed(x: jax.Array, num_valid: jax.Array, name: str, train: bool) -> jax.Ar
     return jnp.where(valid, nn.relu(norm(x, mask=valid)), 0.0)
 
 
-def convolved(x: jax.Array, num_valid: jax.Array, features: int, name: str, train: bool) -> jax.Array:
+def convolved(x: jax.Array, num_valid: jax.Array, features: int, name: str, train: bool, tuned: bool) -> jax.Array:
     """Applies a convolution of size 3 on each axis, BatchNorm and ReLU to `x` [B, N, ..., channels].
 
     Returns [B, N, ..., features], with zero for frames after the first `num_valid` i32[B]. `name` is the end of the
-    layers' names, and `train` whether BatchNorm uses the batch's statistics.
+    layers' names, `train` whether BatchNorm uses the batch's statistics, and `tuned` whether the convolution's gradient
+    is tuned for the CPU.
     """
-    kernel, init = (3,) * (x.ndim - 2), nn.initializers.he_normal()
-    x = nn.Conv(features, kernel, use_bias=False, kernel_init=init, dtype=x.dtype, name=f"conv_{name}")(x)
-    return normed(x, num_valid, name, train)
+    return normed(Convolution(features, tuned, name=f"conv_{name}")(x), num_valid, name, train)
 
 
-def stages(x: jax.Array, num_valid: jax.Array, channels: tuple[int, ...], train: bool) -> tuple[jax.Array, jax.Array]:
+def stages(
+    x: jax.Array, num_valid: jax.Array, channels: tuple[int, ...], train: bool, tuned: bool
+) -> tuple[jax.Array, jax.Array]:
     """Applies one residual stage for each of `channels`; returns the result and its number of valid frames, i32[B].
 
     A stage halves the axes of time and bands by `max_pool`, has a convolution to its channels, and another one with a
     skip connection. Of `x` [B, N, ..., channels], the first `num_valid` i32[B] frames are valid; it must not be
-    negative, because the pooling pads with zeros. `train` is whether BatchNorm uses the batch's statistics.
+    negative, because the pooling pads with zeros. `train` and `tuned` are those of `convolved`.
     """
     for stage, features in enumerate(channels, start=1):
         x, num_valid = max_pool(x), -(-num_valid // 2)
-        x = convolved(x, num_valid, features, f"{stage}a", train)
-        x = x + convolved(x, num_valid, features, f"{stage}b", train)
+        x = convolved(x, num_valid, features, f"{stage}a", train, tuned)
+        x = x + convolved(x, num_valid, features, f"{stage}b", train, tuned)
     return x, num_valid
 
 
