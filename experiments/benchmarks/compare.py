@@ -38,6 +38,7 @@ from audiojax.data.clips import Batch, Clips
 from audiojax.errors import InputError
 from audiojax.inference import Trained
 from audiojax.predict import classify
+from audiojax.rules import one_of
 from audiojax.streaming.logit_stream import Stream
 from audiojax.training import environment
 from audiojax.training.build import Assembled, assemble
@@ -70,8 +71,11 @@ def rates(seconds: dict[str, float]) -> dict[str, float]:
     return of | {"copy_bytes": 2 * 160e6 / seconds["copy"]}  # read and written
 
 
-def training(what: str, config: Any, argv: list[str], serving: str) -> dict | None:
-    """Compares our training step with its peers in time, start-up and memory; or runs the peer named `serving`."""
+def training(what: str, config: Any, argv: list[str], serving: str, only: str = "") -> dict | None:
+    """Compares our training step with its peers in time, start-up and memory; or runs the peer named `serving`.
+
+    `only` is the name of the one peer to measure; "" for all.
+    """
     clips = loading.load_clips(config)
     split, num_batches = splits.make(clips, **config.split), 20 if what == "gru" else 1
     shape = configs.batch_shape(config)
@@ -80,8 +84,11 @@ def training(what: str, config: Any, argv: list[str], serving: str) -> dict | No
     builders = contenders(what, config, clips)
     if serving:
         return serve(builders[serving], step_batches)
-    others, missing = present(builders)
     us = next(iter(builders))
+    if only:
+        one_of("--only", only, tuple(name for name in builders if name != us))
+        builders = {name: builders[name] for name in (us, only)}
+    others, missing = present(builders)
     ours = Contender(argv, us)
     measured = alternate({us: ours} | ceilings())
     ceiling, flops = rates(measured), _step_flops(config, clips, step_batches[0]) if what == "cnn" else 0.0
@@ -301,6 +308,7 @@ def main(argv: list[str]) -> None:
     what = next((word for word in argv if word in DEFAULTS), "")
     if what and not any(word.startswith("--config") for word in argv):
         argv = [*argv, *DEFAULTS[what]]
+    parser.add_argument("--only", default="", help="cnn, gru: measure this peer alone")
     args, config = cli.parse_with_config(parser, argv)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # contenders share an accelerator's memory
     if not args.serve or args.serve.startswith("audiojax"):
@@ -309,8 +317,8 @@ def main(argv: list[str]) -> None:
         cli.keep_memory()
     flags = [word for word in argv if word != args.what]
     found = {
-        "cnn": lambda: training("cnn", config, argv, args.serve),
-        "gru": lambda: training("gru", config, argv, args.serve),
+        "cnn": lambda: training("cnn", config, argv, args.serve, args.only),
+        "gru": lambda: training("gru", config, argv, args.serve, args.only),
         "data": lambda: data(config),
         "stream": lambda: stream(config),
         "predict": lambda: predict(config),
