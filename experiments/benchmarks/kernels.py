@@ -13,8 +13,9 @@ import numpy as np
 from audiojax import cli
 from audiojax import config as configs
 from audiojax.data.clips import Batch
-from audiojax.training.build import TrainStep, assemble
+from audiojax.training.build import assemble
 from audiojax.training.state import TrainState
+from audiojax.training.steps import TrainStep
 from experiments.benchmarks.timing import alternate
 
 CONFIGS = (
@@ -34,7 +35,7 @@ def milliseconds(name: str, num_rounds: int) -> dict[str, float]:
         _, state, _, step, _ = assemble(config, num_labels=10, rate_hz=config.data.rate_hz, num_steps=1000)
         length = NUM_SAMPLES if config.train.bucket_samples else config.train.length_samples
         rng = np.random.default_rng(0)
-        batch = {
+        batch: Batch = {
             "audio": rng.integers(-9000, 9000, (BATCH_SIZE, length)).astype(np.int16),
             "length": np.full(BATCH_SIZE, length, np.int32),
             "label": np.arange(BATCH_SIZE, dtype=np.int32) % 10,
@@ -51,7 +52,7 @@ class _Steps:
         self._step, self._state, self._batch, self._key = step, state, batch, jax.random.key(0)
 
     def __call__(self) -> None:
-        self._state, _ = self._step(self._state, dict(self._batch), self._key)
+        self._state, _ = self._step(self._state, self._batch.copy(), self._key)
         jax.block_until_ready(self._state)
 
 

@@ -18,12 +18,13 @@ from audiojax.training import runlog
 ROWS = 20  # that are averaged
 
 
-def losses(workdir: Path) -> np.ndarray:
-    """Returns the mean loss of each 20 rows of the log, f64[n]; raises InputError if there are fewer."""
-    found = np.asarray([row["step/loss"] for row in runlog.read_rows(workdir) if "step/loss" in row])
+def losses(workdir: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the last step and the mean loss of each 20 rows, f64[n]; raises InputError if there are fewer."""
+    found = np.asarray([(row["step"], row["step/loss"]) for row in runlog.read_rows(workdir) if "step/loss" in row])
     if len(found) < ROWS:
         raise InputError(f"{workdir}/metrics.jsonl has {len(found)} steps; give the folder of a run with {ROWS}.")
-    return found[: len(found) // ROWS * ROWS].reshape(-1, ROWS).mean(axis=1)
+    rows = found[: len(found) // ROWS * ROWS].reshape(-1, ROWS, 2)
+    return rows[:, -1, 0], rows[..., 1].mean(axis=1)
 
 
 def plot(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str, path: Path) -> None:
@@ -57,8 +58,8 @@ def main(argv: list[str]) -> None:
         name, _, rest = given.rpartition("=")
         minutes, _, workdir = rest.partition(":")
         try:
-            loss = losses(Path(workdir))
-            curves[name] = (float(minutes) * np.arange(1, len(loss) + 1) / len(loss), loss)
+            steps, loss = losses(Path(workdir))
+            curves[name] = (float(minutes) * steps / steps[-1], loss)
         except ValueError:
             raise InputError(f"{given!r} is not a run; give NAME=MINUTES:WORKDIR.") from None
     plot(curves, args.title, args.out)
