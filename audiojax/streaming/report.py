@@ -138,7 +138,7 @@ def wordless_sounds(run: Trained, clips: Clips, indices: np.ndarray) -> dict[str
 def false_alarms(
     evaluator: StreamEvaluator, kinds: dict[str, Sound], hours: float
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """Counts the events in `hours` of sounds without words to recognise, in equal parts of each {kind: function}.
+    """Counts the events in `hours` of sounds without words to recognise, an equal part of each of `kinds`.
 
     Returns:
         The counts, the rate per hour and its upper 95 % confidence bound (Poisson); and the outputs of the network.

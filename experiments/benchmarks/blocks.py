@@ -4,8 +4,8 @@
 
 A block is a convolution with its BatchNorm, max-pooling and ReLU; the last one is the three dense layers. "Backward"
 is the time of a forward and a backward pass less that of a forward pass; the optimizer's update has a row of its own.
-The PyTorch blocks are in the channels-last memory format, and both have the allocator settings of audiojax. The numbers
-are medians of alternating rounds.
+The PyTorch blocks are in the channels-last memory format and pool before their ReLU, as audiojax's do; both have the
+allocator settings of audiojax. The numbers are medians of alternating rounds.
 """
 
 import itertools
@@ -128,7 +128,8 @@ def measure(torch: Any, batch_size: int) -> dict[str, dict[str, float]]:
         name = f"block {index}: {channels} to {CHANNELS[index]}, {length} samples" if is_conv else "dense layers"
         rows[name] = {f"{who}, forward": 1e3 * seconds[f"{who}, 0"] for who in passes}
         rows[name] |= {f"{who}, backward": 1e3 * (seconds[f"{who}, 1"] - seconds[f"{who}, 0"]) for who in passes}
-        num_parameters += sum(p.size for p in jax.tree.leaves(Block(index).init(jax.random.key(0), x[:1])["params"]))
+        params = jax.eval_shape(Block(index).init, jax.random.key(0), x[:1])["params"]
+        num_parameters += sum(p.size for p in jax.tree.leaves(params))
     rows["update"] = {f"{who}, backward": 1e3 * s for who, s in alternate(updates(torch, num_parameters)).items()}
     return rows
 

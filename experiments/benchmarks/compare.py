@@ -137,15 +137,15 @@ def contenders(what: str, config: Any, clips: Clips) -> dict[str, Callable[[], p
     """Returns, by name, functions that build the training steps; ours first."""
     if what == "gru":
         builders = {
-            "audiojax": lambda: audiojax_steps(config, clips),
+            "audiojax": lambda: audiojax_steps(config, **_sizes(clips)),
             "PyTorch, packed nn.GRU": lambda: peers.torch_gru(config, clips.rate_hz),
         }
     else:
         half = config.copy_and_resolve_references()
         half.model.dtype = "bfloat16"
         builders = {
-            "audiojax": lambda: audiojax_steps(config, clips),
-            "audiojax, bfloat16": lambda: audiojax_steps(half, clips),
+            "audiojax": lambda: audiojax_steps(config, **_sizes(clips)),
+            "audiojax, bfloat16": lambda: audiojax_steps(half, **_sizes(clips)),
             "plain Flax": lambda: peers.flax_audionet(config),
             "PyTorch": lambda: peers.torch_audionet(config),
             "PyTorch, torch.compile": lambda: peers.torch_audionet(config, compiled=True),
@@ -157,15 +157,19 @@ def contenders(what: str, config: Any, clips: Clips) -> dict[str, Callable[[], p
     return builders | peers_too
 
 
-def _assembled(config: Any, clips: Clips) -> Assembled:
+def _sizes(clips: Clips) -> dict[str, int]:
+    return {"num_labels": len(clips.label_names), "rate_hz": clips.rate_hz}
+
+
+def _assembled(config: Any, num_labels: int, rate_hz: int) -> Assembled:
     quiet = config.copy_and_resolve_references()
     quiet.augment = configs.base(configs.parse_arg("")).augment
-    return assemble(quiet, num_labels=len(clips.label_names), rate_hz=clips.rate_hz, num_steps=1000)
+    return assemble(quiet, num_labels=num_labels, rate_hz=rate_hz, num_steps=1000)
 
 
-def audiojax_steps(config: Any, clips: Clips) -> peers.Steps:
+def audiojax_steps(config: Any, num_labels: int, rate_hz: int) -> peers.Steps:
     """Returns a function that runs training steps on a list of batches, as the training loop does."""
-    _, state, _, step, _ = _assembled(config, clips)
+    _, state, _, step, _ = _assembled(config, num_labels, rate_hz)
     key = jax.random.key(0)
 
     def steps(step_batches: list[Batch]) -> None:
@@ -179,7 +183,7 @@ def audiojax_steps(config: Any, clips: Clips) -> peers.Steps:
 
 def _step_flops(config: Any, clips: Clips, batch: Batch) -> float:
     """Returns the FLOPs of a step as XLA counts them; it counts a loop's body once, so not for recurrent networks."""
-    _, state, _, step, _ = _assembled(config, clips)
+    _, state, _, step, _ = _assembled(config, **_sizes(clips))
     analysis = step.lower(state, batch, jax.random.key(0)).compile().cost_analysis()
     return float(analysis["flops"])
 
@@ -239,7 +243,7 @@ def stream(config: Any) -> dict:
 def predict(config: Any) -> dict:
     """Measures files per second from path to prediction, and clips per second of the forward pass alone."""
     clips, number = loading.load_clips(config), 1000
-    assembled = _assembled(config, clips)
+    assembled = _assembled(config, **_sizes(clips))
     variables = jax.device_put(assembled.state.variables)
     run = Trained(config, {"source": clips.source, "label_names": clips.label_names}, assembled.model, variables, 0)
     with tempfile.TemporaryDirectory() as folder:
@@ -305,10 +309,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument(
         "--serve", default="", help="run one contender, a step for each line of stdin (used by the benchmark itself)"
     )
+    parser.add_argument("--only", default="", help="cnn, gru: measure this peer alone")
     what = next((word for word in argv if word in DEFAULTS), "")
     if what and not any(word.startswith("--config") for word in argv):
         argv = [*argv, *DEFAULTS[what]]
-    parser.add_argument("--only", default="", help="cnn, gru: measure this peer alone")
     args, config = cli.parse_with_config(parser, argv)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # contenders share an accelerator's memory
     if not args.serve or args.serve.startswith("audiojax"):

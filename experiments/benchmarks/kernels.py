@@ -7,15 +7,14 @@ Each step has 20 clips of random sound of 0.66 s (AudioNet and AlexNet: 1 s), wi
 one process; the numbers are medians.
 """
 
+import functools
+
 import jax
 import numpy as np
 
 from audiojax import cli
-from audiojax import config as configs
 from audiojax.data.clips import Batch
-from audiojax.training.build import assemble
-from audiojax.training.state import TrainState
-from audiojax.training.steps import TrainStep
+from experiments.benchmarks.compare import audiojax_steps
 from experiments.benchmarks.timing import alternate
 
 CONFIGS = (
@@ -27,33 +26,20 @@ BATCH_SIZE, NUM_SAMPLES = 20, 5280
 
 def milliseconds(name: str, num_rounds: int) -> dict[str, float]:
     """Returns the milliseconds of a training step of the config called `name`, with each choice of kernels."""
-    steps = {}
+    contenders = {}
     for kernels in ("auto", "plain"):
         flags = [f"--config={name}", f"--config.model.kernels={kernels}"]
         _, config = cli.parse_with_config(cli.parser("experiments.benchmarks.kernels", ""), flags)
-        config.augment = configs.base(configs.parse_arg("")).augment
-        _, state, _, step, _ = assemble(config, num_labels=10, rate_hz=config.data.rate_hz, num_steps=1000)
         length = NUM_SAMPLES if config.train.bucket_samples else config.train.length_samples
-        rng = np.random.default_rng(0)
         batch: Batch = {
-            "audio": rng.integers(-9000, 9000, (BATCH_SIZE, length)).astype(np.int16),
+            "audio": np.random.default_rng(0).integers(-9000, 9000, (BATCH_SIZE, length)).astype(np.int16),
             "length": np.full(BATCH_SIZE, length, np.int32),
             "label": np.arange(BATCH_SIZE, dtype=np.int32) % 10,
             "mask": np.ones(BATCH_SIZE, bool),
         }
-        steps[kernels] = _Steps(step, state, batch)
-    return {kernels: 1e3 * seconds for kernels, seconds in alternate(steps, num_rounds).items()}
-
-
-class _Steps:
-    """Trains one step with each call."""
-
-    def __init__(self, step: TrainStep, state: TrainState, batch: Batch):
-        self._step, self._state, self._batch, self._key = step, state, batch, jax.random.key(0)
-
-    def __call__(self) -> None:
-        self._state, _ = self._step(self._state, self._batch.copy(), self._key)
-        jax.block_until_ready(self._state)
+        steps = audiojax_steps(config, num_labels=10, rate_hz=config.data.rate_hz)
+        contenders[kernels] = functools.partial(steps, [batch])
+    return {kernels: 1e3 * seconds for kernels, seconds in alternate(contenders, num_rounds).items()}
 
 
 def main(argv: list[str]) -> None:
@@ -66,9 +52,8 @@ def main(argv: list[str]) -> None:
     print(f"jax {jax.__version__}\n{'milliseconds':<40}{'tuned':>8}{'plain':>8}{'plain / tuned':>16}")
     for name in args.configs:
         found = milliseconds(name, args.rounds)
-        print(
-            f"{name:<40}{found['auto']:>8.1f}{found['plain']:>8.1f}{found['plain'] / found['auto']:>16.2f}", flush=True
-        )
+        ratio = found["plain"] / found["auto"]
+        print(f"{name:<40}{found['auto']:>8.1f}{found['plain']:>8.1f}{ratio:>16.2f}", flush=True)
 
 
 if __name__ == "__main__":
