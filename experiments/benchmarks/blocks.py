@@ -1,14 +1,13 @@
-"""Times each block of AudioNet against the same block in PyTorch, forward and backward, in one process.
+"""Times each block of AudioNet against that of its peer in PyTorch, forward and backward, in one process.
 
   python -m experiments.benchmarks.blocks        batches of 100 clips of 8,000 samples; needs `pip install torch`
 
 A block is a convolution with its BatchNorm, max-pooling and ReLU; the last one is the three dense layers. "Backward"
 is the time of a forward and a backward pass less that of a forward pass; the optimizer's update has a row of its own.
-The PyTorch blocks are in the channels-last memory format and pool before their ReLU, as audiojax's do; both have the
-allocator settings of audiojax. The numbers are medians of alternating rounds.
+The PyTorch blocks are those of `peers.torch_audionet` in the channels-last memory format; both have the allocator
+settings of audiojax. The numbers are medians of alternating rounds.
 """
 
-import itertools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +21,7 @@ from flax import linen as nn
 from audiojax import cli
 from audiojax.models.audionet import CHANNELS, HIDDEN, Conv, WaveConvPool, max_pool
 from audiojax.training import environment
-from experiments.benchmarks.peers import pytorch
+from experiments.benchmarks.peers import pytorch, torch_audionet_blocks
 from experiments.benchmarks.timing import alternate
 
 NUM_SAMPLES = 8000
@@ -69,19 +68,8 @@ def ours(index: int, x: np.ndarray) -> Passes:
 
 
 def theirs(torch: Any, index: int, x: np.ndarray) -> Passes:
-    """Returns the passes of block `index` in PyTorch for the same input."""
-    channels = x.shape[-1]
-    if index < len(CHANNELS):
-        norm = [torch.nn.BatchNorm2d(CHANNELS[index])] if index else []
-        conv = torch.nn.Conv2d(channels, CHANNELS[index], (1, 3), padding=(0, 1), bias=not index)
-        layers = [conv, *norm, torch.nn.MaxPool2d((1, 2)), torch.nn.ReLU()]
-    else:
-        sizes = (x[0].size, *HIDDEN, 10)
-        layers = [torch.nn.Flatten()]
-        for before, after in itertools.pairwise(sizes):
-            layers += [torch.nn.Linear(before, after), torch.nn.ReLU()]
-        layers.pop()
-    net = torch.nn.Sequential(*layers).to(memory_format=torch.channels_last)
+    """Returns the passes of block `index` of the peer in PyTorch for the same input."""
+    net = torch_audionet_blocks(torch, NUM_SAMPLES, channels_last=True)[index].to(memory_format=torch.channels_last)
     sound = torch.from_numpy(np.moveaxis(x, -1, 1)[:, :, None]).contiguous(memory_format=torch.channels_last)
     sound.requires_grad_(index > 0)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from audiojax import cli
 from audiojax.data.clips import Batch
-from experiments.benchmarks.compare import audiojax_steps
+from experiments.benchmarks.steps import audiojax_steps
 from experiments.benchmarks.timing import alternate
 
 CONFIGS = (

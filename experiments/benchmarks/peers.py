@@ -74,6 +74,28 @@ def flax_audionet(config: ConfigDict) -> Steps:
     return steps
 
 
+def torch_audionet_blocks(torch: Any, num_samples: int, channels_last: bool) -> list[Any]:
+    """Returns AudioNet for clips of `num_samples` as modules of PyTorch: a block for each convolution, dense layers.
+
+    With `channels_last` the convolutions are 2-D ones of height 1.
+    """
+    if channels_last:
+        conv = lambda i, o: torch.nn.Conv2d(i, o, (1, 3), padding=(0, 1))  # noqa: E731
+        norm, pool = torch.nn.BatchNorm2d, lambda: torch.nn.MaxPool2d((1, 2))
+    else:
+        conv = lambda i, o: torch.nn.Conv1d(i, o, 3, padding=1)  # noqa: E731
+        norm, pool = torch.nn.BatchNorm1d, lambda: torch.nn.MaxPool1d(2)
+    blocks = []
+    for i, (before, features) in enumerate(zip((1, *CHANNELS), CHANNELS, strict=False)):
+        layers = [conv(before, features), *([norm(features)] if i else []), torch.nn.ReLU(), pool()]
+        blocks.append(torch.nn.Sequential(*layers))
+    size = num_samples // 2 ** len(CHANNELS) * CHANNELS[-1]
+    dense = [torch.nn.Flatten()]
+    for before, features in zip((size, *HIDDEN), HIDDEN, strict=False):
+        dense += [torch.nn.Linear(before, features), torch.nn.ReLU()]
+    return [*blocks, torch.nn.Sequential(*dense, torch.nn.Linear(HIDDEN[-1], 10))]
+
+
 def torch_audionet(
     config: ConfigDict, *, compiled: bool = False, channels_last: bool = False, half: bool = False
 ) -> Steps:
@@ -86,20 +108,7 @@ def torch_audionet(
         half: Whether to use bfloat16 autocast.
     """
     torch = pytorch()
-    if channels_last:
-        conv = lambda i, o: torch.nn.Conv2d(i, o, (1, 3), padding=(0, 1))  # noqa: E731
-        norm, pool = torch.nn.BatchNorm2d, lambda: torch.nn.MaxPool2d((1, 2))
-    else:
-        conv = lambda i, o: torch.nn.Conv1d(i, o, 3, padding=1)  # noqa: E731
-        norm, pool = torch.nn.BatchNorm1d, lambda: torch.nn.MaxPool1d(2)
-    layers: list[Any] = []
-    for i, (before, features) in enumerate(zip((1, *CHANNELS), CHANNELS, strict=False)):
-        layers += [conv(before, features), *([norm(features)] if i else []), torch.nn.ReLU(), pool()]
-    size = config.train.length_samples // 2 ** len(CHANNELS) * CHANNELS[-1]
-    layers.append(torch.nn.Flatten())
-    for before, features in zip((size, *HIDDEN), HIDDEN, strict=False):
-        layers += [torch.nn.Linear(before, features), torch.nn.ReLU()]
-    net = torch.nn.Sequential(*layers, torch.nn.Linear(HIDDEN[-1], 10))
+    net = torch.nn.Sequential(*torch_audionet_blocks(torch, config.train.length_samples, channels_last))
     net = net.to(_device(torch))
     if channels_last:
         net = net.to(memory_format=torch.channels_last)

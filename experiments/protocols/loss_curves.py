@@ -27,6 +27,18 @@ def losses(workdir: Path) -> tuple[np.ndarray, np.ndarray]:
     return rows[:, -1, 0], rows[..., 1].mean(axis=1)
 
 
+def curve(given: str) -> tuple[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns the name of the run NAME=MINUTES:WORKDIR, its minutes and its losses; raises InputError otherwise."""
+    name, _, rest = given.rpartition("=")
+    minutes, _, workdir = rest.partition(":")
+    try:
+        duration = float(minutes)
+    except ValueError:
+        raise InputError(f"{given!r} is not a run; give NAME=MINUTES:WORKDIR.") from None
+    steps, loss = losses(Path(workdir))
+    return name, (duration * steps / steps[-1], loss)
+
+
 def plot(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str, path: Path) -> None:
     """Plots curves, {name: (minutes, losses)}, and the loss of chance among ten labels."""
     import matplotlib
@@ -53,15 +65,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--title", default="")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
-    curves = {}
-    for given in args.runs:
-        name, _, rest = given.rpartition("=")
-        minutes, _, workdir = rest.partition(":")
-        try:
-            steps, loss = losses(Path(workdir))
-            curves[name] = (float(minutes) * steps / steps[-1], loss)
-        except ValueError:
-            raise InputError(f"{given!r} is not a run; give NAME=MINUTES:WORKDIR.") from None
+    curves = dict(curve(given) for given in args.runs)
     plot(curves, args.title, args.out)
     print(args.out)
 
