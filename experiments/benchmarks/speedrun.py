@@ -50,6 +50,7 @@ class Recipe(NamedTuple):
     num_bands: int = 32  # even
     channels: tuple[int, ...] = (24, 64, 96)  # of `residual.convolved` and of each of `residual.stages`
     dropout: float = 0.2
+    margin: float = 4.0  # frames by which each end of a clip moves at most: it is cut, or its outermost frame repeated
     tempo: float = 0.3  # factors in [1 / (1 + tempo), 1 + tempo]
     warp: float = 0.12  # factors in [1 / (1 + warp), 1 + warp] of the frequency axis: other vocal tracts
     tilt: float = 0.5  # standard deviation in nepers of a random response over the bands: other microphones
@@ -117,9 +118,9 @@ def normalised(frames: jax.Array, length: jax.Array) -> jax.Array:
 
 
 def augmented(key: jax.Array, frames: jax.Array, length: jax.Array, recipe: Recipe) -> tuple[jax.Array, jax.Array]:
-    """Returns `frames` [B, N, bands] with another tempo, vocal tract, microphone and noise, and their `length`."""
+    """Returns `frames` [B, N, bands] with other ends, tempo, vocal tract, microphone and noise, and their `length`."""
     num_rows, num_frames, num_bands = frames.shape
-    keys = jax.random.split(key, 5)
+    keys = jax.random.split(key, 7)
 
     def factor(key: jax.Array, change: float) -> jax.Array:
         return jnp.exp(jnp.log1p(change) * jax.random.uniform(key, (num_rows,), minval=-1.0))
@@ -129,9 +130,17 @@ def augmented(key: jax.Array, frames: jax.Array, length: jax.Array, recipe: Reci
         return (knots @ _hat(jnp.linspace(0.0, 5.0, num_bands), 6).T)[:, None]
 
     num_valid = length.astype(jnp.float32)
-    tempo = jnp.maximum(factor(keys[0], recipe.tempo), num_valid / num_frames)
-    new_length = jnp.clip(jnp.ceil(num_valid / tempo).astype(jnp.int32), 1, num_frames)
-    in_time = _hat(jnp.arange(num_frames, dtype=jnp.float32) * tempo[:, None], num_frames)
+
+    def growth(key: jax.Array) -> jax.Array:  # frames by which a clip is longer at one end; at most an eighth is cut
+        cut = jnp.minimum(recipe.margin, num_valid / 8)
+        share = jax.random.uniform(key, (num_rows,), minval=-1.0)
+        return share * jnp.where(share < 0, cut, recipe.margin)
+
+    before, after = growth(keys[5]), growth(keys[6])
+    tempo = jnp.maximum(factor(keys[0], recipe.tempo), (before + num_valid + after) / num_frames)
+    new_length = jnp.clip(jnp.ceil((before + num_valid + after) / tempo).astype(jnp.int32), 1, num_frames)
+    places = jnp.arange(num_frames, dtype=jnp.float32) * tempo[:, None] - before[:, None]
+    in_time = _hat(jnp.clip(places, 0, num_valid[:, None] - 1), num_frames)
     in_bands = _warp(factor(keys[1], recipe.warp), num_bands)
     frames = jnp.einsum("bnm,bmf,bgf->bng", in_time, frames, in_bands)
     frames = frames + curves(keys[2], recipe.tilt)

@@ -71,9 +71,15 @@ class TorchTrainer:
         def curves(scale: float) -> Any:
             return (scale * torch.randn(num_rows, 6) @ _hat(torch, torch.linspace(0, 5, num_bands), 6).T)[:, None]
 
-        tempo = torch.maximum(factor(recipe.tempo), length / num_frames)
-        length = torch.ceil(length / tempo).clamp(1, num_frames)
-        in_time = _hat(torch, torch.arange(num_frames) * tempo[:, None], num_frames)
+        def growth() -> Any:
+            share = 2 * torch.rand(num_rows) - 1
+            return share * torch.where(share < 0, (length / 8).clamp(max=recipe.margin), recipe.margin)
+
+        before, after = growth(), growth()
+        tempo = torch.maximum(factor(recipe.tempo), (before + length + after) / num_frames)
+        places = torch.arange(num_frames) * tempo[:, None] - before[:, None]
+        in_time = _hat(torch, places.clamp(min=0).minimum(length[:, None] - 1), num_frames)
+        length = torch.ceil((before + length + after) / tempo).clamp(1, num_frames)
         bands = (torch.arange(num_bands) * factor(recipe.warp)[:, None]).clamp(0, num_bands - 1)
         frames = in_time @ frames @ _hat(torch, bands, num_bands).transpose(1, 2) + curves(recipe.tilt)
         below = recipe.noise + 9.0 * torch.rand(num_rows, 1, 1)

@@ -8,6 +8,7 @@ import pytest
 from experiments.benchmarks import speedrun
 
 RECIPE = speedrun.Recipe(num_frames=12, num_bands=8)
+STILL = RECIPE._replace(tempo=0.0, warp=0.0, tilt=0.0, noise=60.0)  # the margin alone
 
 
 @pytest.fixture(autouse=True)
@@ -30,10 +31,32 @@ def test_augmented_frames_fit_their_length_and_padding_changes_nothing():
 
 def test_augmentation_of_no_strength_is_the_identity_but_for_faint_noise():
     frames = np.random.default_rng(0).normal(size=(3, 12, 8)).astype(np.float32)
-    still = RECIPE._replace(tempo=0.0, warp=0.0, tilt=0.0, noise=60.0)
+    still = STILL._replace(margin=0.0)
     x, length = speedrun.augmented(jax.random.key(0), frames, jnp.full(3, 12), still)
     np.testing.assert_allclose(x, frames, atol=1e-4)
     np.testing.assert_array_equal(length, 12)
+
+
+def test_both_ends_of_a_clip_move_within_the_margin():
+    """Frames that hold their own number show what was cut, and which frames were repeated."""
+    length = np.resize(np.asarray([16, 24], np.int32), 200)
+    ramp = np.broadcast_to(np.arange(40, dtype=np.float32)[None, :, None], (200, 40, 8))
+    recipe = STILL._replace(num_frames=40, margin=3.0)
+    x, new_length = speedrun.augmented(jax.random.key(0), ramp, jnp.asarray(length), recipe)
+    cut, repeated = np.zeros((2, 200)), np.zeros((2, 200))
+    for row, valid in enumerate(np.asarray(new_length)):
+        found = np.asarray(x[row, :valid, 0])
+        inside = (found > 0.01) & (found < length[row] - 1.01)
+        np.testing.assert_allclose(np.diff(found[inside]), 1.0, atol=1e-3)
+        first = np.flatnonzero(inside)[0]
+        start = found[first] - first  # where the first frame would be without the clip's end
+        cut[0, row], repeated[0, row] = max(start, 0), max(-start, 0)
+        end = start + valid - 1 - (length[row] - 1)
+        cut[1, row], repeated[1, row] = max(-end, 0), max(end, 0)
+    assert (cut[:, length == 16].max(axis=1) <= 2.01).all()
+    assert (cut.max(axis=1) > 2).all() and (cut <= 3.01).all()
+    assert (repeated[:, length == 16].max(axis=1) > 2.5).all()
+    assert (repeated[0] <= 3.01).all() and (repeated[1] <= 4.01).all()  # a length is rounded up
 
 
 @pytest.mark.slow
