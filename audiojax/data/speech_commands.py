@@ -24,7 +24,7 @@ SHARE = 0.1  # of unknown words, and of silence, to commands in each part of the
 SEED = 59185  # of the shuffling, also as in kws_streaming
 
 _URL = "http://download.tensorflow.org/data/speech_commands_v0.0{}.tar.gz"
-_NUM_SPEAKERS, _NUM_CLIPS = {1: 1881, 2: 2618}, {1: 64_727, 2: 105_829}
+_NUM_SPEAKERS, _NUM_CLIPS = {1: 1881, 2: 2618}, {1: 64_721, 2: 105_829}  # of words, without the noises
 _MEMBERS = r"[A-Za-z_]+/[^/]+\.wav|(validation|testing)_list\.txt"
 _NUM_NOISES = 6
 

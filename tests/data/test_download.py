@@ -15,6 +15,7 @@ from conftest import ROOT, tone
 
 from audiojax.audio import sound_files
 from audiojax.data import download as download_module
+from audiojax.data import speech_commands
 from audiojax.errors import InputError
 from audiojax.io.files import MARKER
 
@@ -103,6 +104,25 @@ def test_a_download_can_be_read_and_is_not_made_twice(server, tmp_path, run_cli)
     assert len(sound_files.read_sound(tmp_path / "fsdd" / found.files[0].path, 8000)) > 500
     code, out, _ = run_cli("download", "fsdd", "--root", tmp_path / "fsdd", "--url", server.url)
     assert code == 0 and "60 clips of 1 speakers" in out and len(server.requests) == 1
+
+
+@pytest.mark.parametrize("version, num_words", [(1, 64_721), (2, 105_829)])
+def test_speech_commands_has_the_words_and_six_noises(server, tmp_path, run_cli, monkeypatch, version, num_words):
+    """An archive in the layout of the real one, with six words."""
+    assert speech_commands._NUM_CLIPS[version] == num_words
+    monkeypatch.setitem(speech_commands._NUM_CLIPS, version, 6)
+    monkeypatch.setitem(speech_commands._NUM_SPEAKERS, version, 2)
+    words = {
+        f"./{word}/{who}_nohash_0.wav": wav(at, 0) for at, word in enumerate(("bed", "cat", "one")) for who in "ab"
+    }
+    noises = {f"./_background_noise_/{number}.wav": wav(0, number) for number in range(6)}
+    lists = {"./validation_list.txt": b"bed/b_nohash_0.wav\n", "./testing_list.txt": b"cat/b_nohash_0.wav\n"}
+    server.content = archive(words | noises | lists | {"./README.md": b"read me", "./LICENSE": b""})
+    url = f"{server.url}?v0.0{version}"
+    code, out, err = run_cli("download", "speech_commands", "--root", tmp_path / "root", "--url", url)
+    assert code == 0 and "12 clips of 3 speakers" in out, err
+    assert {path.name for path in (tmp_path / "root").glob("*.txt")} == {"validation_list.txt", "testing_list.txt"}
+    assert speech_commands.read(tmp_path / "root").label_names == ("bed", "cat", "one", speech_commands.NOISE)
 
 
 @pytest.mark.parametrize("ranges", [True, False])

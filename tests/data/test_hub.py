@@ -1,6 +1,7 @@
 """AudioMNIST as parquet files, from a folder and by name."""
 
 import io
+import shutil
 
 import numpy as np
 import pyarrow
@@ -95,6 +96,17 @@ def test_a_name_is_fetched_at_its_revision(snapshot, monkeypatch):
     )
     clips = loading.load_clips(config(hub.NAME, "--config.data.revision=0123abc"))
     assert len(clips) == 200 and asked == [(hub.NAME, "0123abc", "dataset")]
+
+
+def test_a_download_is_the_snapshot_of_a_name(snapshot, tmp_path, monkeypatch, run_cli):
+    def snapshot_download(name, local_dir, **_):
+        assert name == "someone/digits"
+        return shutil.copytree(snapshot, local_dir)
+
+    monkeypatch.setattr(hub._library("huggingface_hub"), "snapshot_download", snapshot_download)
+    code, out, _ = run_cli("download", "hub", "--root", tmp_path / "root", "--url", "someone/digits")
+    assert code == 0 and "200 clips of 10 speakers" in out
+    assert len(loading.load_clips(config(tmp_path / "root"))) == 200
 
 
 def test_without_a_network_or_the_extra_it_is_one_sentence(run_cli, tmp_path, monkeypatch):

@@ -461,10 +461,15 @@ def test_a_network_without_an_onnx_graph_is_exported_as_a_program(tmp_path, run_
 
 
 @pytest.mark.parametrize(
-    "fields", [dict(name="melcnn", channels=(3, 4)), dict(name="melcnn", frontend="learned", channels=(3, 4))]
+    "fields, num_samples",
+    [
+        (dict(name="melcnn", channels=(3, 4)), 1120),
+        (dict(name="melcnn", frontend="learned", channels=(3, 4)), 1120),
+        (dict(name="alexnet"), 3300),
+    ],
 )
-def test_programs_of_networks_on_frames(fields):
+def test_programs_of_networks_on_frames(fields, num_samples):
     model = models.build(num_labels=10, rate_hz=8000, **fields)
-    variables, (audio, length) = randomly(model, 1120), sounds(1120)
-    classify = stablehlo.load(stablehlo.classifier(model, variables, 1120))
+    variables, (audio, length) = randomly(model, num_samples), sounds(num_samples)
+    classify = stablehlo.load(stablehlo.classifier(model, variables, num_samples))
     close(classify(audio.astype(np.float32), length), jax.jit(model.apply)(variables, audio, length), atol=1e-4)

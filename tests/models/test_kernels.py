@@ -13,6 +13,7 @@ from audiojax.exporting import stablehlo
 from audiojax.models.alexnet import _by_group
 
 TUNED = {
+    "audionet": (dict(name="audionet"), 257),
     "becker": (dict(name="audionet", variant="becker", scale="none"), 257),
     "gru": (dict(name="gru", features=8, stack_frames=2, channels=(3, 4), num_bands=22, num_layers=2), 800),
     "melcnn": (dict(name="melcnn", channels=(4, 6)), 800),
