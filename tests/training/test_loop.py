@@ -81,18 +81,30 @@ def test_another_source_is_learnt_as_well_and_not_scored(tiny_config, run_cli, t
 
 @pytest.mark.slow
 def test_the_loop_fetches_from_the_device_at_log_steps_alone(tiny_config, tmp_path, monkeypatch):
-    """On the CPU `jax.transfer_guard` does not see a fetch; each of them reads an array's `_value`."""
+    """On the CPU `jax.transfer_guard` does not see a fetch; each of them reads an array's `_value`.
+
+    Between these steps the progress bar shows the loss that was logged last.
+    """
     events: list[int | str] = []
+    notes: dict[int, str] = {}
     array, advance = type(jnp.zeros(())), runlog.RunLog.advance
     value = array._value
     monkeypatch.setattr(array, "_value", property(lambda self: (events.append("fetch"), value.fget(self))[1]))
-    monkeypatch.setattr(runlog.RunLog, "advance", lambda log, *of: (events.append(of[0]), advance(log, *of))[1])
+
+    def watched(log, step, note):
+        events.append(step)
+        notes[step] = note
+        advance(log, step, note)
+
+    monkeypatch.setattr(runlog.RunLog, "advance", watched)
     tasks.train(tiny_config(**{"train.num_epochs": 2, "train.log_every_steps": 3}), tmp_path / "run")
     for first, last in ((1, 7), (8, 14)):
         steps = events[events.index(first) : events.index(last) + 1]
         late = {done for done, after in itertools.pairwise(steps) if after == "fetch" and done != "fetch"}
         assert late == {done for done in range(first, last) if done % 3 == 0}
         assert [done for done in steps if done != "fetch"] == list(range(first, last + 1))
+    logged = {row["step"]: row["step/loss"] for row in runlog.read_rows(tmp_path / "run") if "step/loss" in row}
+    assert all(f"loss {logged[(step - 1) // 3 * 3]:.3f}" in notes[step] for step in range(4, 15))
 
 
 @pytest.mark.slow
