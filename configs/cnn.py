@@ -6,13 +6,14 @@
                                                                                9.5 minutes each, seeds 0 to 2
   python -m audiojax.main --config configs/cnn.py:audiomnist --config.data.root=DIR
                                                                                98.28 ± 0.48 % over the five folds of
-                                                                               AudioMNIST, reconstructed, seed 0, about
-                                                                               35 minutes each, 47 on one core
+                                                                               AudioMNIST, reconstructed, seed 0; 29.6
+                                                                               minutes (fold 2), 47 on one core
 
 Test accuracy of the checkpoint with the best validation accuracy, on 2 CPU cores unless a device is named; see also
 experiments/README.md.
 `recipe=seed` is the class project's training: AudioNet with BatchNorm, batch 100, a constant rate of 1e-4; on FSDD
-it has 49.5 % after its 20 epochs. `recipe=becker` is what Becker et al. released: 278 epochs, not run here.
+it has 49.5 % after its 20 epochs. `recipe=becker` is what Becker et al. released: 278 epochs, of which
+docs/results.md has the first.
 `recipe=residual` is ResNet1D, a small network for sound of any length: 96.6 % on fold 0, 10 minutes.
 """
 

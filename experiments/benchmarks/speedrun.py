@@ -7,14 +7,16 @@
 
 AudioMNIST, reconstructed, fold 0. The time includes the log-mel frames of all training clips, augmentation and every
 step; it begins with the prepared cache in memory and the programs compiled. The first run of each trainer compiles,
-and is reported as the cold time. `--recipe '{"epochs": 3}'` changes fields of the recipe.
+and is reported as the cold time. `--recipe '{"epochs": 3}'` changes fields of the recipe. The output is a table;
+`--out` also writes all runs, the recipe and the machine to a file.
 """
 
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -28,14 +30,16 @@ from audiojax.audio.signal import fit_length
 from audiojax.data import loading
 from audiojax.data.clips import Clips
 from audiojax.errors import InputError
+from audiojax.io.files import write_text
 from audiojax.models.layers import frontend, kernels, residual
+from audiojax.training import environment
 from experiments.protocols import records
 
 
 class Recipe(NamedTuple):
     """A network on log-mel frames and how it is trained."""
 
-    epochs: float = 3.0
+    epochs: float = 2.0
     batch_size: int = 48
     learning_rate: float = 0.01  # the largest one, of AdamW, with a linear warm-up and a cosine decay to 0
     warmup_share: float = 0.15
@@ -70,7 +74,7 @@ class Recipe(NamedTuple):
         return frontend.LogMel(self.window_samples, self.hop_samples, self.num_bands, 50.0, 4000.0, rate_hz)
 
 
-RECIPES = {98: Recipe(), 99: Recipe(epochs=8.0)}
+RECIPES = {98: Recipe(epochs=0.75), 99: Recipe()}
 PEERS = ("eager", "compiled")
 
 
@@ -236,11 +240,14 @@ class Trainer:
         return float(np.mean(np.concatenate(found) == np.asarray(label)))
 
 
-def report(runs: Sequence[tuple[float, float]]) -> str:
-    """Returns one line on the (accuracy, seconds) of runs, of which the first one compiled."""
-    accuracies, seconds = np.asarray(runs).T
-    warm = f"median {np.median(seconds[1:]):.1f} s" if len(runs) > 1 else ""
-    return f"{records.percent(accuracies.tolist())}   cold {seconds[0]:.1f} s   {warm}"
+def table(runs: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """Returns a Markdown table of {trainer: (accuracy, seconds) of each run}, of which the first one compiled."""
+    rows = ["| | accuracy | seconds, warm | cold |", "|---|---|---|---|"]
+    for name, results in runs.items():
+        accuracies, seconds = np.asarray(results).T
+        warm = f"{np.median(seconds[1:]):.1f}" if len(results) > 1 else ""
+        rows.append(f"| {name} | {records.percent(accuracies.tolist())} | {warm} | {seconds[0]:.1f} |")
+    return "\n".join(rows)
 
 
 def main(argv: list[str]) -> None:
@@ -251,6 +258,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--part", choices=("validation", "test"), default="validation")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--peers", action="store_true", help="train in PyTorch too")
+    parser.add_argument("--out", type=Path, help="file for the record, as JSON")
     parser.add_argument("--recipe", default="{}", help="fields of the recipe to change, as JSON")
     args = parser.parse_args(argv)
     jax.config.update("jax_num_cpu_devices", os.cpu_count())  # a core each, which share a batch
@@ -275,9 +283,12 @@ def main(argv: list[str]) -> None:
         for name, trainer in trainers.items():
             result, seconds = trainer.train(clips, split.train, seed)
             runs[name].append((trainer.accuracy(result, clips, getattr(split, args.part)), seconds))
-    print(f"{recipe}\n{trainers['audiojax'].num_steps} steps, scored on {args.part}")
-    for name, results in runs.items():
-        print(f"{name:18s} {report(results)}")
+    num_steps = trainers["audiojax"].num_steps
+    print(f"{recipe}\n\n{num_steps} steps of {recipe.batch_size} clips, scored on {args.part}\n\n{table(runs)}")
+    if args.out:
+        record = {"recipe": recipe._asdict(), "steps": num_steps, "part": args.part, "runs": runs}
+        text = json.dumps(record | {"environment": environment.describe(1)}, indent=1)
+        write_text(args.out, text + "\n")
 
 
 if __name__ == "__main__":

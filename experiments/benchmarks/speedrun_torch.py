@@ -14,8 +14,8 @@ from experiments.benchmarks.speedrun import Recipe, padded
 class TorchTrainer:
     """Trains and scores as `speedrun.Trainer` does, with convolutions in the channels-last memory format.
 
-    Features, augmentation, optimizer, schedule and averaging are those of the recipe. BatchNorm averages over the
-    padding too, which is less work, and scores are of whole clips without other vocal tracts.
+    Features, augmentation, optimizer, schedule, averaging and scores are those of the recipe. BatchNorm averages over
+    the padding too, which is less work.
     """
 
     def __init__(self, recipe: Recipe, num_clips: int, rate_hz: int, *, compiled: bool):
@@ -91,11 +91,17 @@ class TorchTrainer:
         torch = self._torch
         frames, length, label = self._examples(clips, indices, self.recipe.num_frames_scored)
         valid = torch.arange(frames.shape[1]) < length[:, None]
+        factors, num_bands = torch.tensor(self.recipe.warps_scored), self.recipe.num_bands
+        warps = _hat(torch, (torch.arange(num_bands) * factors[:, None]).clamp(0, num_bands - 1), num_bands)
         net.eval()
         with torch.no_grad():
-            parts = zip(_normalised(torch, frames, valid).split(500), valid.split(500), strict=True)
-            found = torch.cat([net(_squares(torch, x), _halved(torch, v)).argmax(-1) for x, v in parts])
+            parts = zip(frames.split(500), valid.split(500), strict=True)
+            found = torch.cat([self._label(net, warps, *part) for part in parts])
         return float((found == label).float().mean())
+
+    def _label(self, net: Any, warps: Any, frames: Any, valid: Any) -> Any:
+        inputs = (_squares(self._torch, _normalised(self._torch, frames @ warp.T, valid)) for warp in warps)
+        return sum(net(x, _halved(self._torch, valid)) for x in inputs).argmax(-1)
 
 
 def _network(torch: Any, recipe: Recipe) -> Any:

@@ -45,7 +45,7 @@ def _convolve_bwd(residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple
     """Returns the gradients, the kernel's as one matrix product: of `x` shifted over bands, and of `g` over time.
 
     XLA's own is a convolution, for which it transposes the whole activation on the CPU: a training step of AudioNet
-    takes 1.5 times as long with it, one of MelCNN 1.1 to 1.4 times.
+    takes 1.5 times as long with it, one of MelCNN 1.1 to 1.5 times.
     """
     x, kernel = residuals
     g = jax.lax.optimization_barrier(g)
