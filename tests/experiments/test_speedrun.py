@@ -70,3 +70,11 @@ def test_scores_do_not_depend_on_padding():
         logits.append(jax.jit(model.apply)(variables, speedrun.normalised(padded, length), length))
     np.testing.assert_allclose(*logits, rtol=1e-5, atol=1e-6)
     assert np.ptp(logits[0], axis=0).max() > 1e-3
+
+
+def test_the_table_leaves_the_run_that_compiled_out_of_the_median():
+    runs = {"audiojax": [(0.98, 30.0), (0.99, 10.0), (0.985, 12.0)], "PyTorch": [(0.98, 31.0)]}
+    assert speedrun.table(runs).splitlines()[2:] == [
+        "| audiojax | 98.50 ± 0.50 % | 11.0 | 30.0 |",
+        "| PyTorch | 98.00 % |  | 31.0 |",
+    ]
