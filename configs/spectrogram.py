@@ -1,9 +1,9 @@
 """MelCNN, a small residual network on log-mel frames, for sound of any length; and AlexNet on spectrograms.
 
   python -m audiojax.main --config configs/spectrogram.py:audiomnist --config.data.root=DIR
-                       AudioMNIST, reconstructed: 99.37 ± 0.27 % over the five folds, 5.4 minutes each, seed 0
+                       AudioMNIST, reconstructed: 99.37 ± 0.27 % over the five folds, 5.4 minutes (median), seed 0
   python -m audiojax.main --config configs/spectrogram.py:audiomnist,recipe=filterbank --config.data.root=DIR
-                       the same network with trainable filters and bands: 99.40 ± 0.20 %, 6 minutes
+                       the same network with trainable filters and bands: 99.40 ± 0.20 %, 6.0 minutes
 
 Test accuracy of the checkpoint with the best validation accuracy, on 2 CPU cores while another run took place.
 `recipe=alexnet` is what Becker et al. released for spectrograms: 56 epochs, not run here.

@@ -2,10 +2,10 @@
 
   python -m experiments.benchmarks.blocks        batches of 100 clips of 8,000 samples; needs `pip install torch`
 
-A block is a convolution with its BatchNorm, max-pooling and ReLU; the last one is the three dense layers. "Backward"
-is the time of a forward and a backward pass less that of a forward pass; the optimizer's update has a row of its own.
-The PyTorch blocks are those of `peers.torch_audionet` in the channels-last memory format; both have the allocator
-settings of audiojax. The numbers are medians of alternating rounds.
+A block is a convolution with its BatchNorm, max-pooling and ReLU (in PyTorch, ReLU before max-pooling, as in
+`peers.torch_audionet`); the last one is the three dense layers. "Backward" is the time of a forward and a backward pass
+less that of a forward pass; the optimizer's update has a row of its own. The PyTorch blocks are in the channels-last
+memory format; both have the allocator settings of audiojax. The numbers are medians of alternating rounds.
 """
 
 import json

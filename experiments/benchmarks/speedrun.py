@@ -16,6 +16,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -177,8 +178,8 @@ class Trainer:
             optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.98, weight_decay=recipe.weight_decay)
         )
         self._frames = jax.jit(self._log_mel(recipe.front_end(rate_hz)))
-        num_devices = math.gcd(len(jax.devices()), recipe.batch_size)
-        mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:num_devices]), ("batch",))
+        self.num_devices = math.gcd(len(jax.devices()), recipe.batch_size)
+        mesh = jax.sharding.Mesh(np.asarray(jax.devices()[: self.num_devices]), ("batch",))
         self._everywhere, self._split = (jax.NamedSharding(mesh, jax.P(*axes)) for axes in ((), ("batch",)))
         given = self._everywhere, self._everywhere, self._split, self._everywhere, None
         self._step = jax.jit(self._train_step, donate_argnums=0, in_shardings=given, out_shardings=self._everywhere)
@@ -252,7 +253,7 @@ def table(runs: Mapping[str, Sequence[tuple[float, float]]]) -> str:
 
 
 def main(argv: list[str]) -> None:
-    """Trains once per seed and prints accuracy and time."""
+    """Trains each implementation once per seed, prints accuracy and time, and writes the record to `--out`."""
     parser = cli.parser("experiments.benchmarks.speedrun", __doc__ or "")
     parser.add_argument("--root", required=True, help="folder of AudioMNIST")
     parser.add_argument("--target", type=int, choices=RECIPES, default=98, help="accuracy in per cent")
@@ -287,9 +288,11 @@ def main(argv: list[str]) -> None:
     num_steps = trainers["audiojax"].num_steps
     print(f"{recipe}\n\n{num_steps} steps of {recipe.batch_size} clips, scored on {args.part}\n\n{table(runs)}")
     if args.out:
-        record = {"recipe": recipe._asdict(), "steps": num_steps, "part": args.part, "runs": runs}
-        text = json.dumps(record | {"environment": environment.describe(1)}, indent=1)
-        write_text(args.out, text + "\n")
+        about = environment.describe(trainers["audiojax"].num_devices)
+        if args.peers:
+            about["versions"]["torch"] = metadata.version("torch")
+        record = {"target": args.target, "recipe": recipe._asdict(), "steps": num_steps, "part": args.part}
+        write_text(args.out, json.dumps(record | {"runs": runs, "environment": about}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

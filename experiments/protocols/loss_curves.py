@@ -6,6 +6,7 @@ Each run is NAME=MINUTES:WORKDIR. The loss is the mean over 20 rows of `metrics.
 run, gives its steps their times.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,14 +30,11 @@ def losses(workdir: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def curve(given: str) -> tuple[str, tuple[np.ndarray, np.ndarray]]:
     """Returns the name of the run NAME=MINUTES:WORKDIR, its minutes and its losses; raises InputError otherwise."""
-    name, _, rest = given.rpartition("=")
-    minutes, _, workdir = rest.partition(":")
-    try:
-        duration = float(minutes)
-    except ValueError:
-        raise InputError(f"{given!r} is not a run; give NAME=MINUTES:WORKDIR.") from None
-    steps, loss = losses(Path(workdir))
-    return name, (duration * steps / steps[-1], loss)
+    match = re.fullmatch(r"(.+?)=(\d+(?:\.\d+)?):(.+)", given)
+    if match is None:
+        raise InputError(f"{given!r} is not a run; give NAME=MINUTES:WORKDIR.")
+    steps, loss = losses(Path(match[3]))
+    return match[1], (float(match[2]) * steps / steps[-1], loss)
 
 
 def plot(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str, path: Path) -> None:

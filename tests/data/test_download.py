@@ -106,9 +106,9 @@ def test_a_download_can_be_read_and_is_not_made_twice(server, tmp_path, run_cli)
     assert code == 0 and "60 clips of 1 speakers" in out and len(server.requests) == 1
 
 
-@pytest.mark.parametrize("version, num_words", [(1, 64_721), (2, 105_829)])
+@pytest.mark.parametrize("version, num_words", [(1, 51_088 + 6_798 + 6_835), (2, 84_843 + 9_981 + 11_005)])
 def test_speech_commands_has_the_words_and_six_noises(server, tmp_path, run_cli, monkeypatch, version, num_words):
-    """An archive in the layout of the real one, with six words."""
+    """An archive in the layout of the real one, with six clips of three words."""
     assert speech_commands._NUM_CLIPS[version] == num_words
     monkeypatch.setitem(speech_commands._NUM_CLIPS, version, 6)
     monkeypatch.setitem(speech_commands._NUM_SPEAKERS, version, 2)

@@ -20,7 +20,7 @@ def test_the_time_of_a_loss_follows_its_step(tmp_path):
     np.testing.assert_allclose(loss, np.reshape(steps, (-1, 20)).mean(axis=1))
 
 
-@pytest.mark.parametrize("given", ["ten:RUN", "NAME=RUN", "NAME=ten:RUN"])
+@pytest.mark.parametrize("given", ["ten:RUN", "24:RUN", "NAME=RUN", "NAME=5", "NAME=nan:RUN"])
 def test_other_text_is_no_run(given):
     with pytest.raises(InputError, match=f"'{given}' is not a run; give NAME=MINUTES:WORKDIR"):
         loss_curves.curve(given)
