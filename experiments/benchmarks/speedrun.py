@@ -7,8 +7,7 @@
 
 AudioMNIST, reconstructed, fold 0. The time includes the log-mel frames of all training clips, augmentation and every
 step; it begins with the prepared cache in memory and the programs compiled. The first run of each trainer compiles,
-and is reported as the cold time. `--recipe '{"epochs": 3}'` changes fields of the recipe. The output is a table;
-`--out` also writes all runs, the recipe and the machine to a file.
+and is reported as the cold time. `--recipe '{"epochs": 3}'` changes fields of the recipe.
 """
 
 import json
@@ -75,8 +74,10 @@ class Recipe(NamedTuple):
         return frontend.LogMel(self.window_samples, self.hop_samples, self.num_bands, 50.0, 4000.0, rate_hz)
 
 
-_FINE: dict[str, Any] = dict(hop_samples=128, num_frames=46, num_frames_scored=76, num_bands=40, margin=5.0)
-RECIPES = {98: Recipe(epochs=0.75), 99: Recipe(epochs=3.0, **_FINE)}
+RECIPES = {
+    98: Recipe(epochs=0.75),
+    99: Recipe(epochs=3.0, hop_samples=128, num_frames=46, num_frames_scored=76, num_bands=40, margin=5.0),
+}
 PEERS = ("eager", "compiled")
 
 
@@ -143,8 +144,9 @@ def augmented(key: jax.Array, frames: jax.Array, length: jax.Array, recipe: Reci
         return share * jnp.where(share < 0, cut, recipe.margin)
 
     before, after = growth(keys[5]), growth(keys[6])
-    tempo = jnp.maximum(factor(keys[0], recipe.tempo), (before + num_valid + after) / num_frames)
-    new_length = jnp.clip(jnp.ceil((before + num_valid + after) / tempo).astype(jnp.int32), 1, num_frames)
+    num_moved = before + num_valid + after
+    tempo = jnp.maximum(factor(keys[0], recipe.tempo), num_moved / num_frames)
+    new_length = jnp.clip(jnp.ceil(num_moved / tempo).astype(jnp.int32), 1, num_frames)
     places = jnp.arange(num_frames, dtype=jnp.float32) * tempo[:, None] - before[:, None]
     in_time = _hat(jnp.clip(places, 0, num_valid[:, None] - 1), num_frames)
     in_bands = _warp(factor(keys[1], recipe.warp), num_bands)
@@ -260,7 +262,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--part", choices=("validation", "test"), default="validation")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--peers", action="store_true", help="train in PyTorch too")
-    parser.add_argument("--out", type=Path, help="file for the record, as JSON")
+    parser.add_argument("--out", type=Path, help="file for all runs, the recipe and the machine, as JSON")
     parser.add_argument("--recipe", default="{}", help="fields of the recipe to change, as JSON")
     args = parser.parse_args(argv)
     jax.config.update("jax_num_cpu_devices", os.cpu_count())  # a core each, which share a batch
@@ -271,11 +273,11 @@ def main(argv: list[str]) -> None:
     except (ValueError, AttributeError) as error:
         raise InputError(f"--recipe is {args.recipe!r}: {error}; give JSON with fields of Recipe.") from None
     flags = ["--config=configs/spectrogram.py:audiomnist", f"--config.data.root={args.root}"]
-    clips, split = loading.load_split(
-        cli.parse_with_config(cli.parser("experiments.benchmarks.speedrun", ""), flags)[1]
-    )
+    _, config = cli.parse_with_config(cli.parser("experiments.benchmarks.speedrun", ""), flags)
+    clips, split = loading.load_split(config)
     given = recipe, len(split.train), clips.rate_hz
-    trainers: dict[str, Any] = {"audiojax": Trainer(*given)}
+    ours = Trainer(*given)
+    trainers: dict[str, Any] = {"audiojax": ours}
     if args.peers:
         from experiments.benchmarks.speedrun_torch import TorchTrainer
 
@@ -285,13 +287,12 @@ def main(argv: list[str]) -> None:
         for name, trainer in trainers.items():
             result, seconds = trainer.train(clips, split.train, seed)
             runs[name].append((trainer.accuracy(result, clips, getattr(split, args.part)), seconds))
-    num_steps = trainers["audiojax"].num_steps
-    print(f"{recipe}\n\n{num_steps} steps of {recipe.batch_size} clips, scored on {args.part}\n\n{table(runs)}")
+    print(f"{recipe}\n\n{ours.num_steps} steps of {recipe.batch_size} clips, scored on {args.part}\n\n{table(runs)}")
     if args.out:
-        about = environment.describe(trainers["audiojax"].num_devices)
+        about = environment.describe(ours.num_devices)
         if args.peers:
             about["versions"]["torch"] = metadata.version("torch")
-        record = {"target": args.target, "recipe": recipe._asdict(), "steps": num_steps, "part": args.part}
+        record = {"target": args.target, "recipe": recipe._asdict(), "steps": ours.num_steps, "part": args.part}
         write_text(args.out, json.dumps(record | {"runs": runs, "environment": about}, indent=1) + "\n")
 
 

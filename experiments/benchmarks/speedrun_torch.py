@@ -76,12 +76,13 @@ class TorchTrainer:
             return share * torch.where(share < 0, (length / 8).clamp(max=recipe.margin), recipe.margin)
 
         before, after = growth(), growth()
-        tempo = torch.maximum(factor(recipe.tempo), (before + length + after) / num_frames)
+        num_moved = before + length + after
+        tempo = torch.maximum(factor(recipe.tempo), num_moved / num_frames)
         places = torch.arange(num_frames) * tempo[:, None] - before[:, None]
         in_time = _hat(torch, places.clamp(min=0).minimum(length[:, None] - 1), num_frames)
-        length = torch.ceil((before + length + after) / tempo).clamp(1, num_frames)
-        bands = (torch.arange(num_bands) * factor(recipe.warp)[:, None]).clamp(0, num_bands - 1)
-        frames = in_time @ frames @ _hat(torch, bands, num_bands).transpose(1, 2) + curves(recipe.tilt)
+        length = torch.ceil(num_moved / tempo).clamp(1, num_frames)
+        in_bands = _warp(torch, factor(recipe.warp), num_bands)
+        frames = in_time @ frames @ in_bands.transpose(1, 2) + curves(recipe.tilt)
         below = recipe.noise + 9.0 * torch.rand(num_rows, 1, 1)
         frames = torch.logaddexp(frames, frames.amax((1, 2), keepdim=True) - below + curves(0.5))
         return frames, torch.arange(num_frames) < length[:, None]
@@ -91,8 +92,7 @@ class TorchTrainer:
         torch = self._torch
         frames, length, label = self._examples(clips, indices, self.recipe.num_frames_scored)
         valid = torch.arange(frames.shape[1]) < length[:, None]
-        factors, num_bands = torch.tensor(self.recipe.warps_scored), self.recipe.num_bands
-        warps = _hat(torch, (torch.arange(num_bands) * factors[:, None]).clamp(0, num_bands - 1), num_bands)
+        warps = _warp(torch, torch.tensor(self.recipe.warps_scored), self.recipe.num_bands)
         net.eval()
         with torch.no_grad():
             parts = zip(frames.split(500), valid.split(500), strict=True)
@@ -146,6 +146,10 @@ def _squares(torch: Any, frames: Any) -> Any:
 
 def _halved(torch: Any, valid: Any) -> Any:
     return valid[:, None, ::2, None].float()
+
+
+def _warp(torch: Any, factor: Any, num_bands: int) -> Any:
+    return _hat(torch, (torch.arange(num_bands) * factor[:, None]).clamp(0, num_bands - 1), num_bands)
 
 
 def _hat(torch: Any, places: Any, size: int) -> Any:
