@@ -8,7 +8,6 @@ less that of a forward pass; the optimizer's update has a row of its own. The Py
 memory format; both have the allocator settings of audiojax. The numbers are medians of alternating rounds.
 """
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -20,9 +19,8 @@ from flax import linen as nn
 
 from audiojax import cli
 from audiojax.models.audionet import CHANNELS, HIDDEN, Conv, WaveConvPool, max_pool
-from audiojax.training import environment
 from experiments.benchmarks.peers import pytorch, torch_audionet_blocks
-from experiments.benchmarks.timing import alternate
+from experiments.benchmarks.timing import add_out, alternate, write_record
 
 NUM_SAMPLES = 8000
 
@@ -123,9 +121,10 @@ def measure(torch: Any, batch_size: int) -> dict[str, dict[str, float]]:
 
 
 def main(argv: list[str]) -> None:
-    """Prints the table, then its JSON object."""
+    """Prints the table, and writes it to `--out`."""
     parser = cli.parser("experiments.benchmarks.blocks", __doc__ or "")
     parser.add_argument("--batch-size", type=int, default=100, help="number of clips (default: 100)")
+    add_out(parser)
     args = parser.parse_args(argv)
     torch = pytorch()
     cli.setup_jax()
@@ -135,7 +134,7 @@ def main(argv: list[str]) -> None:
     print(f"{'milliseconds':<36}" + "".join(f"{column:>20}" for column in columns))
     for name, row in rows.items():
         print(f"{name:<36}" + "".join(f"{row[c]:>20.1f}" if c in row else f"{'':>20}" for c in columns))
-    print(json.dumps({"rows": rows, "environment": environment.describe(1)}))
+    write_record(args.out, {"batch_size": args.batch_size, "milliseconds": rows})
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@
 The contenders run in turn; the numbers are medians. The PyTorch implementations need `pip install torch`; those
 that are missing or fail are listed, and the others are measured. Augmentation is off for all. Each implementation
 trains in a process of its own, once with the default allocator and, on the CPU, once with the allocator settings of
-audiojax. The output is a table, then one JSON object.
+audiojax.
 """
 
 import dataclasses
-import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -32,12 +32,12 @@ from audiojax import cli, models
 from audiojax import config as configs
 from audiojax.data import batches, loading
 from audiojax.data.clips import Clips
+from audiojax.errors import InputError
 from audiojax.inference import Trained
 from audiojax.predict import classify
 from audiojax.streaming.logit_stream import Stream
-from audiojax.training import environment
 from experiments.benchmarks import steps
-from experiments.benchmarks.timing import alternate
+from experiments.benchmarks.timing import add_out, alternate, write_record
 
 DEFAULTS = {
     "cnn": ["--config=configs/cnn.py", "--config.train.batch_size=100"],
@@ -138,6 +138,8 @@ def start(config: Any, argv: list[str]) -> dict:
             rows = Path(folder) / "run" / "metrics.jsonl"
             while process.poll() is None and not (rows.exists() and rows.stat().st_size):
                 time.sleep(0.02)
+            if process.poll() is not None:
+                raise InputError("python -m audiojax.main ended before its first step; run it alone to read why.")
             process.kill()
             process.wait()
 
@@ -157,13 +159,14 @@ def _own_bytes() -> int:
 
 
 def main(argv: list[str]) -> None:
-    """Runs one benchmark, prints its table, then its JSON object."""
+    """Runs one benchmark, prints its table, and writes it to `--out`."""
     parser = cli.parser("experiments.benchmarks.compare", __doc__ or "")
     parser.add_argument("what", choices=DEFAULTS)
     parser.add_argument(
         "--serve", default="", help="run one contender, a step for each line of stdin (used by the benchmark itself)"
     )
     parser.add_argument("--only", default="", help="cnn, gru: measure this peer alone")
+    add_out(parser)
     what = next((word for word in argv if word in DEFAULTS), "")
     if what and not any(word.startswith("--config") for word in argv):
         argv = [*argv, *DEFAULTS[what]]
@@ -173,7 +176,7 @@ def main(argv: list[str]) -> None:
         cli.setup_jax()
     elif args.serve.endswith(steps.KEEPING):
         cli.keep_memory()
-    flags = [word for word in argv if word != args.what]
+    flags = [f"--config={args.config}", *(word for word in argv if re.match(r"--(no)?config\.", word))]
     found = {
         "cnn": lambda: steps.compare("cnn", config, argv, args.serve, args.only),
         "gru": lambda: steps.compare("gru", config, argv, args.serve, args.only),
@@ -183,7 +186,7 @@ def main(argv: list[str]) -> None:
         "start": lambda: start(config, flags),
     }[args.what]()
     if not args.serve:
-        print(json.dumps({args.what: found, "environment": environment.describe(1)}))
+        write_record(args.out, {args.what: found})
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
-"""Measures a GPU in one call: training steps against PyTorch, whole epochs, and the device's utilisation.
+"""Measures a GPU in one call: training steps against PyTorch, the speedrun, whole epochs and the device's utilisation.
 
   python -m experiments.benchmarks.gpu --root AUDIOMNIST --out experiments/results/gpu.json
 
 An epoch includes augmentation and prefetching; its time is scaled to 24,000 clips of 8,000 samples (AudioNet) or of any
-length (GRU). The comparison needs `pip install torch`. A benchmark that fails is reported, and the others still run.
+length (GRU, MelCNN). The speedrun is run where --arg and --root are those of AudioMNIST. PyTorch is measured if it is
+installed (`pip install torch`). A comparison or a speedrun that fails is reported, and the others still run.
 """
 
 import bisect
 import gzip
+import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -20,13 +23,15 @@ import jax
 import numpy as np
 
 from audiojax import cli, tasks
-from audiojax.io.files import write_text
 from audiojax.training import runlog
+from experiments.benchmarks.speedrun import RECIPES
+from experiments.benchmarks.timing import add_out, write_record
 
 EPOCH_CLIPS = 24_000
 STEPS = {  # of experiments.benchmarks.compare
     "cnn, batch 100": ["cnn", "--config=configs/cnn.py", "--config.train.batch_size=100"],
     "cnn, batch 1000": ["cnn", "--config=configs/cnn.py", "--config.train.batch_size=1000"],
+    # The convolutional recipe of configs/gru.py has no peer.
     "gru, batch 100": ["gru", "--config=configs/gru.py:recipe=plain", "--config.train.batch_size=100"],
 }
 HALF = "--config.model.dtype=bfloat16"
@@ -40,7 +45,10 @@ EPOCHS = {
     "gru, batch 100": ("configs/gru.py", ["--config.train.batch_size=100"]),
     "gru, bfloat16, batch 100": ("configs/gru.py", [HALF, "--config.train.batch_size=100"]),
     "gru, batch 1000": ("configs/gru.py", ["--config.train.batch_size=1000"]),
+    "melcnn, batch 100": ("configs/spectrogram.py", ["--config.train.batch_size=100"]),
+    "melcnn, bfloat16, batch 100": ("configs/spectrogram.py", [HALF, "--config.train.batch_size=100"]),
 }
+SPEEDRUNS = {f"{target} %": ["--target", str(target), "--part", "test", "--seeds", "5"] for target in RECIPES}
 
 
 def epochs(config_file: str, flags: list[str], arg: str, root: str, num_epochs: int) -> dict:
@@ -113,34 +121,39 @@ def _united(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def main(argv: list[str]) -> None:
-    """Measures epochs and steps, prints each result, and writes all of them to --out."""
+    """Measures steps, speedruns and epochs, prints each result, and writes all of them to `--out`."""
     parser = cli.parser("experiments.benchmarks.gpu", __doc__ or "")
     parser.add_argument("--arg", default="audiomnist,split=random", help="the config's argument, after the colon")
     parser.add_argument("--root", default="", help="folder of the data set")
     parser.add_argument("--num-epochs", type=int, default=4)
     parser.add_argument("--only", default="", help="run only the measurements whose names contain this")
-    parser.add_argument("--out", type=Path)
+    add_out(parser)
     args = parser.parse_args(argv)
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share the GPU's memory
     cli.setup_jax()
-    found: dict[str, dict] = {"epochs": {}, "steps": {}}
+    found: dict[str, dict] = {"epochs": {}, "steps": {}, "speedruns": {}}
+    peers = ["--peers"] * bool(importlib.util.find_spec("torch"))
+    for name, flags in STEPS.items():
+        if args.only in f"step {name}":
+            found["steps"][name] = _record("compare", *flags)
+            write_record(args.out, found, len(jax.devices()))
+    for name, flags in SPEEDRUNS.items():
+        if args.only in f"speedrun {name}" and args.root and args.arg.startswith("audiomnist"):
+            found["speedruns"][name] = _record("speedrun", "--root", args.root, *flags, *peers)
+            write_record(args.out, found, len(jax.devices()))
     for name, (config_file, flags) in EPOCHS.items():
         if args.only in f"epoch {name}":
             found["epochs"][name] = of = epochs(config_file, flags, args.arg, args.root, args.num_epochs)
             print(f"{name}: {of}", flush=True)
-            _write(args.out, found)
-    for name, flags in STEPS.items():
-        if args.only in f"step {name}":
-            done = subprocess.run(
-                [sys.executable, "-m", "experiments.benchmarks.compare", *flags], stdout=subprocess.PIPE, text=True
-            )
-            print(done.stdout, flush=True)
-            found["steps"][name] = json.loads(done.stdout.splitlines()[-1]) if not done.returncode else {"failed": True}
-            _write(args.out, found)
+            write_record(args.out, found, len(jax.devices()))
 
 
-def _write(out: Path | None, found: dict) -> None:
-    if out:
-        write_text(out, json.dumps(found, indent=2) + "\n")
+def _record(name: str, *flags: str) -> dict:
+    """Runs the benchmark `name` in a process of its own and returns its record."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "record.json"
+        done = subprocess.run([sys.executable, "-m", f"experiments.benchmarks.{name}", *flags, "--out", str(out)])
+        return {"failed": True} if done.returncode else json.loads(out.read_text())
 
 
 if __name__ == "__main__":

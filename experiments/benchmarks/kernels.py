@@ -15,7 +15,7 @@ import numpy as np
 from audiojax import cli
 from audiojax.data.clips import Batch
 from experiments.benchmarks.steps import audiojax_steps
-from experiments.benchmarks.timing import alternate
+from experiments.benchmarks.timing import add_out, alternate, write_record
 
 CONFIGS = (
     "configs/cnn.py", "configs/gru.py", "configs/gru.py:recipe=plain", "configs/spectrogram.py",
@@ -43,17 +43,20 @@ def milliseconds(name: str, num_rounds: int) -> dict[str, float]:
 
 
 def main(argv: list[str]) -> None:
-    """Prints a row for each config."""
+    """Prints a row for each config, and writes all of them to `--out`."""
     parser = cli.parser("experiments.benchmarks.kernels", __doc__ or "")
     parser.add_argument("configs", nargs="*", default=CONFIGS)
     parser.add_argument("--rounds", type=int, default=12)
+    add_out(parser)
     args = parser.parse_args(argv)
     cli.setup_jax()
     print(f"jax {jax.__version__}\n{'milliseconds':<40}{'tuned':>8}{'plain':>8}{'plain / tuned':>16}")
+    rows = {}
     for name in args.configs:
-        found = milliseconds(name, args.rounds)
+        rows[name] = found = milliseconds(name, args.rounds)
         ratio = found["plain"] / found["auto"]
         print(f"{name:<40}{found['auto']:>8.1f}{found['plain']:>8.1f}{ratio:>16.2f}", flush=True)
+    write_record(args.out, {"rounds": args.rounds, "milliseconds": rows})
 
 
 if __name__ == "__main__":

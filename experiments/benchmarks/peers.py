@@ -109,18 +109,18 @@ def torch_audionet(
     """
     torch = pytorch()
     net = torch.nn.Sequential(*torch_audionet_blocks(torch, config.train.length_samples, channels_last))
-    net = net.to(_device(torch))
+    net = net.to(device(torch))
     if channels_last:
         net = net.to(memory_format=torch.channels_last)
     called = torch.compile(net) if compiled else net
 
     def logits_of(batch: Batch) -> Any:
-        sound = torch.from_numpy(batch["audio"]).to(_device(torch), non_blocking=True).float() / 32768
+        sound = torch.from_numpy(batch["audio"]).to(device(torch), non_blocking=True).float() / 32768
         sound = sound * torch.rsqrt(sound.square().mean(1, keepdim=True) + 1e-9)
         sound = sound[:, None, None] if channels_last else sound[:, None]
         if channels_last:
             sound = sound.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(_device(torch), torch.bfloat16, enabled=half):
+        with torch.autocast(device(torch), torch.bfloat16, enabled=half):
             return called(sound).float()
 
     return _torch_steps(torch, net, logits_of, config)
@@ -134,7 +134,7 @@ def torch_gru(config: ConfigDict, rate_hz: int) -> Steps:
     decays = READOUTS[want.readout]
     fields = {name: want[name] for name in ("window_samples", "hop_samples", "num_bands", "low_hz", "high_hz")}
     fourier, bands = (
-        torch.tensor(x, device=_device(torch)) for x in frontend.make("logmel", **fields, rate_hz=rate_hz).matrices()
+        torch.tensor(x, device=device(torch)) for x in frontend.make("logmel", **fields, rate_hz=rate_hz).matrices()
     )
     hop, window = want.hop_samples, want.window_samples
 
@@ -171,12 +171,12 @@ def torch_gru(config: ConfigDict, rate_hz: int) -> Steps:
                 read.append(torch.einsum("bn,bnf->bf", weight / weight.sum(1, keepdim=True), states))
             return self.logits(self.drop(torch.cat(read, dim=1)))
 
-    net = Net().to(_device(torch))
+    net = Net().to(device(torch))
 
     def logits_of(batch: Batch) -> Any:
         real = batch["mask"] > 0
         given = (torch.from_numpy(np.ascontiguousarray(batch[name][real])) for name in ("audio", "length"))
-        return net(*(tensor.to(_device(torch), non_blocking=True) for tensor in given))
+        return net(*(tensor.to(device(torch), non_blocking=True) for tensor in given))
 
     return _torch_steps(torch, net, logits_of, config)
 
@@ -191,7 +191,8 @@ def pytorch() -> Any:
     return torch
 
 
-def _device(torch: Any) -> str:
+def device(torch: Any) -> str:
+    """Returns the device that PyTorch trains on: "cuda" if there is one, otherwise "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -201,13 +202,13 @@ def _torch_steps(torch: Any, net: Any, logits_of: Callable[[Batch], Any], config
 
     def steps(step_batches: list[Batch]) -> None:
         for batch in step_batches:
-            label = torch.from_numpy(batch["label"][batch["mask"] > 0]).long().to(_device(torch), non_blocking=True)
+            label = torch.from_numpy(batch["label"][batch["mask"] > 0]).long().to(device(torch), non_blocking=True)
             optimizer.zero_grad()
             loss_of(logits_of(batch), label).backward()
             if config.optimizer.clip_norm:
                 torch.nn.utils.clip_grad_norm_(net.parameters(), config.optimizer.clip_norm)
             optimizer.step()
-        if _device(torch) == "cuda":
+        if device(torch) == "cuda":
             torch.cuda.synchronize()
 
     return steps

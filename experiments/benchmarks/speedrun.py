@@ -15,8 +15,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -30,9 +28,8 @@ from audiojax.audio.signal import fit_length
 from audiojax.data import loading
 from audiojax.data.clips import Clips
 from audiojax.errors import InputError
-from audiojax.io.files import write_text
 from audiojax.models.layers import frontend, kernels, residual
-from audiojax.training import environment
+from experiments.benchmarks.timing import add_out, write_record
 from experiments.protocols import records
 
 
@@ -214,8 +211,11 @@ class Trainer:
         params = variables["params"]
         state = params, variables["batch_stats"], self._optimizer.init(params), jax.tree.map(jnp.copy, params)
         state, examples, key = jax.device_put((state, examples, jax.random.key(seed)), self._everywhere)
-        for number, rows in enumerate(order):  # one at a time: on several CPU devices, steps dispatched ahead deadlock
-            state = jax.block_until_ready(self._step(state, examples, rows, key, number))
+        for number, rows in enumerate(order):
+            state = self._step(state, examples, rows, key, number)
+            if self.num_devices > 1:  # on several CPU devices, steps that are dispatched ahead deadlock
+                jax.block_until_ready(state)
+        jax.block_until_ready(state)
         return {"params": state[3], "batch_stats": state[1]}, time.perf_counter() - start
 
     def _train_step(self, state: Any, examples: Examples, rows: jax.Array, key: jax.Array, number: int) -> Any:
@@ -262,9 +262,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--part", choices=("validation", "test"), default="validation")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--peers", action="store_true", help="train in PyTorch too")
-    parser.add_argument("--out", type=Path, help="file for all runs, the recipe and the machine, as JSON")
+    add_out(parser)
     parser.add_argument("--recipe", default="{}", help="fields of the recipe to change, as JSON")
     args = parser.parse_args(argv)
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch shares an accelerator's memory
     jax.config.update("jax_num_cpu_devices", os.cpu_count())  # a core each, which share a batch
     cli.setup_jax()
     try:
@@ -288,12 +289,8 @@ def main(argv: list[str]) -> None:
             result, seconds = trainer.train(clips, split.train, seed)
             runs[name].append((trainer.accuracy(result, clips, getattr(split, args.part)), seconds))
     print(f"{recipe}\n\n{ours.num_steps} steps of {recipe.batch_size} clips, scored on {args.part}\n\n{table(runs)}")
-    if args.out:
-        about = environment.describe(ours.num_devices)
-        if args.peers:
-            about["versions"]["torch"] = metadata.version("torch")
-        record = {"target": args.target, "recipe": recipe._asdict(), "steps": ours.num_steps, "part": args.part}
-        write_text(args.out, json.dumps(record | {"runs": runs, "environment": about}, indent=1) + "\n")
+    record = {"target": args.target, "recipe": recipe._asdict(), "steps": ours.num_steps, "part": args.part}
+    write_record(args.out, record | {"runs": runs}, ours.num_devices)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,24 @@
-"""Timing of several contenders against each other: in turn, by medians, each in a process of its own."""
+"""Timing of several contenders against each other: in turn, by medians, each in a process of its own; and records."""
 
+import argparse
+import importlib.util
+import json
 import os
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from audiojax.data.clips import Batch
 from audiojax.errors import InputError
+from audiojax.io.files import write_text
+from audiojax.training import environment
 
 NUM_ROUNDS = 7
 
@@ -63,3 +70,19 @@ def serve(make: Callable[[], Callable[[list[Batch]], None]], step_batches: list[
         steps(step_batches)
         print("done", flush=True)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """Adds the flag `--out`, the file for `write_record`."""
+    parser.add_argument("--out", type=Path, help="file for the results and a description of the machine, as JSON")
+
+
+def write_record(out: Path | None, content: Mapping[str, Any], num_devices: int = 1) -> None:
+    """Writes `content` and a description of the machine and the libraries to `out`; does nothing if that is None."""
+    if not out:
+        return
+    about = environment.describe(num_devices)
+    if importlib.util.find_spec("torch"):
+        about["versions"]["torch"] = metadata.version("torch")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out, json.dumps({**content, "environment": about}, indent=1) + "\n")
