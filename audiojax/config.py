@@ -130,7 +130,8 @@ def _add_training(config: ConfigDict) -> None:
         speed=0.0,  # speed perturbation, with pitch and formants, by a factor from 1 / (1 + speed) to 1 + speed
         max_offset_samples=0,  # upper bound of the random silence before the clip, in samples
         gain_db=0.0,  # maximum gain or attenuation, in dB
-        noise_snr_db=(0.0, 0.0),  # range of the signal-to-noise ratio of added white noise, in dB
+        noise_snr_db=(0.0, 0.0),  # range of the signal-to-noise ratio of added noise, in dB
+        recorded_noise=0.0,  # share of clips to which recorded instead of white noise is added, for speech_commands
         filter_db=0.0,  # maximum gain of a random equaliser that simulates another microphone, in dB
     )
 

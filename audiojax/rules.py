@@ -99,6 +99,12 @@ def _check_train(flat: Mapping[str, Any]) -> None:
         pair = flat[key]
         if len(pair) != 2 or pair[0] > pair[1]:
             raise InputError(f"config.{key} is {tuple(pair)}; give two numbers in dB, the lower first.")
+    low_db, high_db = flat["augment.noise_snr_db"]
+    if (share := flat["augment.recorded_noise"]) and low_db == high_db:
+        raise InputError(
+            f"config.augment.recorded_noise is {share:g}, but no noise is added; choose 0, or give a range, "
+            "config.augment.noise_snr_db."
+        )
     number, count = flat["mesh.process_id"], flat["mesh.num_processes"]
     if number >= count and flat["mesh.coordinator"] != "auto":
         raise InputError(f"config.mesh.process_id is {number}; with num_processes={count} choose 0 to {count - 1}.")

@@ -129,6 +129,7 @@ RULES: dict[str, Rule] = {
     "augment.max_offset_samples": Range(0, 10_000_000),
     "augment.gain_db": Range(0, 60),
     "augment.noise_snr_db": Items(Range(-200, 200), 2),
+    "augment.recorded_noise": SHARE,
     "augment.filter_db": Range(0, 60),
     "streams.steps_per_epoch": Range(0, 1_000_000),
     "streams.synthetic_sources": Items(SYNTHETIC_SOURCES),

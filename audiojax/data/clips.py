@@ -40,6 +40,7 @@ class Clips:
     key: str  # SHA-256 of everything above but the source and the paths
     target: str = "digit"  # the meaning of the labels, see `data.labels`
     official: Mapping[str, frozenset[str]] = field(default_factory=dict)  # paths without suffix, by part of the split
+    noises: tuple[np.ndarray, ...] = ()  # recordings of background noise, i16[t] each, for augmentation
 
     @classmethod
     def unlabelled(cls, sounds: Sequence[np.ndarray], rate_hz: int) -> Clips:
@@ -65,6 +66,7 @@ class Clips:
             path=self.path + other.path,
             speakers=self.speakers | {theirs[name]: of for name, of in other.speakers.items()},
             key=f"{self.key} {other.key}",
+            noises=self.noises + other.noises,
         )
 
     def __len__(self) -> int:

@@ -39,10 +39,15 @@ class Data(NamedTuple):
         every = len(self.clips) + np.arange(len(self.extra))
         return self.clips.joined(self.extra), np.concatenate([self.split.train, every])
 
+    @property
+    def noises(self) -> tuple[np.ndarray, ...]:
+        """Returns the recordings of background noise of both sources, i16[t] each, for augmentation."""
+        return self.clips.noises + (() if self.extra is None else self.extra.noises)
+
     def record(self) -> dict[str, Any]:
         """Returns what config.json records of the data: the source, hashes of the clips and the names of labels."""
         kept = {"source": self.clips.source, "key": self.clips.key, "label_names": list(self.clips.label_names)}
-        return kept | ({"also_key": self.extra.key} if self.extra else {})
+        return kept | ({} if self.extra is None else {"also_key": self.extra.key})
 
     def describe(self) -> str:
         """Returns the parts of the split with their numbers of clips and speakers, as text."""

@@ -53,9 +53,11 @@ def choose(clips: Clips, target: str) -> Clips:
 
     "words12" also has the labels of unknown words and of silence, each with a tenth as many clips as the commands, in
     each part of the official split. As in kws_streaming, silence is a random second of a background noise at a random
-    volume, and unknown words are a random sample of the other words. Raises InputError if words or noises are missing.
+    volume, and unknown words are a random sample of the other words. `noises` of the result are the background noises.
+    Raises InputError if words, or noises that silence needs, are missing.
     """
     words = [name for name in clips.label_names if name != NOISE]
+    clips = dataclasses.replace(clips, noises=_noises(clips))
     wanted = {"words35": tuple(words), "digit": DIGITS, "words12": COMMANDS}[target]
     if absent := sorted(set(wanted) - set(words)):
         raise InputError(
@@ -110,11 +112,16 @@ def _parts(clips: Clips) -> dict[str, np.ndarray]:
     return parts | {"train": np.flatnonzero(rest)}
 
 
+def _noises(clips: Clips) -> tuple[np.ndarray, ...]:
+    """Returns the background noises among the clips, i16[t] each."""
+    return tuple(clips[index] for index in np.flatnonzero(clips.speaker == NOISE))
+
+
 def _silence(clips: Clips, number: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Returns i16[rate_hz] of random background noises, each at a random volume; shorter where the noise is."""
-    noises, sounds = np.flatnonzero(clips.label == clips.label_names.index(NOISE)), []
+    sounds = []
     for _ in range(number):
-        noise = clips[rng.choice(noises)]
+        noise = clips.noises[rng.integers(len(clips.noises))]
         start = rng.integers(max(len(noise) - clips.rate_hz, 0) + 1)
         sounds.append(np.rint(noise[start : start + clips.rate_hz] * rng.uniform()).astype(np.int16))
     return sounds

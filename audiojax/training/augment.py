@@ -1,10 +1,13 @@
 """Data augmentation on the device, a function of key and batch."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from audiojax.errors import InputError
 
 Augment = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
@@ -17,7 +20,9 @@ def make_augment(
     max_offset_samples: int,
     gain_db: float,
     noise_snr_db: tuple[float, float],
+    recorded_noise: float,
     filter_db: float,
+    noises: Sequence[np.ndarray] = (),
 ) -> Augment:
     """Returns the augmentation of a batch of clips as a function (key, audio, length) -> (audio, length).
 
@@ -35,10 +40,21 @@ def make_augment(
             [1 / (1 + speed), 1 + speed].
         max_offset_samples: Upper bound of the random silence before the clip, in samples.
         gain_db: Bound of the random gain, in dB: [-gain_db, gain_db].
-        noise_snr_db: Range of the signal-to-noise ratio of added white noise, in dB; none is added for an empty range.
+        noise_snr_db: Range of the signal-to-noise ratio of added noise, in dB; none is added for an empty range.
+        recorded_noise: Share of the clips whose noise is a random part of a recording; that of the others is white.
         filter_db: Bound of the gains of a random equaliser that simulates another microphone: nine gains in dB, in
             [-filter_db, filter_db], interpolated linearly over the square root of frequency.
+        noises: The recordings of noise, i16[t] each; all are chosen with the same probability.
+
+    Raises:
+        InputError: `recorded_noise` is above 0 without a recording.
     """
+    noises = [noise for noise in noises if len(noise)]
+    if recorded_noise and not noises:
+        raise InputError(
+            f"config.augment.recorded_noise is {recorded_noise:g}, but the data has no recordings of background noise; "
+            "choose 0, or a source that has them, such as speech_commands."
+        )
     low_snr_db, high_snr_db = noise_snr_db
     parts: list[Augment] = []
     if max_margin_samples:
@@ -46,7 +62,8 @@ def make_augment(
     if gain_db:
         parts.append(functools.partial(_gain, gain_db=gain_db))
     if high_snr_db > low_snr_db:
-        parts.append(functools.partial(_noise, low_db=low_snr_db, high_db=high_snr_db))
+        recordings = functools.partial(_recorded, noises=noises, share=recorded_noise) if recorded_noise else None
+        parts.append(functools.partial(_noise, low_db=low_snr_db, high_db=high_snr_db, recorded=recordings))
     if filter_db:
         parts.append(functools.partial(_filter, filter_db=filter_db))
     if tempo:
@@ -144,17 +161,48 @@ def _gain(key: jax.Array, audio: jax.Array, length: jax.Array, *, gain_db: float
 
 
 def _noise(
-    key: jax.Array, audio: jax.Array, length: jax.Array, *, low_db: float, high_db: float
+    key: jax.Array,
+    audio: jax.Array,
+    length: jax.Array,
+    *,
+    low_db: float,
+    high_db: float,
+    recorded: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Adds white noise relative to the mean power of the clip.
+    """Adds noise at a random ratio to the mean power of the clip: white, or in some rows a recording, by `recorded`.
 
     The padding stays silent as in evaluation; noise there would change the statistics of BatchNorm.
     """
     snr_key, noise_key = jax.random.split(key)
     snr_db = jax.random.uniform(snr_key, (audio.shape[0], 1), minval=low_db, maxval=high_db)
     power = jnp.sum(audio**2, axis=1, keepdims=True) / length[:, None].astype(jnp.float32)
-    noise = jax.random.normal(noise_key, audio.shape) * jnp.sqrt(power) * 10.0 ** (-snr_db / 20.0)
-    return jnp.where(jnp.arange(audio.shape[1])[None, :] < length[:, None], audio + noise, audio), length
+    noise, inside = jax.random.normal(noise_key, audio.shape), jnp.arange(audio.shape[1])[None, :] < length[:, None]
+    if recorded:
+        noise = recorded(jax.random.fold_in(key, 2), noise, inside)
+    noise = noise * jnp.sqrt(power) * 10.0 ** (-snr_db / 20.0)
+    return jnp.where(inside, audio + noise, audio), length
+
+
+def _recorded(
+    key: jax.Array, white: jax.Array, inside: jax.Array, *, noises: Sequence[np.ndarray], share: float
+) -> jax.Array:
+    """Replaces a share of the rows of `white` f32[B, T] by random parts of `noises`, i16[t] each.
+
+    Each part is scaled to a mean power of 1 over the samples where `inside` bool[B, T] is true; a part that is digital
+    silence stays silent. A recording that ends within a part is repeated from its start.
+    """
+    num_rows, num_samples = white.shape
+    which_key, start_key, share_key = jax.random.split(key, 3)
+    samples, sizes = jnp.asarray(np.concatenate(noises)), np.asarray([len(noise) for noise in noises], np.int32)
+    starts = np.cumsum(sizes, dtype=np.int32) - sizes
+    which = jax.random.randint(which_key, (num_rows,), 0, len(noises))
+    size, first = jnp.asarray(sizes)[which][:, None], jnp.asarray(starts)[which][:, None]
+    start = jax.random.randint(start_key, (num_rows, 1), 0, size)
+    sound = samples[first + (start + jnp.arange(num_samples)[None, :]) % size].astype(jnp.float32)
+    inside = inside.astype(jnp.float32)
+    power = jnp.sum(sound**2 * inside, axis=1, keepdims=True) / jnp.sum(inside, axis=1, keepdims=True)
+    sound = sound / jnp.sqrt(jnp.maximum(power, 1e-3))
+    return jnp.where(jax.random.uniform(share_key, (num_rows, 1)) < share, sound, white)
 
 
 def _filter(key: jax.Array, audio: jax.Array, length: jax.Array, *, filter_db: float) -> tuple[jax.Array, jax.Array]:

@@ -1,8 +1,10 @@
 """Builds network, state and steps of a config."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import numpy as np
 import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
@@ -27,7 +29,13 @@ class Assembled(NamedTuple):
 
 
 def assemble(
-    config: ConfigDict, *, num_labels: int, rate_hz: int, num_steps: int, task: Task | None = None
+    config: ConfigDict,
+    *,
+    num_labels: int,
+    rate_hz: int,
+    num_steps: int,
+    noises: Sequence[np.ndarray] = (),
+    task: Task | None = None,
 ) -> Assembled:
     """Builds the network of `config`, its initial state, the jit-compiled steps, and the learning-rate schedule.
 
@@ -36,8 +44,12 @@ def assemble(
         num_labels: The number of labels.
         rate_hz: The sampling rate of the sound in Hz.
         num_steps: The number of training steps of the run, for the schedule.
+        noises: Recordings of background noise at `rate_hz`, i16[t] each, for `config.augment.recorded_noise`.
         task: Provides the loss, the network's initial recurrent state and the number of classes; by default clips
             are classified.
+
+    Raises:
+        InputError: The network does not take sound of several lengths, or recorded noise is asked for without noises.
     """
     model = models.build(**config.model, task=config.task, num_labels=num_labels, rate_hz=rate_hz)
     if config.train.bucket_samples and not model.any_length:
@@ -59,4 +71,5 @@ def assemble(
         averaged=config.train.ema_decay > 0,
         initial_carry=task.initial_carry if task else None,
     )
-    return Assembled(model, state, make_augment_step(make_augment(**config.augment)), train_step, jax.jit(schedule))
+    augment_step = make_augment_step(make_augment(**config.augment, noises=noises))
+    return Assembled(model, state, augment_step, train_step, jax.jit(schedule))

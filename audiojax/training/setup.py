@@ -190,7 +190,12 @@ def set_up(task: Task, workdir: Path, num_devices: int | None, deadline: float, 
         epochs = task.batches(sharding.local_rows(config.train.batch_size))
         num_steps = epochs.num_steps * config.train.num_epochs
         parts = assemble(
-            config, num_labels=len(clips.label_names), rate_hz=clips.rate_hz, num_steps=num_steps, task=task
+            config,
+            num_labels=len(clips.label_names),
+            rate_hz=clips.rate_hz,
+            num_steps=num_steps,
+            noises=task.data.noises,
+            task=task,
         )
         begin = functools.partial(_started, task, parts.model, parts.state)
         new, state = not (workdir / "config.json").exists(), parts.state

@@ -136,6 +136,7 @@ def test_the_keys_of_each_network_are_its_fields():
         ("gru.py", "augment.noise_snr_db=(1.0,)", "augment.noise_snr_db", "2 or more"),
         ("gru.py", "augment.noise_snr_db=(9.0, 1.0)", "augment.noise_snr_db", "the lower first"),
         ("gru.py", "augment.noise_snr_db=(0.0, 1e999)", "augment.noise_snr_db", "-200 to 200"),
+        ("cnn.py:recipe=seed", "augment.recorded_noise=0.5", "augment.recorded_noise", "a range, config.augment"),
     ],
 )  # fmt: skip
 def test_what_is_out_of_range_is_one_sentence_at_the_start(run_cli, tmp_path, recipe, flag, key, words):

@@ -1,13 +1,14 @@
 """Google's Speech Commands: words, the lists, the noises, and the tasks that are made of them."""
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
 import soundfile
 from conftest import DATA, ROOT, tone
 
-from audiojax import cli
+from audiojax import cli, tasks
 from audiojax.data import loading, speech_commands
 from audiojax.errors import InputError
 from audiojax.schema import DIGITS
@@ -41,7 +42,11 @@ def root(tmp_path_factory):
 def loaded(root, target, cache, *flags):
     args = [f"--config={ROOT}/configs/spectrogram.py:speech_commands", f"--config.data.root={root}", *flags]
     args += [f"--config.data.target={target}", f"--config.data.cache={cache}"]
-    return loading.load_split(cli.parse_with_config(cli.parser("test", ""), args)[1])
+    return loading.load_split(read(*args))
+
+
+def read(*args):
+    return cli.parse_with_config(cli.parser("test", ""), args)[1]
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +85,36 @@ def test_twelve_labels_have_a_tenth_of_unknown_words_and_of_silence(root, cache)
         assert 0 < np.abs(sound).max() <= 9000 and max(fits) > 0.5 * np.linalg.norm(sound)
     unknown = {clips.path[index].partition("/")[0] for index in np.flatnonzero(clips.label == 10)}
     assert unknown <= {*DIGITS, *OTHERS} and len(unknown) > 2
+
+
+@pytest.mark.parametrize("target", ["digit", "words35", "words12"])
+def test_background_noises_are_kept_for_augmentation(root, cache, target):
+    clips, split = loaded(root, target, cache)
+    paths = sorted((root / speech_commands.NOISE).iterdir())
+    of_source = loading.Data(clips, split, None).noises
+    assert len(of_source) == len(paths)
+    for noise, path in zip(of_source, paths, strict=True):
+        np.testing.assert_array_equal(noise, soundfile.read(path, dtype="int16")[0])
+    digits = loaded(root, "digit", cache)[0]
+    assert len(loading.Data(dataclasses.replace(digits, noises=()), split, digits).noises) == len(paths)
+    assert len(digits.joined(clips).noises) == 2 * len(paths)
+
+
+def test_a_run_mixes_the_background_noises_into_training_clips(root, cache, tmp_path):
+    args = [f"--config={ROOT}/configs/spectrogram.py:speech_commands,runlocal", f"--config.data.root={root}"]
+    args += [f"--config.data.cache={cache}", "--config.train.num_epochs=1", "--config.wandb.mode=disabled"]
+    args += ["--config.model.channels=(4,)", "--config.augment.recorded_noise=0.8"]
+    losses = [tasks.train(read(*args, *more), tmp_path / name)["test/loss"] for name, more in (
+        ("recorded", []), ("again", []), ("white", ["--config.augment.recorded_noise=0.0"]))]  # fmt: skip
+    assert losses[0] == losses[1] != losses[2]
+    without = tmp_path / "without"
+    without.mkdir()
+    for path in root.iterdir():
+        if path.name != speech_commands.NOISE:
+            (without / path.name).symlink_to(path)
+    with pytest.raises(InputError, match=r"config\.augment\.recorded_noise is 0\.8, but the data has no recordings"):
+        tasks.train(read(*args, f"--config.data.root={without}"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("target, absent", [("digit", "nine"), ("words12", "_background_noise_")])

@@ -40,9 +40,9 @@ def close(ours, theirs, share=1e-4):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fields, num_samples", TUNED.values(), ids=TUNED)
-def test_tuned_and_plain_kernels_are_the_same_function(fields, num_samples):
-    model, variables, *sound = build(fields, num_samples)
+@pytest.mark.parametrize("name", [*TUNED, "alexnet"])
+def test_tuned_and_plain_kernels_are_the_same_function(name):
+    model, variables, *sound = build(*(TUNED | OTHERS)[name])
 
     @functools.partial(jax.jit, static_argnums=0)
     def outputs(model, params, audio):
@@ -53,6 +53,41 @@ def test_tuned_and_plain_kernels_are_the_same_function(fields, num_samples):
         return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, audio)
 
     close(*(outputs(model.clone(kernels=kernels), variables["params"], sound[0]) for kernels in ("auto", "plain")))
+
+
+@pytest.mark.slow
+def test_steps_of_streams_at_once_are_the_same_by_tuned_and_plain_kernels():
+    fields, num_samples = OTHERS["listener"]
+    model, variables, audio, _ = build(fields | dict(channels=(3, 4), num_bands=22), num_samples)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def outputs(model, params, audio):
+        def loss(params, audio):
+            given = {**variables, "params": params}
+            carry, _ = model.apply(given, model.apply(given, 2, method="initial_carry"), audio, method="listen")
+            carry, outputs = model.apply(given, carry, audio[:, ::-1], method="listen")
+            return jnp.mean(jnp.square(outputs - 1)), (carry, outputs)
+
+        return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, audio)
+
+    close(*(outputs(model.clone(kernels=kernels), variables["params"], audio) for kernels in ("auto", "plain")))
+
+
+@pytest.mark.slow
+def test_a_step_of_streams_is_the_same_by_tuned_and_plain_kernels():
+    model, variables, *_ = build(*TUNED["gru"])
+    chunks = np.random.default_rng(0).integers(-9000, 9000, (4, 3, model.step_samples)).astype(np.int16)
+    found = []
+    for kernels in ("auto", "plain"):
+        of = model.clone(kernels=kernels)
+        step = jax.jit(functools.partial(of.apply, variables, method="step"))
+        carry, outputs = of.apply(variables, 3, method="initial_carry"), []
+        for chunk in chunks:
+            carry, of_step = step(carry, chunk)
+            outputs.append(of_step)
+        found.append((carry, outputs))
+    close(*found)
+    assert float(jnp.ptp(found[0][1][-1], axis=0).max()) > 1e-3
 
 
 @pytest.mark.slow

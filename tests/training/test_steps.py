@@ -35,7 +35,9 @@ LOUD = dict(
     max_offset_samples=100,
     gain_db=6.0,
     noise_snr_db=(5.0, 20.0),
+    recorded_noise=0.5,
     filter_db=6.0,
+    noises=(np.random.default_rng(1).integers(-900, 900, 700).astype(np.int16),),
 )
 
 
@@ -174,6 +176,39 @@ def test_gain_and_noise_keep_to_their_ranges():
     noisy, _ = augmented(audio, length, noise_snr_db=(10.0, 20.0))
     snr_db = 20 * np.log10(audio.std(1) / (np.asarray(noisy) - audio).std(1))
     assert 9.8 < snr_db.min() < 12 and 18 < snr_db.max() < 20.2
+
+
+def test_recorded_noise_is_a_part_of_a_recording_at_the_asked_ratio():
+    rng = np.random.default_rng(0)
+    noises = [rng.integers(-peak, peak, size).astype(np.int16) for peak, size in ((30, 500), (9000, 1300))]
+    noises += [np.zeros(0, np.int16)]  # an empty file is no noise
+    audio, length = np.tile(rng.integers(-3000, 3000, 800).astype(np.int16), (200, 1)), np.full(200, 700, np.int32)
+    audio[:, 700:] = 0
+    how = dict(noise_snr_db=(10.0, 20.0), noises=noises)
+    noisy, _ = augmented(audio, length, recorded_noise=0.8, **how)
+    added = np.asarray(noisy, np.float64) - audio
+    assert not added[:, 700:].any()
+    snr_db = 20 * np.log10(audio[0, :700].std() / np.sqrt(np.mean(added[:, :700] ** 2, axis=1)))
+    assert 9.5 < snr_db.min() < 11 and 19 < snr_db.max() < 20.5
+    starts, found = [], np.zeros(200)
+    for number, noise in enumerate(noises[:2]):
+        parts = np.stack([np.resize(np.roll(noise, -start), 700) for start in range(len(noise))]).astype(np.float64)
+        like = added[:, :700] @ (parts / np.linalg.norm(parts, axis=1, keepdims=True)).T
+        like /= np.linalg.norm(added, axis=1, keepdims=True)
+        is_part = like.max(axis=1) > 0.999
+        found += is_part
+        starts += [(number, start) for start in like.argmax(axis=1)[is_part].tolist()]
+    assert 9.99 < snr_db[found == 1].min() and snr_db[found == 1].max() < 20.01
+    assert 140 <= found.sum() <= 180 and found.max() == 1 and len(set(starts)) > 0.8 * len(starts)
+    assert 50 < sum(number for number, _ in starts) < 110  # both recordings
+    for share in (0.0, 0.8):
+        silent, _ = augmented(
+            audio, length, recorded_noise=share, noise_snr_db=(10.0, 20.0), noises=[np.zeros(9, np.int16)]
+        )
+        unchanged = (np.asarray(silent) == audio).all(axis=1)
+        assert unchanged.mean() == pytest.approx(share, abs=0.1)
+    with pytest.raises(InputError, match=r"recorded_noise is 0\.8, but the data has no recordings.*speech_commands"):
+        make_augment(**{**QUIET, "recorded_noise": 0.8, "noise_snr_db": (10.0, 20.0)})
 
 
 def test_the_filter_keeps_to_its_range_and_bends_the_spectrum():
