@@ -30,21 +30,21 @@ from experiments.benchmarks.timing import add_out, write_record
 EPOCH_CLIPS = 24_000
 STEPS = {  # of experiments.benchmarks.compare
     "cnn, batch 100": ["cnn", "--config=configs/cnn.py", "--config.train.batch_size=100"],
-    "cnn, batch 1000": ["cnn", "--config=configs/cnn.py", "--config.train.batch_size=1000"],
+    "cnn, batch 1,000": ["cnn", "--config=configs/cnn.py", "--config.train.batch_size=1000"],
     # The convolutional recipe of configs/gru.py has no peer.
     "gru, batch 100": ["gru", "--config=configs/gru.py:recipe=plain", "--config.train.batch_size=100"],
 }
 HALF = "--config.model.dtype=bfloat16"
 EPOCHS = {
     "cnn, bfloat16, batch 100": ("configs/cnn.py", [HALF, "--config.train.batch_size=100"]),
-    "cnn, bfloat16, batch 1000": (
+    "cnn, bfloat16, batch 1,000": (
         "configs/cnn.py",
         [HALF, "--config.train.batch_size=1000"],
     ),
     "cnn, float32, batch 100": ("configs/cnn.py", ["--config.train.batch_size=100"]),
     "gru, batch 100": ("configs/gru.py", ["--config.train.batch_size=100"]),
     "gru, bfloat16, batch 100": ("configs/gru.py", [HALF, "--config.train.batch_size=100"]),
-    "gru, batch 1000": ("configs/gru.py", ["--config.train.batch_size=1000"]),
+    "gru, batch 1,000": ("configs/gru.py", ["--config.train.batch_size=1000"]),
     "melcnn, batch 100": ("configs/spectrogram.py", ["--config.train.batch_size=100"]),
     "melcnn, bfloat16, batch 100": ("configs/spectrogram.py", [HALF, "--config.train.batch_size=100"]),
 }
