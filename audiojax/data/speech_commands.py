@@ -114,7 +114,7 @@ def _parts(clips: Clips) -> dict[str, np.ndarray]:
 
 def _noises(clips: Clips) -> tuple[np.ndarray, ...]:
     """Returns the background noises among the clips, i16[t] each."""
-    return tuple(clips[index] for index in np.flatnonzero(clips.speaker == NOISE))
+    return tuple(clips[index] for index in np.flatnonzero(clips.speaker == NOISE).tolist())
 
 
 def _silence(clips: Clips, number: int, rng: np.random.Generator) -> list[np.ndarray]:
