@@ -10,6 +10,7 @@ import numpy as np
 from audiojax.errors import InputError
 
 Augment = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+_Recorder = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # (key, white noise, inside) -> noise
 
 
 def make_augment(
@@ -49,21 +50,14 @@ def make_augment(
     Raises:
         InputError: `recorded_noise` is above 0 without a recording.
     """
-    noises = [noise for noise in noises if len(noise)]
-    if recorded_noise and not noises:
-        raise InputError(
-            f"config.augment.recorded_noise is {recorded_noise:g}, but the data has no recordings of background noise; "
-            "choose 0, or a source that has them, such as speech_commands."
-        )
-    low_snr_db, high_snr_db = noise_snr_db
     parts: list[Augment] = []
     if max_margin_samples:
         parts.append(functools.partial(_margins, max_margin_samples=max_margin_samples, speed=speed))
     if gain_db:
         parts.append(functools.partial(_gain, gain_db=gain_db))
-    if high_snr_db > low_snr_db:
-        recordings = functools.partial(_recorded, noises=noises, share=recorded_noise) if recorded_noise else None
-        parts.append(functools.partial(_noise, low_db=low_snr_db, high_db=high_snr_db, recorded=recordings))
+    if noise_snr_db[0] < noise_snr_db[1]:
+        recorded = _recorder(recorded_noise, noises)
+        parts.append(functools.partial(_noise, range_db=noise_snr_db, recorded=recorded))
     if filter_db:
         parts.append(functools.partial(_filter, filter_db=filter_db))
     if tempo:
@@ -165,22 +159,32 @@ def _noise(
     audio: jax.Array,
     length: jax.Array,
     *,
-    low_db: float,
-    high_db: float,
-    recorded: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None,
+    range_db: tuple[float, float],
+    recorded: _Recorder | None,
 ) -> tuple[jax.Array, jax.Array]:
     """Adds noise at a random ratio to the mean power of the clip: white, or in some rows a recording, by `recorded`.
 
     The padding stays silent as in evaluation; noise there would change the statistics of BatchNorm.
     """
     snr_key, noise_key = jax.random.split(key)
-    snr_db = jax.random.uniform(snr_key, (audio.shape[0], 1), minval=low_db, maxval=high_db)
+    snr_db = jax.random.uniform(snr_key, (audio.shape[0], 1), minval=range_db[0], maxval=range_db[1])
     power = jnp.sum(audio**2, axis=1, keepdims=True) / length[:, None].astype(jnp.float32)
     noise, inside = jax.random.normal(noise_key, audio.shape), jnp.arange(audio.shape[1])[None, :] < length[:, None]
     if recorded:
         noise = recorded(jax.random.fold_in(key, 2), noise, inside)
     noise = noise * jnp.sqrt(power) * 10.0 ** (-snr_db / 20.0)
     return jnp.where(inside, audio + noise, audio), length
+
+
+def _recorder(share: float, noises: Sequence[np.ndarray]) -> _Recorder | None:
+    """Returns `_recorded` of a share of the rows, None for a share of 0; raises InputError without recordings."""
+    noises = [noise for noise in noises if len(noise)]
+    if share and not noises:
+        raise InputError(
+            f"config.augment.recorded_noise is {share:g}, but the data has no recordings of background noise; "
+            "choose 0, or a source that has them, such as speech_commands."
+        )
+    return functools.partial(_recorded, noises=noises, share=share) if share else None
 
 
 def _recorded(
