@@ -12,6 +12,8 @@ import psutil
 
 from audiojax.errors import InputError
 
+_FEEDER_SECONDS = 5.0  # to wait for a thread that ends in milliseconds, unless it is stuck
+
 
 def num_cores() -> int:
     """Returns the number of cores this process may use, with CPU affinity and container limits applied."""
@@ -25,6 +27,7 @@ def pool(num_workers: int) -> Iterator[loky.ProcessPoolExecutor]:
     The processes are not forked, because forking may hang with the threads of jax, and do not import the main program.
     They end with their parent, also on Ctrl-C and SIGKILL. Raises InputError if one of them is killed.
     """
+    earlier = set(threading.enumerate())
     executor = loky.ProcessPoolExecutor(num_workers, initializer=_begin, initargs=(os.getpid(),))
     try:
         yield executor
@@ -35,6 +38,17 @@ def pool(num_workers: int) -> Iterator[loky.ProcessPoolExecutor]:
         ) from None
     finally:
         executor.shutdown(kill_workers=True)
+        _join_feeders(earlier)
+
+
+def _join_feeders(earlier: set[threading.Thread]) -> None:
+    """Waits for the threads that fill the queues of a pool, which `shutdown` does not.
+
+    If the process ended while such a thread releases its semaphores, loky would print a warning that they leaked.
+    """
+    for thread in set(threading.enumerate()) - earlier:
+        if thread.name == "QueueFeederThread":
+            thread.join(_FEEDER_SECONDS)
 
 
 def _begin(parent: int) -> None:

@@ -356,6 +356,35 @@ def test_workers_end_with_a_killed_parent():
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_a_command_that_fails_beside_a_pool_prints_its_sentence_alone():
+    # The thread that fills the queue outlives the pool, owns its semaphores last, and is slow to release them.
+    code = """
+import threading, time
+from loky.backend import queues, resource_tracker
+from audiojax import cli
+from audiojax.errors import InputError
+from audiojax.io import workers
+tracker, send, feed = resource_tracker._resource_tracker, resource_tracker._resource_tracker._send, queues.Queue._feed
+def slow_send(*message):
+    if threading.current_thread().name == "QueueFeederThread":
+        time.sleep(1)
+    send(*message)
+def slow_feed(*args):
+    feed(*args)
+    time.sleep(0.3)
+tracker._send, queues.Queue._feed = slow_send, staticmethod(slow_feed)
+def main(argv):
+    with workers.pool(1) as pool:
+        pool.submit(int).result()
+    time.sleep(0.6)
+    raise InputError("failed")
+cli.run(main)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (1, "audiojax: failed\n")
+
+
 def test_a_killed_worker_is_one_sentence_and_the_others_end_with_the_block():
     with pytest.raises(InputError, match="was killed"), workers.pool(2) as pool:
         pids = [pool.submit(os.getpid).result() for _ in range(4)]
