@@ -22,11 +22,12 @@ def describe(num_devices: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "devices": f"{num_devices} x {jax.devices()[0].device_kind}",
-        "versions": {name: _version(name) for name in LIBRARIES},
+        "versions": {name: version(name) for name in LIBRARIES},
     }
 
 
-def _version(name: str) -> str | None:
+def version(name: str) -> str | None:
+    """Returns the version of an installed distribution, None if it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

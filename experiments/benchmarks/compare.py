@@ -14,7 +14,6 @@ audiojax.
 """
 
 import dataclasses
-import os
 import re
 import subprocess
 import sys
@@ -37,7 +36,7 @@ from audiojax.inference import Trained
 from audiojax.predict import classify
 from audiojax.streaming.logit_stream import Stream
 from experiments.benchmarks import steps
-from experiments.benchmarks.timing import add_out, alternate, write_record
+from experiments.benchmarks.timing import add_out, alternate, share_memory, write_record
 
 DEFAULTS = {
     "cnn": ["--config=configs/cnn.py", "--config.train.batch_size=100"],
@@ -136,9 +135,9 @@ def start(config: Any, argv: list[str]) -> dict:
             keys = ["--config.train.log_every_steps=1", "--config.wandb.mode=disabled", f"--workdir={folder}/run"]
             process = subprocess.Popen([*python, *argv, *keys], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             rows = Path(folder) / "run" / "metrics.jsonl"
-            while process.poll() is None and not (rows.exists() and rows.stat().st_size):
+            while not (logged := rows.exists() and rows.stat().st_size) and process.poll() is None:
                 time.sleep(0.02)
-            if process.poll() is not None:
+            if not logged:
                 raise InputError("python -m audiojax.main ended before its first step; run it alone to read why.")
             process.kill()
             process.wait()
@@ -171,7 +170,7 @@ def main(argv: list[str]) -> None:
     if what and not any(word.startswith("--config") for word in argv):
         argv = [*argv, *DEFAULTS[what]]
     args, config = cli.parse_with_config(parser, argv)
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # contenders share an accelerator's memory
+    share_memory()
     if not args.serve or args.serve.startswith("audiojax"):
         cli.setup_jax()
     elif args.serve.endswith(steps.KEEPING):

@@ -11,7 +11,6 @@ import bisect
 import gzip
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,7 @@ import numpy as np
 from audiojax import cli, tasks
 from audiojax.training import runlog
 from experiments.benchmarks.speedrun import RECIPES
-from experiments.benchmarks.timing import add_out, write_record
+from experiments.benchmarks.timing import add_out, share_memory, write_record
 
 EPOCH_CLIPS = 24_000
 STEPS = {  # of experiments.benchmarks.compare
@@ -129,7 +128,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--only", default="", help="run only the measurements whose names contain this")
     add_out(parser)
     args = parser.parse_args(argv)
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share the GPU's memory
+    share_memory()
     cli.setup_jax()
     found: dict[str, dict] = {"epochs": {}, "steps": {}, "speedruns": {}}
     peers = ["--peers"] * bool(importlib.util.find_spec("torch"))

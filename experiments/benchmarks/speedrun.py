@@ -29,7 +29,7 @@ from audiojax.data import loading
 from audiojax.data.clips import Clips
 from audiojax.errors import InputError
 from audiojax.models.layers import frontend, kernels, residual
-from experiments.benchmarks.timing import add_out, write_record
+from experiments.benchmarks.timing import add_out, share_memory, write_record
 from experiments.protocols import records
 
 
@@ -265,7 +265,7 @@ def main(argv: list[str]) -> None:
     add_out(parser)
     parser.add_argument("--recipe", default="{}", help="fields of the recipe to change, as JSON")
     args = parser.parse_args(argv)
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch shares an accelerator's memory
+    share_memory()
     jax.config.update("jax_num_cpu_devices", os.cpu_count())  # a core each, which share a batch
     cli.setup_jax()
     try:

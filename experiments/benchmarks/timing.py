@@ -1,7 +1,6 @@
 """Timing of several contenders against each other: in turn, by medians, each in a process of its own; and records."""
 
 import argparse
-import importlib.util
 import json
 import os
 import resource
@@ -9,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +70,11 @@ def serve(make: Callable[[], Callable[[list[Batch]], None]], step_batches: list[
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)
 
 
+def share_memory() -> None:
+    """Lets jax take an accelerator's memory as it needs it, because other processes or PyTorch compute there too."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
 def add_out(parser: argparse.ArgumentParser) -> None:
     """Adds the flag `--out`, the file for `write_record`."""
     parser.add_argument("--out", type=Path, help="file for the results and a description of the machine, as JSON")
@@ -82,7 +85,7 @@ def write_record(out: Path | None, content: Mapping[str, Any], num_devices: int 
     if not out:
         return
     about = environment.describe(num_devices)
-    if importlib.util.find_spec("torch"):
-        about["versions"]["torch"] = metadata.version("torch")
+    if torch := environment.version("torch"):
+        about["versions"]["torch"] = torch
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, json.dumps({**content, "environment": about}, indent=1) + "\n")

@@ -202,9 +202,7 @@ def test_recorded_noise_is_a_part_of_a_recording_at_the_asked_ratio():
     assert 140 <= found.sum() <= 180 and found.max() == 1 and len(set(starts)) > 0.8 * len(starts)
     assert 50 < sum(number for number, _ in starts) < 110  # both recordings
     for share in (0.0, 0.8):
-        silent, _ = augmented(
-            audio, length, recorded_noise=share, noise_snr_db=(10.0, 20.0), noises=[np.zeros(9, np.int16)]
-        )
+        silent, _ = augmented(audio, length, **(how | {"recorded_noise": share, "noises": [np.zeros(9, np.int16)]}))
         unchanged = (np.asarray(silent) == audio).all(axis=1)
         assert unchanged.mean() == pytest.approx(share, abs=0.1)
     with pytest.raises(InputError, match=r"recorded_noise is 0\.8, but the data has no recordings.*speech_commands"):
