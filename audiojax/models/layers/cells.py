@@ -59,10 +59,7 @@ class GRUCell(nn.Module):
     def advance(self, hidden: jax.Array, x: jax.Array) -> jax.Array:
         """Returns the state f32[B, features] that follows the state `hidden`, for the input `x` f32[B, inputs]."""
         inputs, kernel, bias = self._inputs(x)
-        of_hidden = _product(hidden, kernel)
-        if self.tuned:  # or XLA splits the kernel instead of the product, and copies it in each step
-            of_hidden = jax.lax.optimization_barrier(of_hidden)
-        return _gated(hidden, inputs, of_hidden, bias)
+        return _gated(hidden, inputs, _product(hidden, kernel), bias)
 
     def run(self, hidden: jax.Array, x: jax.Array) -> jax.Array:
         """Returns the states f32[N, B, features] after each of the N inputs `x` [N, B, inputs].
