@@ -80,12 +80,12 @@ class RunLog:
         self._tracker.pictures(self._step, paths, sounds, confusion, names)
 
 
-def read_rows(workdir: Path) -> list[dict[str, Any]]:
-    """Returns the rows of `workdir/metrics.jsonl`, a dict {name: number} each; incomplete and damaged ones are dropped.
+def read_rows(run: Path) -> list[dict[str, Any]]:
+    """Returns the rows of a run's metrics, a dict {name: number} each; incomplete and damaged ones are dropped.
 
-    Rows of epochs have the key "epoch", all rows "step".
+    Rows of epochs have the key "epoch", all rows "step". `run` is the workdir, or a copy of its `metrics.jsonl`.
     """
-    path = workdir / "metrics.jsonl"
+    path = run if run.suffix == ".jsonl" else run / "metrics.jsonl"
     rows = []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
         with contextlib.suppress(ValueError, RecursionError):

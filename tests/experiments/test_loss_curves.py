@@ -18,15 +18,17 @@ def test_the_time_of_a_loss_follows_its_step(tmp_path):
     assert name == "a = b"
     np.testing.assert_allclose(minutes, [2.0, 4.0, 14.0, 24.0])
     np.testing.assert_allclose(loss, np.reshape(steps, (-1, 20)).mean(axis=1))
+    copy = (tmp_path / "metrics.jsonl").rename(tmp_path / "copy.jsonl")
+    np.testing.assert_array_equal(loss_curves.curve(f"a=24:{copy}")[1], (minutes, loss))
 
 
 @pytest.mark.parametrize("given", ["ten:RUN", "24:RUN", "NAME=RUN", "NAME=5", "NAME=nan:RUN"])
 def test_other_text_is_no_run(given):
-    with pytest.raises(InputError, match=f"'{given}' is not a run; give NAME=MINUTES:WORKDIR"):
+    with pytest.raises(InputError, match=f"'{given}' is not a run; give NAME=MINUTES:RUN"):
         loss_curves.curve(given)
 
 
 def test_a_run_without_enough_steps_is_named(tmp_path):
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1, "step/loss": 2.0}))
-    with pytest.raises(InputError, match="has 1 steps; give the folder of a run with 20"):
+    with pytest.raises(InputError, match="has metrics of 1 steps; give a run with 20"):
         loss_curves.curve(f"NAME=1:{tmp_path}")
