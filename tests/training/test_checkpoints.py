@@ -42,13 +42,19 @@ def names(workdir: Path) -> list[str]:
     return sorted(path.name for path in (workdir / "checkpoints").iterdir())
 
 
-@pytest.fixture
-def workdir(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def three_steps(tmp_path_factory) -> Path:
     """Steps 1 to 3, of which the second is the best."""
-    with Checkpoints(tmp_path / "run") as checkpoints:
+    workdir = tmp_path_factory.mktemp("steps") / "run"
+    with Checkpoints(workdir) as checkpoints:
         for step, accuracy in enumerate([0.1, 0.9, 0.3], start=1):
             checkpoints.save(state(step), accuracy)
-    return tmp_path / "run"
+    return workdir
+
+
+@pytest.fixture
+def workdir(three_steps, tmp_path) -> Path:
+    return shutil.copytree(three_steps, tmp_path / "run")
 
 
 @pytest.mark.parametrize("old, new", [("0.9", "0.1"), ("accuracy", "accurbcy"), ('"', "'"), ("{", "[")])

@@ -19,7 +19,7 @@ from audiojax import tasks
 from audiojax.errors import InputError
 from audiojax.io import workers
 from audiojax.io.files import MARKER, only_process, whole_folder, write_text
-from audiojax.training import runlog
+from audiojax.training import build, runlog
 from audiojax.training.checkpoint import BEST_BY, Checkpoints, restore_variables
 from audiojax.training.preemption import Interrupt, Stopped
 
@@ -116,10 +116,16 @@ def test_a_damaged_newest_checkpoint_costs_an_epoch_and_nothing_else(tiny_config
     (workdir / "summary.json").unlink()
     harm(workdir / "checkpoints" / "35")
     capsys.readouterr()
-    tasks.train(tiny_config(), workdir)
+    if harm is flip_a_byte:  # what follows is the same for all
+        tasks.train(tiny_config(), workdir)
+        assert same_run(workdir, trained_run)
+    else:
+        state = build.assemble(tiny_config(), num_labels=10, rate_hz=8000, num_steps=35).state
+        with Checkpoints(workdir) as checkpoints:
+            assert checkpoints.restore("last", state).step == 28
     said = capsys.readouterr().out
-    assert "Resuming at step 28 of 35" in said and ("35 in" in said and "is damaged" in said) == (harm != shutil.rmtree)
-    assert same_run(workdir, trained_run)
+    assert ("Resuming at step 28 of 35" in said) == (harm is flip_a_byte)
+    assert ("35 in" in said and "is damaged" in said) == (harm != shutil.rmtree)
 
 
 @pytest.mark.slow
