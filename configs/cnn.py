@@ -13,7 +13,7 @@ Test accuracy of the checkpoint with the best validation accuracy, on 2 CPU core
 experiments/README.md.
 `recipe=seed` is the class project's training: AudioNet with BatchNorm, batch 100, a constant rate of 1e-4; on FSDD
 it has 49.5 % after its 20 epochs. `recipe=becker` is what Becker et al. released: 278 epochs, of which
-docs/results.md has the first.
+docs/results.md has the first seven.
 `recipe=residual` is ResNet1D, a small network for sound of any length: 96.6 % on fold 0, 10 minutes.
 """
 
