@@ -12,7 +12,7 @@ import psutil
 
 from audiojax.errors import InputError
 
-_FEEDER_SECONDS = 5.0  # to wait for a thread that ends in milliseconds, unless it is stuck
+_FEEDER_SECONDS = 5.0  # to wait at most for a thread that ends in milliseconds, unless another pool still needs it
 
 
 def num_cores() -> int:

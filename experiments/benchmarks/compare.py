@@ -135,9 +135,13 @@ def start(config: Any, argv: list[str]) -> dict:
             keys = ["--config.train.log_every_steps=1", "--config.wandb.mode=disabled", f"--workdir={folder}/run"]
             process = subprocess.Popen([*python, *argv, *keys], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             rows = Path(folder) / "run" / "metrics.jsonl"
-            while not (logged := rows.exists() and rows.stat().st_size) and process.poll() is None:
+
+            def logged() -> bool:
+                return rows.exists() and rows.stat().st_size > 0
+
+            while not logged() and process.poll() is None:
                 time.sleep(0.02)
-            if not logged:
+            if not logged():
                 raise InputError("python -m audiojax.main ended before its first step; run it alone to read why.")
             process.kill()
             process.wait()

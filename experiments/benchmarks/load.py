@@ -35,6 +35,7 @@ from audiojax.synthesis.phonemes import DIGITS
 from audiojax.synthesis.voices import make_voice
 from experiments.benchmarks.hostile import hostile_clients
 from experiments.benchmarks.sockets import BINARY, CLOSE, address, beginning, frame, handshake
+from experiments.benchmarks.timing import add_out, write_record
 
 NUM_SOUNDS = 16  # different sounds, shared by all streams
 WORDS_A_SOUND = 10
@@ -232,18 +233,19 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--files", nargs="+", type=Path, default=[], help="sound files; default: synthetic voices")
     parser.add_argument("--hostile", action="store_true", help="measure without and with three hostile clients")
     parser.add_argument("--repeats", type=int, default=1, help="repetitions of that comparison; default: 1")
+    add_out(parser)
     args = parser.parse_args(argv)
     if args.hostile:
         result = compare(args)
         print(f"hostile clients add {result['added_by_hostile_ms']:.0f} ms to the 99th percentile (medians)")
-        print(json.dumps(result))
-        return 1 if result["streams_lost"] else 0
-    result = asyncio.run(measure(args))
-    added = result["added_ms"]
-    print(f"{result['streams']} streams, {result['seconds']:g} s: {result['events_per_stream']:.1f} words a stream")
-    print(f"added: median {added['median']:.0f} ms, 95 % {added['p95']:.0f} ms, 99 % {added['p99']:.0f} ms")
-    print(f"{result['streams_lost']} streams lost; this program used {result['cores_used_here']:.2f} cores")
+    else:
+        result = asyncio.run(measure(args))
+        added = result["added_ms"]
+        print(f"{result['streams']} streams, {result['seconds']:g} s: {result['events_per_stream']:.1f} words a stream")
+        print(f"added: median {added['median']:.0f} ms, 95 % {added['p95']:.0f} ms, 99 % {added['p99']:.0f} ms")
+        print(f"{result['streams_lost']} streams lost; this program used {result['cores_used_here']:.2f} cores")
     print(json.dumps(result))
+    write_record(args.out, result)
     return 1 if result["streams_lost"] else 0
 
 

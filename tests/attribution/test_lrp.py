@@ -94,7 +94,7 @@ def test_the_layers_are_the_network(name, fields):
     assert heard.shape == x.shape and (seam.bins or not x[~heard].any())
 
 
-# alpha2beta1 is z+ with another number. Through the GRU it grows threefold with every step.
+# alpha2beta1 is the rule of z+ with alpha = 2. Through the GRU it grows threefold with every step.
 CASES = [(rule, *fields) for rule in ("epsilon", "z+") for fields in FIELDS]
 CASES += [("alpha2beta1", *fields) for fields in (FIELDS[0], CNNS[0], CNNS[3])]
 

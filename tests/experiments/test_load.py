@@ -27,8 +27,9 @@ def run_load(served, tmp_path, capsys):
     return run
 
 
-def test_it_measures_each_word(run_load):
-    result = run_load("--streams=3", "--seconds=2.5")  # two words in a second, three times
+def test_it_measures_each_word_and_writes_a_record(run_load, tmp_path):
+    result = run_load("--streams=3", "--seconds=2.5", f"--out={tmp_path / 'record.json'}")  # two words in a second
+    assert json.loads((tmp_path / "record.json").read_text()).items() > result.items()
     assert 12 <= result["events"] <= 18 and result["streams_lost"] == 0
     assert 0 < result["added_ms"]["median"] <= result["added_ms"]["p99"]
 

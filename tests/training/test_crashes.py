@@ -116,15 +116,19 @@ def test_a_damaged_newest_checkpoint_costs_an_epoch_and_nothing_else(tiny_config
     (workdir / "summary.json").unlink()
     harm(workdir / "checkpoints" / "35")
     capsys.readouterr()
-    if harm is flip_a_byte:  # what follows is the same for all
+    if harm in (
+        flip_a_byte,
+        shutil.rmtree,
+    ):  # a damaged folder, and none
         tasks.train(tiny_config(), workdir)
         assert same_run(workdir, trained_run)
+        said = capsys.readouterr().out
+        assert "Resuming at step 28 of 35" in said
     else:
         state = build.assemble(tiny_config(), num_labels=10, rate_hz=8000, num_steps=35).state
         with Checkpoints(workdir) as checkpoints:
             assert checkpoints.restore("last", state).step == 28
-    said = capsys.readouterr().out
-    assert ("Resuming at step 28 of 35" in said) == (harm is flip_a_byte)
+        said = capsys.readouterr().out
     assert ("35 in" in said and "is damaged" in said) == (harm != shutil.rmtree)
 
 
@@ -362,7 +366,6 @@ def test_workers_end_with_a_killed_parent():
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_command_that_fails_beside_a_pool_prints_its_sentence_alone():
     # The thread that fills the queue outlives the pool, owns its semaphores last, and is slow to release them.
     code = """
@@ -374,7 +377,7 @@ from audiojax.io import workers
 tracker, send, feed = resource_tracker._resource_tracker, resource_tracker._resource_tracker._send, queues.Queue._feed
 def slow_send(*message):
     if threading.current_thread().name == "QueueFeederThread":
-        time.sleep(1)
+        time.sleep(0.5)
     send(*message)
 def slow_feed(*args):
     feed(*args)
@@ -391,6 +394,7 @@ cli.run(main)
     assert (ended.returncode, ended.stderr) == (1, "audiojax: failed\n")
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_one_sentence_and_the_others_end_with_the_block():
     with pytest.raises(InputError, match="was killed"), workers.pool(2) as pool:
         pids = [pool.submit(os.getpid).result() for _ in range(4)]
