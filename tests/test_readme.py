@@ -18,8 +18,6 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```\w*\n(.*?)^```", README.replace(" \\\n  ", " "), re.DOTALL | re.MULTILINE)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("python -m audiojax.")]
-
-
 SMALL = {  # values that make a trial run short
     "configs/listen.py": ("model.features=8", "model.dense=8", "streams.num_strings=2"),
     "configs/spectrogram.py": ("model.channels=(4,)",),
@@ -122,9 +120,7 @@ def test_the_example_in_python_runs(place, tmp_path):
     [file, *_] = sorted(Path(_cache()).rglob("data/01/7_01_0.wav"))
     sound, rate_hz = soundfile.read(file)
     soundfile.write(folder / "stereo.wav", np.stack([sound, sound], 1), rate_hz)
-    assert "num_epochs = 3" in train
-    text = (train + listen).replace("num_epochs = 3", "num_epochs = 1").replace("FILE.wav", "stereo.wav")
-    (folder / "example.py").write_text(text)
+    (folder / "example.py").write_text((train + listen).replace("FILE.wav", "stereo.wav"))
     (tmp_path / "compiled").symlink_to(Path(_cache()) / "compiled")
     environment = os.environ | {"AUDIOJAX_CACHE": str(tmp_path)}  # so that the workers run below a plain script too
     done = subprocess.run([sys.executable, "example.py"], cwd=folder, capture_output=True, text=True, env=environment)

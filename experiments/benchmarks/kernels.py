@@ -64,28 +64,29 @@ LAYERS = {
 
 def layer_milliseconds(layer: Layer, num_rounds: int) -> dict[str, float]:
     """Returns the milliseconds of a layer, with each choice of kernels."""
+    contenders = {kernels: layer_pass(layer, kernels == "auto") for kernels in ("auto", "plain")}
+    return {kernels: 1e3 * s / layer.repeats for kernels, s in alternate(contenders, num_rounds).items()}
+
+
+def layer_pass(layer: Layer, tuned: bool) -> Callable[[], None]:
+    """Returns a function that computes a layer and its gradients, or `layer.repeats` times the layer alone."""
     rng = np.random.default_rng(0)
     inputs = [jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in layer.shapes]
-    contenders = {}
-    for kernels in ("auto", "plain"):
-        module = layer.module(kernels == "auto")
-        params = module.init(jax.random.key(0), *inputs, method=layer.method)
+    module = layer.module(tuned)
+    params = module.init(jax.random.key(0), *inputs, method=layer.method)
+    apply = functools.partial(module.apply, method=layer.method)
 
-        def apply(params: dict, *inputs: jax.Array, module: nn.Module = module) -> jax.Array:
-            return module.apply(params, *inputs, method=layer.method)
+    def loss(params: dict, *inputs: jax.Array) -> jax.Array:
+        return sum(jnp.sum(jnp.square(out)) for out in jax.tree.leaves(apply(params, *inputs)))
 
-        def loss(params: dict, *inputs: jax.Array, apply: Callable = apply) -> jax.Array:
-            return sum(jnp.sum(jnp.square(out)) for out in jax.tree.leaves(apply(params, *inputs)))
+    arguments = (0, len(inputs)) if layer.gradient_of_inputs else 0
+    compute = jax.jit(apply if layer.repeats > 1 else jax.grad(loss, arguments))
 
-        arguments = (0, len(inputs)) if layer.gradient_of_inputs else 0
-        compute = jax.jit(apply if layer.repeats > 1 else jax.grad(loss, arguments))
+    def run() -> None:
+        for _ in range(layer.repeats):
+            jax.block_until_ready(compute(params, *inputs))
 
-        def contender(compute: Callable = compute, params: dict = params) -> None:
-            for _ in range(layer.repeats):
-                jax.block_until_ready(compute(params, *inputs))
-
-        contenders[kernels] = contender
-    return {kernels: 1e3 * s / layer.repeats for kernels, s in alternate(contenders, num_rounds).items()}
+    return run
 
 
 def milliseconds(name: str, num_rounds: int) -> dict[str, float]:
@@ -114,10 +115,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--rounds", type=int, default=12)
     add_out(parser)
     args = parser.parse_args(argv)
-    cli.setup_jax()
-    print(f"jax {jax.__version__}\n{'milliseconds':<40}{'tuned':>10}{'plain':>10}{'plain / tuned':>16}")
     if args.layers and args.configs:
         raise InputError(f"--layers times single layers, and {args.configs[0]} a whole network; give one of them.")
+    cli.setup_jax()
+    print(f"jax {jax.__version__}\n{'milliseconds':<40}{'tuned':>10}{'plain':>10}{'plain / tuned':>16}")
     timed = {name: functools.partial(milliseconds, name) for name in args.configs or CONFIGS}
     if args.layers:
         timed = {name: functools.partial(layer_milliseconds, layer) for name, layer in LAYERS.items()}

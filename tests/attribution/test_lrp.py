@@ -94,13 +94,11 @@ def test_the_layers_are_the_network(name, fields):
     assert heard.shape == x.shape and (seam.bins or not x[~heard].any())
 
 
-# alpha2beta1 is the rule of z+ with alpha = 2. Through the GRU it grows threefold with every step.
-CASES = [(rule, *fields) for rule in ("epsilon", "z+") for fields in FIELDS]
-CASES += [("alpha2beta1", *fields) for fields in (FIELDS[0], CNNS[0], CNNS[3])]
-
-
-@pytest.mark.parametrize("rule, name, fields", CASES)
-def test_what_goes_in_comes_out_or_is_accounted_for_in_every_layer(rule, name, fields):
+@pytest.mark.parametrize("name, fields", FIELDS)
+@pytest.mark.parametrize("rule", RULES)
+def test_what_goes_in_comes_out_or_is_accounted_for_in_every_layer(name, fields, rule):
+    if rule == "alpha2beta1" and name == "gru":
+        pytest.skip("grows threefold with every step")
     seam, variables, x, length, logits = network(name, fields)
     given = jnp.abs(logits) * jax.nn.one_hot(logits.argmax(axis=1), 10)
 

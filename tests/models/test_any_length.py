@@ -54,10 +54,11 @@ def net(request):
     return model, variables | trained_on(model, variables, clips(), LENGTHS)[1]
 
 
-def test_padding_and_neighbours_change_nothing(net):
+@pytest.mark.parametrize("more", [1, 1017])
+def test_padding_and_neighbours_change_nothing(net, more):
     model, variables = net
     whole = logits_of(model, variables, clips(), LENGTHS)
-    longer = logits_of(model, variables, np.pad(clips(), ((0, 0), (0, 1017))), LENGTHS)
+    longer = logits_of(model, variables, np.pad(clips(), ((0, 0), (0, more))), LENGTHS)
     np.testing.assert_allclose(longer, whole, atol=1e-5)
     for i in range(1, len(LENGTHS)):
         alone = logits_of(model, variables, clips()[i : i + 1, : LENGTHS[i]], LENGTHS[i : i + 1])

@@ -19,7 +19,7 @@ from audiojax import tasks
 from audiojax.errors import InputError
 from audiojax.io import workers
 from audiojax.io.files import MARKER, only_process, whole_folder, write_text
-from audiojax.training import build, runlog
+from audiojax.training import runlog
 from audiojax.training.checkpoint import BEST_BY, Checkpoints, restore_variables
 from audiojax.training.preemption import Interrupt, Stopped
 
@@ -116,20 +116,11 @@ def test_a_damaged_newest_checkpoint_costs_an_epoch_and_nothing_else(tiny_config
     (workdir / "summary.json").unlink()
     harm(workdir / "checkpoints" / "35")
     capsys.readouterr()
-    if harm in (
-        flip_a_byte,
-        shutil.rmtree,
-    ):  # a damaged folder, and none
-        tasks.train(tiny_config(), workdir)
-        assert same_run(workdir, trained_run)
-        said = capsys.readouterr().out
-        assert "Resuming at step 28 of 35" in said
-    else:
-        state = build.assemble(tiny_config(), num_labels=10, rate_hz=8000, num_steps=35).state
-        with Checkpoints(workdir) as checkpoints:
-            assert checkpoints.restore("last", state).step == 28
-        said = capsys.readouterr().out
-    assert ("35 in" in said and "is damaged" in said) == (harm != shutil.rmtree)
+    tasks.train(tiny_config(), workdir)
+    printed = capsys.readouterr().out
+    assert "Resuming at step 28 of 35" in printed
+    assert ("35 in" in printed and "is damaged" in printed) == (harm != shutil.rmtree)
+    assert same_run(workdir, trained_run)
 
 
 @pytest.mark.slow
